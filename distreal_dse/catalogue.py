@@ -1,0 +1,178 @@
+"""Finds and loads studies: the shipped ones by name, a user's own by the path of its file."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import pkgutil
+import sys
+import types
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from distreal_dse.errors import DistrealError, StudyError
+
+if TYPE_CHECKING:
+    from distreal_dse.study import Study
+
+
+def shipped_studies() -> list[str]:
+    """Names of the studies that come with this package."""
+    package = importlib.import_module("studies")
+    modules = (module.name for module in pkgutil.iter_modules(package.__path__))
+    return sorted(name.replace("_", "-") for name in modules if not name.startswith("_"))
+
+
+@dataclass(frozen=True)
+class StudySource:
+    """Where a study comes from; small enough to hand to another process.
+
+    ``spec`` is the name of a shipped study or the path of a file, ``options`` are arguments of
+    the file's ``study`` function, as text.
+    """
+
+    spec: str
+    options: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def is_file(self) -> bool:
+        """Whether ``spec`` is a path rather than a name."""
+        return self.spec.endswith(".py") or "/" in self.spec
+
+    def load(self) -> Study:
+        """Import the study.
+
+        Raises
+        ------
+        StudyError
+            If there is no such study, its file fails to import, it lacks the object ``study``, or
+            an option does not fit.
+        """
+        from distreal_dse.study import Study
+
+        module = self._import_file() if self.is_file else self._import_shipped()
+        found = getattr(module, "study", None)
+        if found is None:
+            raise StudyError(
+                f"study file {module.__file__} has no object named 'study': expected a Study or a "
+                "function that returns one"
+            )
+        if isinstance(found, Study):
+            if self.options:
+                raise StudyError(
+                    f"study {self.spec} takes no options: found "
+                    + ", ".join(name for name, _ in self.options)
+                )
+            study = found
+        else:
+            study = self._call(found)
+        name = study.name or Path(str(module.__file__)).stem.replace("_", "-")
+        return replace(study, name=name)
+
+    def _import_shipped(self) -> types.ModuleType:
+        names = shipped_studies()
+        if self.spec not in names:
+            near = get_close_matches(self.spec, names, n=3, cutoff=0.3) or names
+            raise StudyError(
+                f"study '{self.spec}' is not known: did you mean {' or '.join(near)}? "
+                "A study of your own is given by the path of its file, such as ./my_study.py"
+            )
+        return importlib.import_module(f"studies.{self.spec.replace('-', '_')}")
+
+    def _import_file(self) -> types.ModuleType:
+        path = Path(self.spec)
+        if not path.is_file():
+            raise StudyError(f"study file {path} does not exist: expected a Python file")
+        name = f"user_study_{path.stem}"
+        loading = importlib.util.spec_from_file_location(name, path)
+        if loading is None or loading.loader is None:
+            raise StudyError(f"study file {path} can't be imported: expected a name ending in .py")
+        module = importlib.util.module_from_spec(loading)
+        sys.modules[name] = module  # dataclasses and pickle look a class's module up here
+        sys.path.insert(0, str(path.parent.resolve()))  # as if it were run as a script
+        try:
+            loading.loader.exec_module(module)
+        except (Exception, SystemExit) as error:  # the user's file may raise anything
+            del sys.modules[name]
+            raise StudyError(
+                f"study file {path} fails to import: {_described(error, path)}"
+            ) from error
+        finally:
+            sys.path.remove(str(path.parent.resolve()))
+        return module
+
+    def _call(self, make: Callable[..., Any]) -> Study:
+        from distreal_dse.study import Study
+
+        if not callable(make):
+            raise StudyError(
+                f"object 'study' of {self.spec} is a {type(make).__name__}: expected a Study or a "
+                "function that returns one"
+            )
+        arguments = _converted(dict(self.options), make, self.spec)
+        try:
+            study = make(**arguments)
+        except DistrealError:
+            raise
+        except Exception as error:  # the user's function may raise anything
+            raise StudyError(f"study {self.spec} can't be made: {_described(error)}") from error
+        if not isinstance(study, Study):
+            raise StudyError(
+                f"function 'study' of {self.spec} returned a {type(study).__name__}: expected a "
+                "Study"
+            )
+        return study
+
+
+def _described(error: BaseException, path: Path | None = None) -> str:
+    """Kind and message of an error, and the line of the user's file that it comes from."""
+    line, traceback = 0, error.__traceback__
+    if isinstance(error, SyntaxError) and error.lineno:
+        line = error.lineno
+    while traceback is not None and path is not None:
+        if Path(traceback.tb_frame.f_code.co_filename) == path:
+            line = traceback.tb_lineno
+        traceback = traceback.tb_next
+    message = str(error).splitlines()[0] if str(error) else ""
+    where = f" (line {line})" if line else ""
+    return f"{type(error).__name__}: {message}{where}"
+
+
+def _converted(options: Mapping[str, str], make: Callable[..., Any], spec: str) -> dict[str, Any]:
+    """Options as the types that the function's annotations ask for."""
+    parameters = inspect.signature(make).parameters
+    hints = typing.get_type_hints(make)
+    converted = {}
+    for name, text in options.items():
+        if name not in parameters:
+            known = ", ".join(parameters) or "none"
+            raise StudyError(f"study {spec} has no option '{name}': expected one of: {known}")
+        kinds = [
+            kind
+            for kind in (typing.get_args(hints.get(name, str)) or (hints.get(name, str),))
+            if kind is not type(None)
+        ]
+        try:
+            converted[name] = _CONVERSIONS.get(kinds[0], kinds[0])(text)
+        except (ValueError, TypeError) as error:
+            raise StudyError(
+                f"option {name}={text} of study {spec}: expected {kinds[0].__name__}"
+            ) from error
+    return converted
+
+
+def _boolean(text: str) -> bool:
+    if text.lower() not in ("true", "false", "1", "0", "yes", "no"):
+        raise ValueError(text)
+    return text.lower() in ("true", "1", "yes")
+
+
+_CONVERSIONS: Mapping[Any, Callable[[str], Any]] = {
+    bool: _boolean,
+    Path: lambda text: Path(text).expanduser().resolve(),
+}

@@ -1,0 +1,182 @@
+"""Short runs: what training with a vector for a few mini-batches gains, from a common snapshot."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+
+import torch
+from torch import Tensor
+
+from distreal_dse.batches import fetch, shuffled_forever, size_of
+from distreal_dse.dropout import (
+    DropoutTrainer,
+    DroppableNetwork,
+    KeptCounts,
+    RandomMasks,
+    kept_counts,
+)
+from distreal_dse.errors import DivergedError
+from distreal_dse.evaluation import Score, evaluate
+from distreal_dse.seeding import generator, seeded
+from distreal_dse.study import Data, Study
+
+
+@dataclass(frozen=True)
+class Replicate:
+    """One short run: how far validation loss fell, and the validation accuracy reached."""
+
+    loss_gain: float
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class Convergence:
+    """What short runs with one vector gained."""
+
+    replicates: tuple[Replicate, ...]
+
+    @property
+    def loss_gain(self) -> float:
+        """Mean fall of the validation loss of the full network; larger is better."""
+        return fmean(replicate.loss_gain for replicate in self.replicates)
+
+    @property
+    def standard_error(self) -> float:
+        """Standard error of `loss_gain` over replicates; NaN for a single one."""
+        if len(self.replicates) < 2:
+            return math.nan
+        gains = [replicate.loss_gain for replicate in self.replicates]
+        return stdev(gains) / math.sqrt(len(gains))
+
+    @property
+    def accuracy(self) -> float:
+        """Mean validation accuracy after the short run, in [0, 1]."""
+        return fmean(replicate.accuracy for replicate in self.replicates)
+
+
+class ShortRuns:
+    """Short runs of one study, all from the same snapshot.
+
+    Replicate *r* of a stream has the same data order and the same mask randomness for every
+    vector (common random numbers), so differences between vectors are less noisy than values.
+
+    Parameters
+    ----------
+    study, data
+        What to train.
+    network
+        The study's network; its weights are overwritten by every run.
+    seed
+        Seed of the search: it decides the snapshot and all replicates.
+    device
+        Where the network is.
+    progress
+        Called with (done, total) mini-batches while the snapshot is trained.
+
+    Raises
+    ------
+    DivergedError
+        If the loss is not finite at the end of the warm-up.
+    """
+
+    def __init__(
+        self,
+        study: Study,
+        data: Data,
+        network: DroppableNetwork,
+        seed: int,
+        device: torch.device | None = None,
+        progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> None:
+        self._study, self._data, self._network = study, data, network
+        self._seed, self._device = seed, device
+        self._train(self._warm_up_counts(), "warm-up", 0, progress)
+        self.snapshot = {
+            name: tensor.clone() for name, tensor in network.module.state_dict().items()
+        }
+        self.before: Score = self._validate()
+        if not math.isfinite(self.before.loss):
+            raise DivergedError(
+                f"training of study {study.name} diverged in the warm-up of "
+                f"{study.short_run.warm_up} mini-batches (validation loss {self.before.loss}): "
+                "lower the learning rate"
+            )
+
+    def run(self, counts: KeptCounts, stream: str, replicate: int) -> Replicate:
+        """Train one short run with ``counts`` and score the full network.
+
+        ``stream`` names an independent family of replicates, such as "search".
+
+        Raises
+        ------
+        DivergedError
+            If a training loss or the validation loss is not finite.
+        """
+        settings = self._study.short_run
+        share, full = settings.full_share, self._network.full_counts
+        # Full mini-batches spread evenly: the integer part of i · share grows at each of them.
+        schedule = [
+            full if math.floor((i + 1) * share) > math.floor(i * share) else counts
+            for i in range(settings.mini_batches)
+        ]
+        self._network.module.load_state_dict(self.snapshot)
+        self._train(schedule, stream, replicate)
+        after = self._validate()
+        if not math.isfinite(after.loss):
+            raise DivergedError(
+                f"validation loss is {after.loss} after {settings.mini_batches} mini-batches"
+            )
+        return Replicate(self.before.loss - after.loss, after.accuracy)
+
+    def _warm_up_counts(self) -> list[KeptCounts]:
+        """The full network and uniform rates, drawn from [0, max_rate], in turn."""
+        groups, draws = self._network.groups, generator(self._seed, "warm-up rates")
+        schedule = []
+        for i in range(self._study.short_run.warm_up):
+            rate = self._study.max_rate * float(torch.rand((), generator=draws)) * (i % 2)
+            schedule.append(kept_counts([rate] * len(groups), groups))
+        return schedule
+
+    def _train(
+        self,
+        schedule: Sequence[KeptCounts],
+        stream: str,
+        replicate: int,
+        progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> None:
+        key = self._seed, stream, replicate
+        trainer = DropoutTrainer(
+            self._network,
+            self._study.optimizer(self._network.module.parameters()),
+            self._study.loss,
+            RandomMasks(),
+            generator(*key, "masks"),
+        )
+        batches = shuffled_forever(
+            torch.arange(size_of(self._data.train)),
+            self._study.batch_size,
+            generator(*key, "data"),
+        )
+        with seeded(*key, "layers"):
+            for done, (counts, indices) in enumerate(zip(schedule, batches, strict=False), start=1):
+                inputs, targets = self._batch(indices)
+                loss = trainer.step(inputs, targets, counts)
+                if not math.isfinite(loss):
+                    raise DivergedError(f"training loss is {loss} at mini-batch {done} of {stream}")
+                progress(done, len(schedule))
+
+    def _batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        inputs, targets = fetch(self._data.train, indices)
+        return inputs.to(self._device), targets.to(self._device)
+
+    def _validate(self) -> Score:
+        return evaluate(
+            self._network.module,
+            self._data.validation,
+            self._study.loss,
+            self._data.train,
+            self._device,
+        )

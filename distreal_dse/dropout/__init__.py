@@ -1,0 +1,31 @@
+"""How filters are dropped: channel groups, dropout vectors, mask policies, sub-networks."""
+
+from distreal_dse.dropout._channels import ChannelGroup, ChannelMap, WeightedLayer
+from distreal_dse.dropout._network import (
+    DroppableNetwork,
+    check_dropping_equals_zeroing,
+    zero_dropped,
+)
+from distreal_dse.dropout._policies import MaskPolicy, RandomMasks
+from distreal_dse.dropout._subnetwork import SubNetwork
+from distreal_dse.dropout._tracing import BATCH_NORMS, trace_channels
+from distreal_dse.dropout._training import DropoutTrainer
+from distreal_dse.dropout._vector import KeptCounts, check_counts, kept_counts
+
+__all__ = [
+    "BATCH_NORMS",
+    "ChannelGroup",
+    "ChannelMap",
+    "DroppableNetwork",
+    "DropoutTrainer",
+    "KeptCounts",
+    "MaskPolicy",
+    "RandomMasks",
+    "SubNetwork",
+    "WeightedLayer",
+    "check_counts",
+    "check_dropping_equals_zeroing",
+    "kept_counts",
+    "trace_channels",
+    "zero_dropped",
+]

@@ -1,0 +1,151 @@
+"""A network whose filters can be dropped, checked numerically before it is trusted."""
+
+from __future__ import annotations
+
+import copy
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from distreal_dse.dropout._channels import ChannelGroup, ChannelMap
+from distreal_dse.dropout._policies import RandomMasks
+from distreal_dse.dropout._subnetwork import SubNetwork
+from distreal_dse.dropout._tracing import CONVOLUTIONS, trace_channels
+from distreal_dse.dropout._vector import KeptCounts
+from distreal_dse.errors import UnsupportedModelError
+
+# A front has tens of vectors; each costs one set of small tensors while it is in this cache.
+CACHED_SUBNETWORKS = 32
+
+
+class DroppableNetwork:
+    """A full network together with its channel groups and its sub-networks.
+
+    Parameters
+    ----------
+    module
+        The full network. It is used as it is: sub-networks read from it and write to it.
+    example
+        A batch of inputs, shape [N, C, ...], N ≥ 2, on the device of the network.
+    scaling
+        See `SubNetwork`.
+
+    Raises
+    ------
+    UnsupportedModelError
+        If filters of this network can't be dropped, or dropping them does not equal zeroing them.
+    """
+
+    def __init__(self, module: nn.Module, example: Tensor, scaling: str = "inverted") -> None:
+        self.module = module
+        self.scaling = scaling
+        self.channels: ChannelMap = trace_channels(module, example)
+        self._subnetworks: OrderedDict[KeptCounts, SubNetwork] = OrderedDict()
+        check_dropping_equals_zeroing(module, self.channels, example, scaling)
+
+    @property
+    def groups(self) -> tuple[ChannelGroup, ...]:
+        """The channel groups, in the order of a dropout vector."""
+        return self.channels.groups
+
+    @property
+    def full_counts(self) -> KeptCounts:
+        """The kept counts of the full network."""
+        return self.channels.widths
+
+    def subnetwork(self, counts: KeptCounts) -> SubNetwork:
+        """The sub-network of ``counts``, built at its first use."""
+        if counts not in self._subnetworks:
+            self._subnetworks[counts] = SubNetwork(self.module, self.channels, counts, self.scaling)
+            if len(self._subnetworks) > CACHED_SUBNETWORKS:
+                self._subnetworks.popitem(last=False)
+        self._subnetworks.move_to_end(counts)
+        return self._subnetworks[counts]
+
+
+def zero_dropped(
+    module: nn.Module, channels: ChannelMap, mask: Tensor, scaling: str = "inverted"
+) -> list[torch.utils.hooks.RemovableHandle]:
+    """Make the full network compute what the sub-network of ``mask`` does, by zeroing.
+
+    The inputs of every layer are multiplied by zero where their channel is dropped, and by
+    width ÷ kept of its group (``"inverted"`` scaling) elsewhere. Slow, and the oracle for
+    `SubNetwork`.
+
+    Parameters
+    ----------
+    mask
+        Boolean, shape [units], true for kept units.
+
+    Returns
+    -------
+    list
+        Handles whose ``remove()`` ends the zeroing.
+    """
+    group_of = torch.from_numpy(channels.group_of_unit())
+    kept = torch.cat([mask, mask.new_ones(1)]).double()
+    share = torch.zeros(len(channels.groups) + 1, dtype=torch.double)
+    share.index_add_(0, group_of, kept)
+    share /= torch.tensor([*channels.widths, 1])
+    factors = kept / share[group_of] if scaling == "inverted" else kept
+    handles = []
+    for layer in channels.layers:
+        target = module.get_submodule(layer.name)
+        groups = target.groups if isinstance(target, CONVOLUTIONS) else 1
+        trailing = [1] * len(target.kernel_size) if isinstance(target, CONVOLUTIONS) else []
+        factor = factors[torch.from_numpy(layer.inputs)].repeat(groups).reshape(-1, *trailing)
+
+        def multiply(
+            _: nn.Module, inputs: tuple[Tensor, ...], factor: Tensor = factor
+        ) -> tuple[Tensor, ...]:
+            return (inputs[0] * factor.to(inputs[0]), *inputs[1:])
+
+        handles.append(target.register_forward_pre_hook(multiply))
+    return handles
+
+
+def check_dropping_equals_zeroing(
+    module: nn.Module, channels: ChannelMap, example: Tensor, scaling: str = "inverted"
+) -> None:
+    """Compare a sub-network of about half the filters with the zeroed full network.
+
+    Outputs are compared in double precision, with the statistics of the batch (training mode).
+
+    Raises
+    ------
+    UnsupportedModelError
+        If the sub-network does not run or its outputs differ.
+    """
+    full = copy.deepcopy(module).double().train()
+    for part in full.modules():
+        if isinstance(part, (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.AlphaDropout)):
+            part.eval()  # ordinary dropout would draw differently in networks of different size
+    counts = tuple(max(1, width // 2) for width in channels.widths)
+    mask = RandomMasks().draw(channels.widths, counts, torch.Generator().manual_seed(0))
+    inputs = torch.randn(
+        example.shape, generator=torch.Generator().manual_seed(1), dtype=torch.double
+    ).to(example.device)
+    small = SubNetwork(full, channels, counts, scaling)
+    small.load(small.select(mask))
+    with torch.no_grad():
+        try:
+            dropped = _tensors(small.module(inputs))
+        except Exception as error:  # the user's forward() may raise anything
+            raise UnsupportedModelError(
+                f"model {type(module).__name__} does not run with half of its filters: {error}; "
+                "is a channel count hard-coded in its forward()?"
+            ) from error
+        zero_dropped(full, channels, mask, scaling)
+        zeroed = _tensors(full(inputs))
+    for one, other in zip(dropped, zeroed, strict=True):
+        if one.shape != other.shape or not torch.allclose(one, other, rtol=1e-6, atol=1e-8):
+            raise UnsupportedModelError(
+                f"model {type(module).__name__}: dropping filters does not equal zeroing them; "
+                "does an operation mix channels in a way that tracing can't see?"
+            )
+
+
+def _tensors(outputs: Tensor | Sequence[Tensor]) -> list[Tensor]:
+    return [outputs] if isinstance(outputs, Tensor) else list(outputs)

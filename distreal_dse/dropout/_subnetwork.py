@@ -1,0 +1,191 @@
+"""Sub-networks: physically smaller dense copies of a network, filled from its kept filters."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from distreal_dse.dropout._channels import ChannelMap, Units
+from distreal_dse.dropout._tracing import BATCH_NORMS, CONVOLUTIONS
+from distreal_dse.dropout._vector import KeptCounts, check_counts
+
+SCALINGS = ("inverted", "none")
+
+
+class Slot(NamedTuple):
+    """A tensor of the full network, its smaller copy, and the tables of its first two axes."""
+
+    name: str
+    full: Tensor
+    small: Tensor
+    rows: int | None
+    columns: int | None
+
+    def gather(self, full: Tensor, kept: Sequence[Tensor], out: Tensor | None = None) -> Tensor:
+        """Kept part of ``full``, a tensor laid out as the slot's full one."""
+        if self.rows is None:
+            assert self.columns is not None
+            return torch.index_select(full, 1, kept[self.columns], out=out)
+        if self.columns is None:
+            return torch.index_select(full, 0, kept[self.rows], out=out)
+        return torch.index_select(
+            full.index_select(0, kept[self.rows]), 1, kept[self.columns], out=out
+        )
+
+    def scatter(self, small: Tensor, full: Tensor, kept: Sequence[Tensor]) -> None:
+        """Write ``small`` to the kept part of ``full``; what was dropped stays as it is."""
+        if self.rows is None:
+            assert self.columns is not None
+            full.index_copy_(1, kept[self.columns], small)
+        elif self.columns is None:
+            full.index_copy_(0, kept[self.rows], small)
+        else:
+            full[kept[self.rows][:, None], kept[self.columns]] = small
+
+
+class SubNetwork:
+    """The smaller dense network of one vector of kept counts.
+
+    It is built once per vector. For each mini-batch: `select` the kept positions, `load` their
+    values, train ``module`` with an ordinary optimiser, `store` the values. Tensors that are
+    always whole are shared with the full network.
+
+    Parameters
+    ----------
+    network
+        The full network; `load` reads from it and `store` writes to it.
+    channels
+        Its channel map.
+    counts
+        Kept units of each group.
+    scaling
+        ``"inverted"``: the inputs that a layer sums over are multiplied by width ÷ kept of the
+        group they come from, which preserves the expected sum (inverted dropout; Srivastava et
+        al., JMLR 15, 2014, section 10). ``"none"``: they are left as they are.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        channels: ChannelMap,
+        counts: Sequence[int],
+        scaling: str = "inverted",
+    ) -> None:
+        self.counts: KeptCounts = check_counts(counts, channels.groups)
+        shares = np.divide([*self.counts, 1], [*channels.widths, 1])
+        self._share_of_unit = shares[channels.group_of_unit()]
+        self._tables: list[Tensor] = []
+        self._table_of: dict[bytes, int] = {}
+        self._scales: list[tuple[_Scale, Tensor, int]] = []
+
+        full = {**dict(network.named_parameters()), **dict(network.named_buffers())}
+        self.device = next(iter(full.values())).device
+        small = {name: self._small(t, channels.axes.get(name, ())) for name, t in full.items()}
+        # deepcopy() uses what the memo holds as the copy of an object: so the network's structure
+        # is copied with the small tensors in place of the large ones.
+        memo: dict[int, Any] = {id(full[name]): small[name] for name in full}
+        self.module: nn.Module = copy.deepcopy(network, memo)
+        for module in self.module.modules():
+            _adopt_sizes(module)
+        self.slots = tuple(
+            Slot(name, full[name].detach(), small[name].detach(), *map(self._table, _pair(axes)))
+            for name, axes in channels.axes.items()
+        )
+        self.whole = {name: full[name] for name in full if name not in channels.axes}
+        if scaling == "inverted":
+            self._add_scaling(channels)
+
+    def _small(self, full: Tensor, axes: Sequence[Units | None]) -> Tensor:
+        shape = list(full.shape)
+        for axis, units in enumerate(axes):
+            if units is not None:
+                shape[axis] = round(float(self._share_of_unit[units].sum()))
+        small = full.detach().new_empty(shape) if axes else full.detach()
+        if isinstance(full, nn.Parameter):
+            return nn.Parameter(small, requires_grad=full.requires_grad)
+        return small
+
+    def _table(self, units: Units | None) -> int | None:
+        """Number of the table of ``units``; axes with equal units share one."""
+        if units is None:
+            return None
+        key = units.tobytes()
+        if key not in self._table_of:
+            self._table_of[key] = len(self._tables)
+            self._tables.append(torch.from_numpy(units))
+        return self._table_of[key]
+
+    def _add_scaling(self, channels: ChannelMap) -> None:
+        for layer in channels.layers:
+            factors = 1 / self._share_of_unit[layer.inputs]
+            if (factors == 1).all():
+                continue
+            module = self.module.get_submodule(layer.name)
+            scale = _Scale(module)
+            module.register_forward_pre_hook(scale)
+            if (factors == factors[0]).all():
+                scale.factor = float(factors[0])
+            else:
+                table = self._table(layer.inputs)
+                assert table is not None
+                self._scales.append((scale, torch.tensor(factors).float(), table))
+
+    def select(self, mask: Tensor) -> list[Tensor]:
+        """Kept positions along each distinct axis, from a mask of the units, shape [units]."""
+        extended = torch.cat([mask, mask.new_ones(1)])  # the last one stands for fixed channels
+        kept = [extended[table].nonzero().squeeze(1) for table in self._tables]
+        for scale, factors, table in self._scales:
+            scale.factor = scale.shaped(factors[kept[table]]).to(self.device)
+        return [positions.to(self.device) for positions in kept]
+
+    def load(self, kept: Sequence[Tensor]) -> None:
+        """Fill the small tensors from the kept positions of the full ones."""
+        for slot in self.slots:
+            slot.gather(slot.full, kept, out=slot.small)
+
+    def store(self, kept: Sequence[Tensor]) -> None:
+        """Write the small tensors back to the kept positions of the full ones."""
+        for slot in self.slots:
+            slot.scatter(slot.small, slot.full, kept)
+
+
+class _Scale:
+    """Forward pre-hook that multiplies a layer's input by a factor (per channel)."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self._groups = module.groups if isinstance(module, CONVOLUTIONS) else 1
+        self._trailing = [1] * len(module.kernel_size) if isinstance(module, CONVOLUTIONS) else []
+        self.factor: float | Tensor = 1.0
+
+    def shaped(self, factors: Tensor) -> Tensor:
+        """Factors of one convolution group, shape [c], as they broadcast to the layer's input."""
+        return factors.repeat(self._groups).reshape(-1, *self._trailing)
+
+    def __call__(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return (inputs[0] * self.factor, *inputs[1:])
+
+
+def _pair(axes: tuple[Units | None, ...]) -> tuple[Units | None, Units | None]:
+    return (axes[0], axes[1]) if len(axes) > 1 else (axes[0], None)
+
+
+def _adopt_sizes(module: nn.Module) -> None:
+    """Make the size attributes of a layer agree with its new tensors."""
+    if isinstance(module, CONVOLUTIONS):
+        multiplier = module.out_channels // module.in_channels
+        depthwise = module.groups == module.in_channels > 1
+        module.out_channels = module.weight.shape[0]
+        if depthwise:
+            module.groups = module.out_channels // multiplier
+        module.in_channels = module.weight.shape[1] * module.groups
+    elif isinstance(module, nn.Linear):
+        module.out_features, module.in_features = module.weight.shape
+    elif isinstance(module, BATCH_NORMS):
+        for tensor in (module.weight, module.running_mean):
+            if isinstance(tensor, Tensor):
+                module.num_features = len(tensor)

@@ -1,0 +1,49 @@
+"""Errors a user can act on.
+
+Each message is one line that names the thing, what was expected, what was found and what to do.
+The command line prints it and exits with ``exit_code``.
+"""
+
+
+class DistrealError(Exception):
+    """Base of all errors of this project; the work could not be done (exit code 1)."""
+
+    exit_code = 1
+
+
+class InputError(DistrealError):
+    """What the user gave is wrong: an argument, a file, a model, a data set (exit code 2)."""
+
+    exit_code = 2
+
+
+class StudyError(InputError):
+    """A study that can't be found, imported or understood."""
+
+
+class DataError(InputError):
+    """A data set that can't be read or that nothing can be learned from."""
+
+
+class UnsupportedModelError(InputError):
+    """A network in which filters can't be dropped correctly; names the layer and the reason."""
+
+
+class UnsupportedOptimizerError(InputError):
+    """An optimiser whose state can't be cut down to the kept filters."""
+
+
+class VectorError(InputError):
+    """A dropout vector of the wrong length, or with a rate outside [0, 1)."""
+
+
+class FrontError(InputError):
+    """A front that can't be found or read, was changed, or belongs to another model."""
+
+
+class StorageError(DistrealError):
+    """A database that can't be reached, opened or written."""
+
+
+class DivergedError(DistrealError):
+    """Training that left the range of finite numbers."""

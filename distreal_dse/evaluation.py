@@ -1,0 +1,86 @@
+"""Validation loss and accuracy of a full network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from distreal_dse.batches import fetch, in_order, size_of
+from distreal_dse.dropout import BATCH_NORMS
+
+EVALUATION_BATCH = 256
+# Samples that the statistics of batch normalisation are measured on before an evaluation.
+CALIBRATION_SAMPLES = 512
+
+
+@dataclass(frozen=True)
+class Score:
+    """Mean loss and share of correct predictions (in [0, 1]) over a data set."""
+
+    loss: float
+    accuracy: float
+
+
+def evaluate(
+    module: nn.Module,
+    dataset: Dataset[Any],
+    loss: Callable[[Tensor, Tensor], Tensor],
+    calibration: Dataset[Any],
+    device: torch.device | None = None,
+) -> Score:
+    """Score the full network, its batch normalisation recalibrated on ``calibration``.
+
+    Running statistics gathered in sub-networks do not fit the full network: a sum over fewer
+    inputs, scaled up, keeps its mean but has another variance. So they are measured again, for
+    this evaluation only, on samples of ``calibration`` (our own choice; slimmable
+    networks do the same, Yu & Huang, ICCV 2019, section 3.3).
+    """
+    correct, total_loss = 0, 0.0
+    with torch.no_grad(), _recalibrated(module, calibration, device):
+        for inputs, targets in in_order(dataset, EVALUATION_BATCH):
+            inputs, targets = inputs.to(device), targets.to(device)
+            outputs = module(inputs)
+            total_loss += loss(outputs, targets).item() * len(targets)
+            correct += int((outputs.argmax(1) == targets).sum().item())
+    return Score(total_loss / size_of(dataset), correct / size_of(dataset))
+
+
+@contextmanager
+def _recalibrated(
+    module: nn.Module, calibration: Dataset[Any], device: torch.device | None
+) -> Iterator[None]:
+    """Evaluation mode with measured statistics inside the block; all is put back behind it."""
+    training = module.training
+    module.eval()
+    norms = [
+        part
+        for part in module.modules()
+        if isinstance(part, BATCH_NORMS) and part.track_running_stats
+    ]
+    saved = [(norm.momentum, [buffer.clone() for buffer in norm.buffers()]) for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # cumulative average over the batches
+        norm.train()
+    try:
+        if norms:
+            shuffled = torch.randperm(
+                size_of(calibration), generator=torch.Generator().manual_seed(0)
+            )
+            for indices in shuffled[:CALIBRATION_SAMPLES].split(EVALUATION_BATCH):
+                if len(indices) > 1:  # there are no statistics of a single sample
+                    module(fetch(calibration, indices)[0].to(device))
+        module.eval()
+        yield
+    finally:
+        for norm, (momentum, buffers) in zip(norms, saved, strict=True):
+            norm.momentum = momentum
+            for buffer, value in zip(norm.buffers(), buffers, strict=True):
+                buffer.copy_(value)
+        module.train(training)

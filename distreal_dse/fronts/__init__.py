@@ -1,0 +1,67 @@
+"""The Pareto front: a value, its database, its exchange file and its lookup table.
+
+The way through this room: a search builds a `Front` and gives it to `save_front`; a device gets it
+by `find_front`, from the database or from an exchange file, and asks a `LookupTable` before each
+mini-batch. Nothing here imports the search, and Alembic is imported only to migrate a database.
+"""
+
+from distreal_dse.fronts._database import (
+    SCHEMA_VERSION,
+    ConflictError,
+    normalise_url,
+    open_database,
+    reading,
+    writing,
+)
+from distreal_dse.fronts._exchange import SCHEMA, export_front, import_front
+from distreal_dse.fronts._front import (
+    COST_UNITS,
+    Front,
+    FrontGroup,
+    FrontPoint,
+    hypervolume,
+    kept_counts_key,
+    non_dominated,
+    utc_now,
+)
+from distreal_dse.fronts._lookup import BudgetTooSmallError, LookupTable
+from distreal_dse.fronts._schema import Base
+from distreal_dse.fronts._store import (
+    FrontSummary,
+    find_front,
+    list_fronts,
+    load_front,
+    load_verifications,
+    save_front,
+    save_verification,
+)
+
+__all__ = [
+    "COST_UNITS",
+    "SCHEMA",
+    "SCHEMA_VERSION",
+    "Base",
+    "BudgetTooSmallError",
+    "ConflictError",
+    "Front",
+    "FrontGroup",
+    "FrontPoint",
+    "FrontSummary",
+    "LookupTable",
+    "export_front",
+    "find_front",
+    "hypervolume",
+    "import_front",
+    "kept_counts_key",
+    "list_fronts",
+    "load_front",
+    "load_verifications",
+    "non_dominated",
+    "normalise_url",
+    "open_database",
+    "reading",
+    "save_front",
+    "save_verification",
+    "utc_now",
+    "writing",
+]

@@ -1,0 +1,221 @@
+"""Opening the database: SQLite or PostgreSQL, its tables up to date, its errors in plain words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import (
+    URL,
+    Connection,
+    Engine,
+    create_engine,
+    event,
+    func,
+    inspect,
+    make_url,
+    select,
+    text,
+)
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from distreal_dse.errors import InputError, StorageError
+
+SCHEMA_VERSION = "0001"
+"""The newest revision in ``migrations/versions``; here so that reading it needs no Alembic."""
+
+VERSION_TABLE = "distreal_version"
+"""Where Alembic keeps our revision; ``alembic_version`` in the same database is Optuna's."""
+
+_MIGRATION_LOCK = 0x64697374  # any number that all processes of this project agree on
+_BUSY_SECONDS = 30  # how long a SQLite connection waits for another process's transaction
+_CONNECT_SECONDS = 10  # libpq's default is to wait for an unreachable server without end
+
+_ADVICE = {
+    "file is not a database": "expected a SQLite database, found another file; give another path",
+    "readonly database": "expected a writable database, found a read-only one; change its "
+    "permissions or give another path",
+    "unable to open database file": "expected a file in an existing, writable folder, found none "
+    "that can be opened; create the folder or give another path",
+    "database is locked": f"found it locked by another process for {_BUSY_SECONDS} s; "
+    "try again when that is done",
+}
+
+
+class ConflictError(StorageError):
+    """Another process stored a row with the same key first."""
+
+
+def normalise_url(url: str) -> str:
+    """Return the URL to give to SQLAlchemy and Optuna: PostgreSQL goes through psycopg 3.
+
+    Raises
+    ------
+    InputError
+        Where the text is no URL of a SQLite or PostgreSQL database.
+    """
+    return _parse(url).render_as_string(hide_password=False)
+
+
+def open_database(url: str) -> Engine:
+    """Open a database and bring our tables up to date; creates a SQLite file that isn't there.
+
+    Any number of processes may open one database, fresh or not, at the same time. An up-to-date
+    one may be read-only.
+
+    Parameters
+    ----------
+    url
+        ``sqlite:///distreal.db`` or ``postgresql://user:password@host/database``.
+
+    Raises
+    ------
+    InputError
+        Where the text is no URL of a SQLite or PostgreSQL database.
+    StorageError
+        Where the database can't be reached, opened, or read by this version.
+    """
+    engine = _create_engine(_parse(url))
+    try:
+        with _plain_errors(engine.url):
+            _bring_up_to_date(engine)
+    except BaseException:
+        engine.dispose()
+        raise
+    return engine
+
+
+@contextmanager
+def reading(engine: Engine) -> Iterator[Session]:
+    """Read in one transaction; database errors come out as `StorageError`."""
+    with _plain_errors(engine.url), Session(engine) as session, session.begin():
+        yield session
+
+
+@contextmanager
+def writing(engine: Engine) -> Iterator[Session]:
+    """Read and write in one transaction, which is kept whole or not at all.
+
+    On SQLite the write lock is taken at once: a transaction that reads first and then writes
+    would fail, without waiting, if another process wrote in between.
+
+    Raises
+    ------
+    ConflictError
+        Where a constraint is broken, e.g. by a row that another process stored first.
+    StorageError
+        On any other error of the database.
+    """
+    with _plain_errors(engine.url), Session(_locking(engine)) as session, session.begin():
+        yield session
+
+
+def _locking(engine: Engine) -> Engine:
+    return engine.execution_options(sqlite_begin="BEGIN IMMEDIATE")
+
+
+def _parse(url: str) -> URL:
+    # What can't be parsed may hold a password anywhere: show the part before the first colon only,
+    # and drop the original error, which may quote more of it.
+    shown = url.partition(":")[0].rpartition("@")[2]
+    try:
+        parsed = make_url(url)
+        if parsed.drivername in ("postgres", "postgresql"):
+            parsed = parsed.set(drivername="postgresql+psycopg")
+        known = parsed.get_backend_name() in ("sqlite", "postgresql")
+    except (ArgumentError, ValueError):
+        known = False
+    if not known:
+        raise InputError(
+            "storage URL: expected sqlite:///FILE or postgresql://USER:PASSWORD@HOST/DATABASE, "
+            f"found {shown + '…'!r}; set --storage or $DISTREAL_STORAGE"
+        ) from None
+    return parsed
+
+
+def _create_engine(url: URL) -> Engine:
+    sqlite = url.get_backend_name() == "sqlite"
+    options: dict[str, Any] = {"connect_args": {"timeout": _BUSY_SECONDS}}
+    if not sqlite:
+        # A search runs for days; the server may restart in between.
+        options = {"connect_args": {"connect_timeout": _CONNECT_SECONDS}, "pool_pre_ping": True}
+        if "connect_timeout" in url.query:
+            del options["connect_args"]
+    try:
+        engine = create_engine(url, **options)
+    except ImportError as error:
+        raise StorageError(
+            f"storage {_shown(url)}: expected the driver of {url.drivername}, found: {error}; "
+            f"`pip install 'distreal-dse[postgres]'` and give postgresql://… without a driver"
+        ) from error
+    except SQLAlchemyError as error:
+        raise InputError(
+            f"storage {_shown(url)}: expected a driver that SQLAlchemy knows, found "
+            f"{url.drivername!r}; leave the driver out of the URL"
+        ) from error
+    if sqlite:
+        event.listen(engine, "connect", _configure_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _configure_sqlite(connection: Any, _record: object) -> None:
+    # Python's sqlite3 would begin transactions by itself, late and not for DDL.
+    connection.isolation_level = None
+    connection.execute("PRAGMA foreign_keys = ON")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    connection.exec_driver_sql(connection.get_execution_options().get("sqlite_begin", "BEGIN"))
+
+
+def _bring_up_to_date(engine: Engine) -> None:
+    with engine.connect() as connection:
+        version = _schema_version(connection)
+    if version is None or version < SCHEMA_VERSION:
+        _migrate(engine)
+    elif version > SCHEMA_VERSION:
+        raise StorageError(
+            f"storage {_shown(engine.url)}: expected schema {SCHEMA_VERSION} or older, found "
+            f"{version} of a newer distreal-dse; update with `pip install -U distreal-dse`"
+        )
+
+
+def _schema_version(connection: Connection) -> str | None:
+    if not inspect(connection).has_table(VERSION_TABLE):
+        return None
+    version: str | None = connection.scalar(text(f"SELECT version_num FROM {VERSION_TABLE}"))
+    return version
+
+
+def _migrate(engine: Engine) -> None:
+    from alembic import command
+    from alembic.config import Config
+
+    with _locking(engine).begin() as connection:
+        if engine.dialect.name == "postgresql":
+            connection.execute(select(func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
+        # Whoever waited for the lock finds the work done: Alembic then has nothing to do.
+        config = Config()
+        config.set_main_option("script_location", "distreal_dse.fronts:migrations")
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+
+
+@contextmanager
+def _plain_errors(url: URL) -> Iterator[None]:
+    """Turn SQLAlchemy's errors into ours: one line, what to do, no password, no SQL."""
+    try:
+        yield
+    except SQLAlchemyError as error:
+        reason = str(error.orig if isinstance(error, DBAPIError) else error)
+        kind = ConflictError if isinstance(error, IntegrityError) else StorageError
+        advice = next((words for sign, words in _ADVICE.items() if sign in reason), None)
+        default = f"expected a working database, found: {' '.join(reason.split())}; check the URL"
+        raise kind(f"storage {_shown(url)}: {advice or default}") from error
+
+
+def _shown(url: URL) -> str:
+    return url.render_as_string(hide_password=True)

@@ -1,0 +1,153 @@
+"""The exchange file: a front as JSON, with a schema version and the hash of its content."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any, NoReturn
+
+from distreal_dse.errors import FrontError
+from distreal_dse.fronts._front import Front
+
+SCHEMA = "distreal-front/1"
+"""What this version writes and reads; the number rises when older versions can't read it."""
+
+# The shape of the file: a dict has exactly these keys, a list holds any number of its one element,
+# and the type ``dict`` is any JSON object.
+_POINT: dict[str, Any] = {
+    "rates": [float],
+    "kept_counts": [int],
+    "cost": float,
+    "convergence": float,
+    "standard_error": float,
+    "replicates": int,
+    "accuracy": float,
+    "uniform": bool,
+    "trial": (int, type(None)),
+}
+_FILE: dict[str, Any] = {
+    "schema": str,
+    "name": str,
+    "study": str,
+    "model_fingerprint": str,
+    "groups": [{"name": str, "channels": int}],
+    "cost_metric": str,
+    "device": dict,
+    "reference_cost": float,
+    "settings": dict,
+    "points": [_POINT],
+    "created_at": str,
+    "content_hash": str,
+}
+_JSON_NAMES = {
+    dict: "an object",
+    list: "a list",
+    str: "text",
+    float: "a number",
+    int: "a whole number",
+    bool: "true or false",
+    type(None): "null",
+}
+
+
+def export_front(front: Front, path: str | os.PathLike[str]) -> None:
+    """Write a front to an exchange file, whole or not at all.
+
+    Raises
+    ------
+    FrontError
+        Where the file can't be written.
+    """
+    path = Path(path)
+    document = {"schema": SCHEMA, **front.content(), "content_hash": front.content_hash}
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        try:
+            with temporary.open("w", encoding="utf-8") as file:
+                json.dump(document, file, indent=1, allow_nan=False)
+                file.write("\n")
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise FrontError(
+            f"{path}: the front can't be written: expected a writable file, found: "
+            f"{error.strerror}; give another path"
+        ) from error
+
+
+def import_front(path: str | os.PathLike[str]) -> Front:
+    """Read a front from an exchange file; its version is 0 until it is stored.
+
+    Raises
+    ------
+    FrontError
+        Where the file is missing, isn't an exchange file of this schema, or was changed.
+    """
+    where = str(path)
+    document = _read_json(where)
+    schema = document.get("schema") if isinstance(document, dict) else None
+    if schema != SCHEMA:
+        raise FrontError(
+            f"{where}: expected a front with schema {SCHEMA!r}, found "
+            f"{_short(schema) if schema is not None else 'no schema'}; export it again with "
+            f"`distreal-dse front export`, or update distreal-dse"
+        )
+    _check_shape(document, _FILE, where)
+    expected = document.pop("content_hash")
+    del document["schema"]
+    try:
+        front = Front.from_content(document)
+    except FrontError as error:
+        raise FrontError(f"{where}: {error}") from error
+    front.check_hash(expected, where)
+    return front
+
+
+def _read_json(where: str) -> Any:
+    def refuse(constant: str) -> NoReturn:
+        raise ValueError(f"{constant}, which is no number of JSON")
+
+    try:
+        return json.loads(Path(where).read_text(encoding="utf-8"), parse_constant=refuse)
+    except OSError as error:
+        raise FrontError(
+            f"{where}: expected the exchange file of a front, found: {error.strerror}; "
+            f"write one with `distreal-dse front export`"
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise FrontError(
+            f"{where}: expected a front as JSON, found: {error}; get an unchanged copy"
+        ) from error
+
+
+def _check_shape(value: Any, shape: Any, where: str) -> None:
+    """Compare a JSON value with the shape that it has to have; ``where`` is its path."""
+    if isinstance(shape, tuple):
+        kinds = shape
+    else:
+        kinds = (shape if isinstance(shape, type) else type(shape),)
+    # ``type`` and not ``isinstance``, because True is an int; whole numbers may stand for floats.
+    if type(value) not in kinds and not (float in kinds and type(value) is int):
+        names = " or ".join(_JSON_NAMES[kind] for kind in kinds)
+        raise FrontError(f"{where}: expected {names}, found {_short(value)}; get an unchanged copy")
+    if isinstance(shape, dict):
+        for problem, keys in (("missing", shape.keys() - value), ("unknown", value.keys() - shape)):
+            if keys:
+                raise FrontError(
+                    f"{where}: expected the keys of schema {SCHEMA!r}, found {problem} "
+                    f"{', '.join(map(repr, sorted(keys)))}; get an unchanged copy"
+                )
+        for key, inner in shape.items():
+            _check_shape(value[key], inner, f"{where}: {key}")
+    elif isinstance(shape, list):
+        for index, element in enumerate(value):
+            _check_shape(element, shape[0], f"{where}[{index}]")
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:40]}…"

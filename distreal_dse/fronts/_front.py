@@ -1,0 +1,380 @@
+"""The front as a value: verified, mutually non-dominated dropout vectors of one network.
+
+Cost is minimised, convergence is maximised.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from itertools import pairwise
+from typing import Any
+
+from distreal_dse.errors import FrontError
+
+COST_UNITS = {"macs": "MACs", "latency": "s"}
+"""The unit of each cost metric: training MACs per sample, or seconds per training mini-batch."""
+
+# Names stand in "name@version", in shells and in file names.
+_NAME = re.compile(r"\w[\w.+-]*")
+
+
+def utc_now() -> str:
+    """Return the time now as ISO 8601 in UTC, e.g. ``2026-01-31T12:00:00+00:00``."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def kept_counts_key(kept_counts: Iterable[int]) -> str:
+    """Write kept counts as text, e.g. ``16-8-4``."""
+    return "-".join(map(str, kept_counts))
+
+
+def non_dominated(costs: Sequence[float], convergences: Sequence[float]) -> list[int]:
+    """Find the points that no other point beats in one objective without losing in the other.
+
+    Parameters
+    ----------
+    costs, convergences
+        One number per point, none of them NaN; the cost is minimised, the convergence maximised.
+
+    Returns
+    -------
+    list of int
+        Indices of the non-dominated points by rising cost (and so by rising convergence); of
+        points that are equal in both, the first alone.
+
+    Raises
+    ------
+    FrontError
+        Where a number is NaN, which no order can place.
+    """
+    if any(map(math.isnan, (*costs, *convergences))):
+        raise FrontError("points of a front: expected numbers, found NaN; leave failed trials out")
+    points = sorted(
+        (cost, -convergence, index)
+        for index, (cost, convergence) in enumerate(zip(costs, convergences, strict=True))
+    )
+    kept: list[int] = []
+    best = math.inf
+    for _, loss, index in points:
+        if loss < best or not kept:
+            kept.append(index)
+            best = loss
+    return kept
+
+
+def hypervolume(points: Iterable[tuple[float, float]], reference_cost: float) -> float:
+    """Area that points dominate, relative to the full network's cost and no convergence at all.
+
+    Parameters
+    ----------
+    points
+        Pairs of cost and convergence, in any order, dominated ones allowed. Those dearer than the
+        reference or with a convergence of 0 or less add nothing.
+    reference_cost
+        Cost of the full network, > 0, in the unit of the costs.
+
+    Returns
+    -------
+    float
+        Area in the unit of convergence, because costs are divided by the reference cost.
+    """
+    strips: list[float] = []
+    best = 0.0
+    # By rising cost, each point adds the strip between the best convergence so far and its own.
+    for cost, convergence in sorted(points):
+        if cost <= reference_cost and convergence > best:
+            strips.append((1.0 - cost / reference_cost) * (convergence - best))
+            best = convergence
+    return math.fsum(strips)
+
+
+@dataclass(frozen=True)
+class FrontGroup:
+    """A channel group of the network: its name and its number of channels (≥ 1)."""
+
+    name: str
+    channels: int
+
+    def __post_init__(self) -> None:
+        _set(self, channels=int(self.channels))
+        _expect(self.channels >= 1, f"channel group {self.name}", "channels", self.channels)
+
+
+@dataclass(frozen=True)
+class FrontPoint:
+    """A verified dropout vector.
+
+    Parameters
+    ----------
+    rates
+        Dropout rate of each channel group, in [0, 1).
+    kept_counts
+        Channels kept of each group: what the vector really is.
+    cost
+        Training cost in the front's cost unit, ≥ 0.
+    convergence
+        Mean improvement of the validation loss by a short run.
+    standard_error
+        Standard error of the convergence, ≥ 0.
+    replicates
+        Short runs that convergence and accuracy are the means of, ≥ 1.
+    accuracy
+        Mean validation accuracy after the short run, in [0, 1].
+    uniform
+        Whether all groups have one rate.
+    trial
+        Number of the trial that proposed the vector, if one did.
+
+    Raises
+    ------
+    FrontError
+        Where a number lies outside its range.
+    """
+
+    rates: tuple[float, ...]
+    kept_counts: tuple[int, ...]
+    cost: float
+    convergence: float
+    standard_error: float
+    replicates: int
+    accuracy: float
+    uniform: bool
+    trial: int | None = None
+
+    def __post_init__(self) -> None:
+        kept_counts = tuple(int(count) for count in self.kept_counts)
+        where = f"front point {kept_counts_key(kept_counts)}"
+        # One canonical form (plain Python numbers), because the content hash is taken from it.
+        _set(
+            self,
+            rates=tuple(_finite(rate, f"{where}: rate") for rate in self.rates),
+            kept_counts=kept_counts,
+            cost=_finite(self.cost, f"{where}: cost"),
+            convergence=_finite(self.convergence, f"{where}: convergence"),
+            standard_error=_finite(self.standard_error, f"{where}: standard error"),
+            replicates=int(self.replicates),
+            accuracy=_finite(self.accuracy, f"{where}: accuracy"),
+            uniform=bool(self.uniform),
+            trial=None if self.trial is None else int(self.trial),
+        )
+        _expect(all(0 <= rate < 1 for rate in self.rates), where, "rates in [0, 1)", self.rates)
+        _expect(self.cost >= 0, where, "a cost of 0 or more", self.cost)
+        _expect(self.standard_error >= 0, where, "a standard error ≥ 0", self.standard_error)
+        _expect(self.replicates >= 1, where, "at least 1 replicate", self.replicates)
+        _expect(0 <= self.accuracy <= 1, where, "an accuracy in [0, 1]", self.accuracy)
+
+    @property
+    def key(self) -> str:
+        """The kept counts as text, e.g. ``16-8-4``."""
+        return kept_counts_key(self.kept_counts)
+
+
+@dataclass(frozen=True)
+class Front:
+    """A named, immutable set of verified, mutually non-dominated dropout vectors.
+
+    Parameters
+    ----------
+    name
+        Letters, digits and ``_ . + -``; a version makes it unique in a storage.
+    study
+        Name of the study that was searched.
+    model_fingerprint
+        Hash of the network that the vectors are for.
+    groups
+        The channel groups of the network, in the order of rates and kept counts.
+    cost_metric
+        ``"macs"`` (training MACs per sample) or ``"latency"`` (seconds per training mini-batch).
+    device
+        Fingerprint of the device that latency was measured on; empty for MACs.
+    reference_cost
+        Cost of the full network, > 0.
+    settings
+        How the front was found (seed, sampler, trials, options …); anything JSON can hold.
+    points
+        By rising cost; none of them dominated by another.
+    created_at
+        ISO 8601 in UTC.
+    version
+        Given by the storage, from 1; 0 for a front that isn't stored yet.
+
+    Raises
+    ------
+    FrontError
+        Where a value doesn't fit this description.
+    """
+
+    name: str
+    study: str
+    model_fingerprint: str
+    groups: tuple[FrontGroup, ...]
+    cost_metric: str
+    device: Mapping[str, Any] = field(hash=False)
+    reference_cost: float
+    settings: Mapping[str, Any] = field(hash=False)
+    points: tuple[FrontPoint, ...]
+    created_at: str = field(default_factory=utc_now)
+    version: int = 0
+
+    def __post_init__(self) -> None:
+        where = f"front {self.name!r}"
+        _expect(
+            _NAME.fullmatch(self.name) and not self.name.lower().endswith(".json"),
+            where,
+            "a name of letters, digits and _ . + - that doesn't end in .json",
+            repr(self.name),
+        )
+        for what, text in (("study", self.study), ("model fingerprint", self.model_fingerprint)):
+            _expect(text and text.isprintable(), where, f"a printable {what}", repr(text))
+        _set(
+            self,
+            groups=tuple(self.groups),
+            device=_json_copy(self.device, f"{where}: device"),
+            reference_cost=_finite(self.reference_cost, f"{where}: reference cost"),
+            settings=_json_copy(self.settings, f"{where}: settings"),
+            points=tuple(self.points),
+        )
+        metrics = " or ".join(COST_UNITS)
+        _expect(self.cost_metric in COST_UNITS, where, f"cost metric {metrics}", self.cost_metric)
+        _expect(self.reference_cost > 0, where, "a reference cost > 0", self.reference_cost)
+        _expect(_is_utc(self.created_at), where, "a creation time in UTC", repr(self.created_at))
+        _expect(self.version >= 0, where, "a version of 0 or more", self.version)
+        self._check_points(where)
+
+    def _check_points(self, where: str) -> None:
+        _expect(self.points, where, "at least one point", "none")
+        widths = [group.channels for group in self.groups]
+        for point in self.points:
+            fits = len(point.rates) == len(point.kept_counts) == len(widths) and all(
+                1 <= kept <= width for kept, width in zip(point.kept_counts, widths, strict=True)
+            )
+            _expect(
+                fits,
+                where,
+                f"a rate and a kept count of 1 … channels for each of {kept_counts_key(widths)}",
+                f"{len(point.rates)} rates and kept counts {point.key}",
+            )
+        for cheap, dear in pairwise(self.points):
+            _expect(
+                cheap.cost < dear.cost and cheap.convergence < dear.convergence,
+                where,
+                "cost and convergence to rise from point to point (see non_dominated)",
+                f"({cheap.cost:g}, {cheap.convergence:g}) before "
+                f"({dear.cost:g}, {dear.convergence:g})",
+            )
+
+    @property
+    def label(self) -> str:
+        """``name@version``, or the name alone for a front that isn't stored yet."""
+        return f"{self.name}@{self.version}" if self.version else self.name
+
+    @property
+    def cost_unit(self) -> str:
+        """Unit of all costs, for people."""
+        return COST_UNITS[self.cost_metric]
+
+    @cached_property
+    def hypervolume(self) -> float:
+        """The `hypervolume` of the points, relative to the cost of the full network."""
+        return hypervolume(((p.cost, p.convergence) for p in self.points), self.reference_cost)
+
+    def content(self) -> dict[str, Any]:
+        """All but the version, as plain values for JSON; `from_content` is the way back."""
+        content = asdict(self)
+        del content["version"]
+        return content
+
+    @classmethod
+    def from_content(cls, content: Mapping[str, Any], version: int = 0) -> Front:
+        """Build a front from what `content` returned, or JSON made of it."""
+        groups = tuple(FrontGroup(**group) for group in content["groups"])
+        points = tuple(FrontPoint(**point) for point in content["points"])
+        return cls(**{**content, "groups": groups, "points": points}, version=version)
+
+    @cached_property
+    def content_hash(self) -> str:
+        """SHA-256 (hex) of the canonical JSON of the content."""
+        canonical = json.dumps(
+            self.content(), sort_keys=True, separators=(",", ":"), allow_nan=False
+        )
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+    def check_hash(self, expected: str, where: str) -> None:
+        """Refuse content that was changed since its hash was taken.
+
+        Raises
+        ------
+        FrontError
+            Naming ``where`` the front was read from, and both hashes.
+        """
+        if self.content_hash != expected:
+            raise FrontError(
+                f"{where}: the front was changed: expected content hash {expected[:12]}…, "
+                f"found {self.content_hash[:12]}…; get an unchanged copy"
+            )
+
+    def check_model(self, fingerprint: str, what: str) -> None:
+        """Refuse to use the front with another network than the one it was searched for.
+
+        Parameters
+        ----------
+        fingerprint
+            Of the network at hand.
+        what
+            Names that network in the error, e.g. ``"study digits"``.
+
+        Raises
+        ------
+        FrontError
+            Where the fingerprints differ.
+        """
+        if fingerprint != self.model_fingerprint:
+            raise FrontError(
+                f"front {self.label} is for another model than {what}: expected model fingerprint "
+                f"{self.model_fingerprint}, found {fingerprint}; use the study {self.study!r}, or "
+                f"search a front for this model with `distreal-dse optimize`"
+            )
+
+
+def _set(value: object, **fields: object) -> None:
+    """Set fields of a frozen dataclass while it is being made."""
+    for name, content in fields.items():
+        object.__setattr__(value, name, content)
+
+
+def _expect(holds: object, where: str, expected: str, found: object) -> None:
+    if not holds:
+        raise FrontError(f"{where}: expected {expected}, found {found}")
+
+
+def _finite(value: float, what: str) -> float:
+    """As a finite float; -0.0 turns into 0.0, as SQLite would do and so change the hash."""
+    try:
+        number = float(value) + 0.0
+    except OverflowError:  # an integer of JSON has no largest value
+        number = math.inf
+    _expect(math.isfinite(number), what, "a finite number", number)
+    return number
+
+
+def _json_copy(mapping: Mapping[str, Any], what: str) -> dict[str, Any]:
+    """Copy as JSON would give it back, so that a front that was stored and read is equal."""
+    try:
+        copy: dict[str, Any] = json.loads(json.dumps(dict(mapping), allow_nan=False))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise FrontError(f"{what}: expected values that JSON can hold, found: {error}") from error
+    return copy
+
+
+def _is_utc(text: str) -> bool:
+    try:
+        return datetime.fromisoformat(text).utcoffset() == timedelta(0)
+    except ValueError:
+        return False

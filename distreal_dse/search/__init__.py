@@ -1,0 +1,21 @@
+"""The DSE on Optuna: space, samplers, executors, verification, resume."""
+
+from distreal_dse.search._evaluation import Evaluator, Outcome, Task
+from distreal_dse.search._executors import Executor, InlineExecutor, ProcessExecutor
+from distreal_dse.search._samplers import SAMPLERS
+from distreal_dse.search._search import SearchProgress, SearchSettings, search
+from distreal_dse.search._space import SearchSpace
+
+__all__ = [
+    "SAMPLERS",
+    "Evaluator",
+    "Executor",
+    "InlineExecutor",
+    "Outcome",
+    "ProcessExecutor",
+    "SearchProgress",
+    "SearchSettings",
+    "SearchSpace",
+    "Task",
+    "search",
+]

@@ -1,0 +1,123 @@
+"""The trials in the database: Optuna's tables, written one finished trial at a time.
+
+The search runs on an Optuna study in memory; this archive is its durable copy. A trial reaches the
+database whole and in one transaction when it is finished (a parameter at a time would cost 2 ms
+each on SQLite), so whatever kills the search leaves no trial half written or running.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import optuna
+from optuna.storages import RDBStorage
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
+
+from distreal_dse.errors import InputError, StorageError
+from distreal_dse.fronts import normalise_url
+
+DIRECTIONS = (StudyDirection.MINIMIZE, StudyDirection.MAXIMIZE)
+METRICS = ("training MACs", "validation loss gain")
+SETTINGS = "settings"
+
+
+class TrialArchive:
+    """The finished trials of one search.
+
+    Parameters
+    ----------
+    url
+        The database; our own tables are in it already.
+    name
+        Name of the search, and of its Optuna study.
+    settings
+        What makes trials comparable. A search is only continued under the same settings.
+    attributes
+        Further facts for a reader of the study in optuna-dashboard.
+
+    Raises
+    ------
+    InputError
+        If the stored search has other settings.
+    StorageError
+        If the database can't be written.
+    """
+
+    def __init__(
+        self, url: str, name: str, settings: Mapping[str, Any], attributes: Mapping[str, Any]
+    ) -> None:
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self._name = name
+        with _plain_errors(name):
+            self._storage = RDBStorage(normalise_url(url))
+            study = optuna.create_study(
+                study_name=name,
+                storage=self._storage,
+                directions=DIRECTIONS,
+                load_if_exists=True,
+            )
+            self._study_id = study._study_id
+            stored = study.user_attrs
+            if SETTINGS in stored:
+                _check_same(name, stored[SETTINGS], settings)
+            elif study.get_trials(deepcopy=False):
+                raise InputError(
+                    f"study '{name}' in this storage was not made by distreal-dse: expected an "
+                    "unused name; choose another with --name"
+                )
+            else:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+                    study.set_metric_names(list(METRICS))
+                for key, value in {**attributes, SETTINGS: dict(settings)}.items():
+                    study.set_user_attr(key, value)
+        canonical = json.dumps(settings, sort_keys=True)
+        self.key = f"{name}/{hashlib.sha256(canonical.encode()).hexdigest()[:12]}"
+
+    def trials(self) -> list[FrozenTrial]:
+        """All finished trials, by number."""
+        with _plain_errors(self._name):
+            return self._storage.get_all_trials(
+                self._study_id, deepcopy=False, states=(TrialState.COMPLETE, TrialState.FAIL)
+            )
+
+    def add(self, trial: FrozenTrial) -> int:
+        """Store a finished trial; returns its number in the database."""
+        with _plain_errors(self._name):
+            trial_id = self._storage.create_new_trial(self._study_id, template_trial=trial)
+            return self._storage.get_trial_number_from_id(trial_id)
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self._storage.remove_session()
+        self._storage.engine.dispose()
+
+
+def _check_same(name: str, stored: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    as_stored = json.loads(json.dumps(given))
+    for key in dict.fromkeys([*stored, *as_stored]):
+        if stored.get(key) != as_stored.get(key):
+            raise InputError(
+                f"search '{name}' was begun with {key} = {stored.get(key)}, now it is "
+                f"{as_stored.get(key)}: use the same, or start a search of its own with --name"
+            )
+
+
+@contextmanager
+def _plain_errors(name: str) -> Iterator[None]:
+    try:
+        yield
+    except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+        cause = error.__cause__ or error
+        reason = str(getattr(cause, "orig", None) or cause).splitlines()[0]
+        raise StorageError(
+            f"storage of search '{name}' failed ({reason}): expected a writable database; all "
+            "finished trials are kept, run the same command again to go on"
+        ) from error

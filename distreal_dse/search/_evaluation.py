@@ -1,0 +1,72 @@
+"""Evaluating vectors: tasks for short runs, what comes of them, and the process that does it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from distreal_dse.convergence import Replicate, ShortRuns
+from distreal_dse.dropout import DroppableNetwork, KeptCounts
+from distreal_dse.errors import DivergedError
+from distreal_dse.study import Data, Study
+
+
+@dataclass(frozen=True)
+class Task:
+    """Short runs to do with one vector: some replicates of one stream."""
+
+    counts: KeptCounts
+    stream: str
+    replicates: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Replicates of a task and the seconds they took, or why it failed (``failure`` not empty)."""
+
+    replicates: tuple[Replicate, ...]
+    seconds: float
+    failure: str = ""
+
+
+class Evaluator:
+    """Does tasks in this process.
+
+    Parameters
+    ----------
+    study, network, data
+        What to train; see `distreal_dse.preparation.prepare`.
+    seed
+        Seed of the search.
+    device
+        Where the network is, ``"cpu"`` or ``"cuda"``.
+    progress
+        Called with (done, total) mini-batches of the warm-up.
+    """
+
+    def __init__(
+        self,
+        study: Study,
+        network: DroppableNetwork,
+        data: Data,
+        seed: int,
+        device: str,
+        progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> None:
+        torch.set_num_threads(1)  # two threads beside another busy process are far slower than one
+        self._runs = ShortRuns(study, data, network, seed, torch.device(device), progress)
+
+    def evaluate(self, task: Task) -> Outcome:
+        """Do a task; a diverging run makes it a failed one."""
+        start = time.perf_counter()
+        replicates: tuple[Replicate, ...] = ()
+        failure = ""
+        try:
+            for number in task.replicates:
+                replicates += (self._runs.run(task.counts, task.stream, number),)
+        except DivergedError as error:
+            failure = f"diverged: {error}"
+        return Outcome(replicates, time.perf_counter() - start, failure)

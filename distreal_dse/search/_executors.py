@@ -1,0 +1,160 @@
+"""Executors: where tasks are evaluated."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from abc import ABC, abstractmethod
+from collections import deque
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import wait as wait_for_process
+
+from distreal_dse.catalogue import StudySource
+from distreal_dse.preparation import prepare
+from distreal_dse.search._evaluation import Evaluator, Outcome, Task
+
+
+class Executor(ABC):
+    """Runs tasks; used by one driver, from one thread.
+
+    The driver calls ``submit`` until ``capacity`` tasks are under way, then ``completed`` to wait,
+    and so on; ``close`` at the end, or when the user interrupts.
+    """
+
+    #: How many tasks make sense to have under way.
+    capacity: int = 1
+
+    @abstractmethod
+    def submit(self, key: int, task: Task) -> None:
+        """Start a task; ``key`` is given back with its outcome."""
+
+    @abstractmethod
+    def completed(self) -> list[tuple[int, Outcome]]:
+        """Wait until at least one task is done; all that are done, with their keys."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Abandon what is under way and free all processes and memory."""
+
+
+class InlineExecutor(Executor):
+    """Evaluates in the driver's own process."""
+
+    def __init__(self, evaluator: Evaluator) -> None:
+        self._evaluator = evaluator
+        self._waiting: deque[tuple[int, Task]] = deque()
+
+    def submit(self, key: int, task: Task) -> None:
+        """Remember the task; `completed` does it."""
+        self._waiting.append((key, task))
+
+    def completed(self) -> list[tuple[int, Outcome]]:
+        """Do the oldest task."""
+        key, task = self._waiting.popleft()
+        return [(key, self._evaluator.evaluate(task))]
+
+    def close(self) -> None:
+        """Forget tasks that were not begun."""
+        self._waiting.clear()
+
+
+class ProcessExecutor(Executor):
+    """Evaluates in local worker processes of one thread each.
+
+    A task whose worker dies (killed for memory, say) is tried once more, then counts as failed.
+
+    Parameters
+    ----------
+    workers
+        Number of processes.
+    source, seed, device
+        As for `Evaluator`; every worker builds its own.
+    """
+
+    def __init__(self, workers: int, source: StudySource, seed: int, device: str) -> None:
+        self.capacity = workers
+        self._arguments = source, seed, device
+        self._tasks: dict[int, tuple[Task, int]] = {}  # key → task and how often it was tried
+        self._futures: dict[Future[Outcome], int] = {}
+        self._pool = self._new_pool()
+
+    def _new_pool(self) -> ProcessPoolExecutor:
+        return ProcessPoolExecutor(
+            self.capacity,
+            mp_context=multiprocessing.get_context("spawn"),
+            initializer=_start_worker,
+            initargs=self._arguments,
+        )
+
+    def submit(self, key: int, task: Task) -> None:
+        """Queue a task for the next free worker."""
+        _, tries = self._tasks.get(key, (task, 0))
+        self._tasks[key] = task, tries + 1
+        self._futures[self._pool.submit(_evaluate, task)] = key
+
+    def completed(self) -> list[tuple[int, Outcome]]:
+        """Wait for a worker; a dead one breaks the pool, which is then made anew."""
+        done, _ = wait(self._futures, return_when=FIRST_COMPLETED)
+        outcomes, lost = [], []
+        for future in done:
+            key = self._futures.pop(future)
+            try:
+                outcomes.append((key, future.result()))
+                del self._tasks[key]
+            except BrokenProcessPool:
+                lost.append(key)
+        if lost:
+            lost += self._futures.values()
+            self._futures.clear()
+            self._pool.shutdown(wait=False, cancel_futures=True)
+            self._pool = self._new_pool()
+            for key in sorted(lost):
+                task, tries = self._tasks[key]
+                if tries > 1:
+                    del self._tasks[key]
+                    outcomes.append((key, Outcome((), 0.0, "its worker process died twice")))
+                else:
+                    self.submit(key, task)
+        return outcomes or self.completed()
+
+    def close(self) -> None:
+        """End the worker processes, busy or not."""
+        processes = list((self._pool._processes or {}).values())
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            process.join()
+
+
+class _Worker:
+    """What a worker process knows; its evaluator is made by the first task, so that errors show."""
+
+    source: StudySource
+    seed: int
+    device: str
+    evaluator: Evaluator | None = None
+
+
+def _start_worker(source: StudySource, seed: int, device: str) -> None:
+    _Worker.source, _Worker.seed, _Worker.device = source, seed, device
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the driver, which ends workers
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def follow_parent() -> None:
+        wait_for_process([parent.sentinel])
+        os._exit(1)  # the driver was killed: nobody would ever end this process
+
+    threading.Thread(target=follow_parent, daemon=True).start()
+
+
+def _evaluate(task: Task) -> Outcome:
+    if _Worker.evaluator is None:
+        study = _Worker.source.load()
+        network, data = prepare(study, _Worker.seed, _Worker.device)
+        _Worker.evaluator = Evaluator(study, network, data, _Worker.seed, _Worker.device)
+    return _Worker.evaluator.evaluate(task)

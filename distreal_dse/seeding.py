@@ -1,0 +1,31 @@
+"""Randomness by name: every stream is derived from the user's seed and what it is for."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+
+def derive_seed(*key: int | str) -> int:
+    """A 63-bit seed from a key such as ``(seed, "masks", replicate)``; equal keys, equal seeds."""
+    digest = hashlib.blake2b(repr(key).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+def generator(*key: int | str) -> torch.Generator:
+    """A CPU generator that starts from `derive_seed` of the key."""
+    return torch.Generator().manual_seed(derive_seed(*key))
+
+
+@contextmanager
+def seeded(*key: int | str) -> Iterator[None]:
+    """Seed PyTorch's global generators inside the block and restore them behind it.
+
+    For code that offers no generator argument: the initialisation of layers, `nn.Dropout`.
+    """
+    with torch.random.fork_rng():
+        torch.manual_seed(derive_seed(*key))
+        yield

@@ -1,0 +1,123 @@
+"""The `Study`: what a user describes so that a front can be searched and trained with.
+
+A study file is a Python file with an object named ``study``: a `Study`, or a function that returns
+one. The arguments of such a function are the study's options (``--option NAME=VALUE``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.utils.data import Dataset
+
+from distreal_dse.errors import StudyError
+
+
+@dataclass(frozen=True)
+class Data:
+    """Map-style data sets of ``(input, target)`` pairs.
+
+    ``train`` is what devices learn from, ``validation`` is what convergence is measured on, and
+    ``test`` is what the accuracy of federated training is reported on, and touched by nothing else.
+    """
+
+    train: Dataset[Any]
+    validation: Dataset[Any]
+    test: Dataset[Any]
+
+
+@dataclass(frozen=True)
+class ShortRun:
+    """How the convergence of a dropout vector is measured.
+
+    Parameters
+    ----------
+    warm_up
+        Mini-batches trained once, before the snapshot that every short run starts from. Each one
+        trains the full network or a sub-network of a random uniform rate, in turn, because a
+        snapshot that has never seen dropout is at first made worse by it.
+    mini_batches
+        Length of one short run, in mini-batches.
+    full_share
+        Share in [0, 1) of the mini-batches that train the full network in between: federated
+        training always mixes devices that can afford all of it with some that can't.
+    replicates
+        Repetitions with other data orders and masks; replicate *r* is the same for all vectors.
+    verification_replicates
+        Repetitions, with fresh seeds, from which the values of the front are taken.
+    """
+
+    warm_up: int = 100
+    mini_batches: int = 60
+    full_share: float = 0.5
+    replicates: int = 4
+    verification_replicates: int = 8
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        _expect(self.warm_up >= 0, "warm_up", "0 or more", self.warm_up)
+        _expect(self.mini_batches >= 1, "mini_batches", "1 or more", self.mini_batches)
+        _expect(0 <= self.full_share < 1, "full_share", "0 ≤ share < 1", self.full_share)
+        # A standard error takes at least two values.
+        for name in ("replicates", "verification_replicates"):
+            _expect(getattr(self, name) >= 2, name, "2 or more", getattr(self, name))
+
+
+def sgd(parameters: Iterable[nn.Parameter]) -> Optimizer:
+    """Stochastic gradient descent with the default settings of a study."""
+    return torch.optim.SGD(parameters, lr=0.05, momentum=0.9)
+
+
+@dataclass(frozen=True)
+class Study:
+    """A network, its data, and how to train it.
+
+    Parameters
+    ----------
+    model
+        Builds the full network, freshly initialised from torch's global generator.
+    data
+        Loads the data sets; called once per process.
+    loss
+        Mean loss of a batch from ``(outputs, targets)``.
+    optimizer
+        Builds an element-wise optimiser from parameters.
+    batch_size
+        Samples per training mini-batch.
+    max_rate
+        The largest dropout rate searched, in (0, 1).
+    short_run
+        How convergence is measured.
+    name
+        Set by the loader from the file's name where it is left empty.
+    description
+        One line for ``distreal-dse studies``.
+    """
+
+    model: Callable[[], nn.Module]
+    data: Callable[[], Data]
+    loss: Callable[[Tensor, Tensor], Tensor] = nn.functional.cross_entropy
+    optimizer: Callable[[Iterable[nn.Parameter]], Optimizer] = sgd
+    batch_size: int = 32
+    max_rate: float = 0.85
+    short_run: ShortRun = field(default_factory=ShortRun)
+    name: str = ""
+    description: str = ""
+
+    def __post_init__(self) -> None:
+        """Check what can be checked without building the model or loading the data."""
+        for name in ("model", "data", "loss", "optimizer"):
+            value = getattr(self, name)
+            _expect(callable(value), name, "a function", type(value).__name__)
+        _expect(self.batch_size >= 1, "batch_size", "1 or more", self.batch_size)
+        _expect(0 < self.max_rate < 1, "max_rate", "0 < rate < 1", self.max_rate)
+
+
+def _expect(holds: bool, name: str, expected: str, found: object) -> None:
+    if not holds:
+        raise StudyError(f"{name} of a study: expected {expected}, found {found}")

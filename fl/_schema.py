@@ -1,0 +1,48 @@
+"""The tables of federated runs, on the base that fronts have too."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import BigInteger, ForeignKey
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from distreal_dse.fronts import Base
+
+
+class RunRow(Base):
+    """A federated run; ``finished`` is all that changes after it was started."""
+
+    __tablename__ = "runs"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    study: Mapped[str]
+    strategy: Mapped[str]
+    front_label: Mapped[str | None]
+    front_hash: Mapped[str | None]
+    model_fingerprint: Mapped[str]
+    seed: Mapped[int] = mapped_column(BigInteger)
+    settings: Mapped[dict[str, Any]]
+    created_at: Mapped[str]
+    finished: Mapped[bool]
+    rounds: Mapped[list[RoundRow]] = relationship(
+        order_by="RoundRow.round", cascade="all, delete-orphan", passive_deletes=True
+    )
+
+
+class RoundRow(Base):
+    """A finished round; never updated."""
+
+    __tablename__ = "run_rounds"
+
+    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True)
+    round: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    virtual_seconds: Mapped[float]
+    accuracy: Mapped[float | None]
+    loss: Mapped[float | None]
+    training_macs: Mapped[float]
+    mini_batches: Mapped[int]
+    mean_cost_share: Mapped[float | None]
+    over_budget: Mapped[int]
+    rejected: Mapped[int]
+    cohort: Mapped[list[Any]]

@@ -1,0 +1,167 @@
+"""Federated runs in the database: each round is committed as soon as it is done."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from sqlalchemy import Engine, select
+from sqlalchemy.orm import Session
+
+from distreal_dse.errors import InputError
+from distreal_dse.fronts import Front, reading, utc_now, writing
+from fl._schema import RoundRow, RunRow
+from fl.results import RoundResult
+
+
+@dataclass(frozen=True)
+class Run:
+    """A stored run and its rounds so far, in order.
+
+    ``front_label`` and ``front_hash`` are None for strategies without a front; ``settings`` is
+    what `RunSettings.as_json` gave; ``created_at`` is ISO 8601 in UTC.
+    """
+
+    id: int
+    study: str
+    strategy: str
+    front_label: str | None
+    front_hash: str | None
+    model_fingerprint: str
+    seed: int
+    settings: Mapping[str, Any]
+    created_at: str
+    finished: bool
+    rounds: tuple[RoundResult, ...]
+
+    @property
+    def accuracy(self) -> float | None:
+        """Test accuracy of the last round that was evaluated."""
+        scores = (result.accuracy for result in reversed(self.rounds))
+        return next((score for score in scores if score is not None), None)
+
+
+def start_run(
+    engine: Engine,
+    study: str,
+    strategy: str,
+    front: Front | None,
+    model_fingerprint: str,
+    seed: int,
+    settings: Mapping[str, Any],
+) -> int:
+    """Store a run that begins, and return its id.
+
+    Parameters
+    ----------
+    engine
+        An opened database.
+    study, strategy
+        Their names.
+    front
+        What the run trains with, if it needs one.
+    model_fingerprint
+        ``network.channels.fingerprint``.
+    seed
+        Of the run.
+    settings
+        `RunSettings.as_json`, and whatever else JSON can hold.
+
+    Raises
+    ------
+    StorageError
+        Where the database can't be written.
+    """
+    row = RunRow(
+        study=study,
+        strategy=strategy,
+        front_label=front.label if front else None,
+        front_hash=front.content_hash if front else None,
+        model_fingerprint=model_fingerprint,
+        seed=seed,
+        settings=dict(settings),
+        created_at=utc_now(),
+        finished=False,
+    )
+    with writing(engine) as session:
+        session.add(row)
+        session.flush()
+        return row.id
+
+
+def save_round(engine: Engine, run_id: int, result: RoundResult) -> None:
+    """Store a finished round; a loss that is not finite is stored as none.
+
+    Raises
+    ------
+    ConflictError
+        Where the run has this round already, or doesn't exist.
+    StorageError
+        Where the database can't be written.
+    """
+    values = asdict(result) | {"cohort": list(result.cohort)}
+    if result.loss is not None and not math.isfinite(result.loss):
+        values["loss"] = None  # SQLite turns NaN into NULL by itself, PostgreSQL does not
+    with writing(engine) as session:
+        session.add(RoundRow(run_id=run_id, **values))
+
+
+def finish_run(engine: Engine, run_id: int) -> None:
+    """Mark a run as complete.
+
+    Raises
+    ------
+    InputError
+        Where there is no such run.
+    StorageError
+        Where the database can't be written.
+    """
+    with writing(engine) as session:
+        _row(session, run_id).finished = True
+
+
+def load_run(engine: Engine, run_id: int) -> Run:
+    """Load a run with its rounds.
+
+    Raises
+    ------
+    InputError
+        Where there is no such run.
+    StorageError
+        Where the database can't be read.
+    """
+    with reading(engine) as session:
+        return _run(_row(session, run_id))
+
+
+def list_runs(engine: Engine) -> list[Run]:
+    """Load all runs with their rounds, the oldest first.
+
+    Raises
+    ------
+    StorageError
+        Where the database can't be read.
+    """
+    with reading(engine) as session:
+        return [_run(row) for row in session.scalars(select(RunRow).order_by(RunRow.id))]
+
+
+def _row(session: Session, run_id: int) -> RunRow:
+    row = session.get(RunRow, run_id)
+    if row is None:
+        stored = session.scalars(select(RunRow.id).order_by(RunRow.id)).all()
+        found = f"{len(stored)} runs, {stored[0]} to {stored[-1]}" if stored else "none at all"
+        raise InputError(f"run {run_id}: expected a stored run, found {found}")
+    return row
+
+
+def _run(row: RunRow) -> Run:
+    own = {column.name: getattr(row, column.name) for column in fields(Run)}
+    return Run(**own | {"rounds": tuple(_result(stored) for stored in row.rounds)})
+
+
+def _result(row: RoundRow) -> RoundResult:
+    values = {column.name: getattr(row, column.name) for column in fields(RoundResult)}
+    return RoundResult(**values | {"cohort": tuple(row.cohort)})

@@ -1,0 +1,6 @@
+"""What a device trains, and how updates are merged: one file per strategy."""
+
+from fl.strategies.base import PricedVector, Strategy
+from fl.strategies.distreal import Distreal
+
+__all__ = ["Distreal", "PricedVector", "Strategy"]

@@ -1,0 +1,1 @@
+"""What is searched: one file per study. Copy one to write your own; only the public API is used."""

@@ -1,0 +1,81 @@
+"""CIFAR-10 for the studies: downloaded by torchvision, or read from class folders."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from sklearn.model_selection import train_test_split
+from torch import Tensor
+from torch.utils.data import TensorDataset
+
+from distreal_dse import Data
+from distreal_dse.compat import torchvision
+from distreal_dse.errors import DataError
+
+MEAN = (0.4914, 0.4822, 0.4465)  # of the training images, per channel, of pixels in [0, 1]
+STD = (0.2470, 0.2435, 0.2616)
+VALIDATION_SHARE = 0.1
+
+
+class Images(TensorDataset):
+    """Images kept as bytes in memory and normalised when they are taken."""
+
+    def __getitem__(self, index: Any) -> tuple[Tensor, Tensor]:
+        """Image(s) as floats, shape [..., 3, 32, 32], and class index(es)."""
+        pixels, labels = (tensor[index] for tensor in self.tensors)
+        mean, std = torch.tensor(MEAN).view(3, 1, 1), torch.tensor(STD).view(3, 1, 1)
+        return (pixels.float() / 255 - mean) / std, labels
+
+
+def load(data: Path | None, subset: int) -> Data:
+    """Load CIFAR-10.
+
+    Parameters
+    ----------
+    data
+        A folder with class folders in ``train/`` and ``test/``, or where torchvision keeps its
+        download; ``~/.cache/distreal-dse`` by default.
+    subset
+        How many of the training images to use, with a fifth as many test images; 0 for all.
+        A tenth of the training images is set aside for validation.
+    """
+    if data is not None and not data.is_dir():
+        raise DataError(f"data folder {data} does not exist: expected CIFAR-10 or a place for it")
+    folders = data is not None and (data / "train").is_dir()
+    parts = []
+    for part, count in (("train", subset), ("test", subset // 5)):
+        if folders:
+            assert data is not None
+            images = torchvision.datasets.ImageFolder(str(data / part))
+        else:
+            root = data or Path.home() / ".cache" / "distreal-dse"
+            training = part == "train"
+            try:
+                images = torchvision.datasets.CIFAR10(str(root), train=training, download=True)
+            except (OSError, RuntimeError) as error:
+                raise DataError(
+                    f"CIFAR-10 can't be downloaded to {root} ({error}): give --data DIR with its "
+                    "class folders in train/ and test/"
+                ) from error
+        parts.append(_tensors(images, count))
+    (pixels, labels), test = parts
+    train, validation = train_test_split(
+        torch.arange(len(labels)), test_size=VALIDATION_SHARE, random_state=0, stratify=labels
+    )
+    return Data(
+        train=Images(pixels[train], labels[train]),
+        validation=Images(pixels[validation], labels[validation]),
+        test=Images(*test),
+    )
+
+
+def _tensors(images: Any, count: int) -> tuple[Tensor, Tensor]:
+    """``count`` images (0: all), drawn with a fixed seed, as bytes [n, 3, 32, 32], and labels."""
+    chosen = torch.randperm(len(images), generator=torch.Generator().manual_seed(0)).tolist()
+    chosen = chosen[: count or None]
+    to_bytes = torchvision.transforms.functional.pil_to_tensor
+    pairs = [images[index] for index in chosen]
+    return (
+        torch.stack([to_bytes(image) for image, _ in pairs]),
+        torch.tensor([label for _, label in pairs]),
+    )

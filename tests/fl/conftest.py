@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from sqlalchemy import Engine
+from torch import nn
+from torch.utils.data import TensorDataset
+
+from distreal_dse import Data, Study
+from distreal_dse.cost import MacCost
+from distreal_dse.dropout import DroppableNetwork
+from distreal_dse.fronts import Front, FrontGroup, FrontPoint, open_database
+from distreal_dse.preparation import prepare
+
+MakeFront = Callable[..., Front]
+
+
+def small_cnn(classes: int = 3, normalised: bool = True, width: int = 8) -> nn.Module:
+    """Two convolutions (``width`` and twice as many channels) and a linear classifier."""
+
+    def norm(channels: int) -> nn.Module:
+        return nn.BatchNorm2d(channels) if normalised else nn.Identity()
+
+    return nn.Sequential(
+        nn.Conv2d(1, width, 3, padding=1), norm(width), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(width, 2 * width, 3, padding=1), norm(2 * width), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2 * width, classes),
+    )  # fmt: skip
+
+
+def random_data() -> Data:
+    """120 training samples of noise in three classes, 30 for each other part."""
+    random = torch.Generator().manual_seed(7)
+
+    def part(size: int) -> TensorDataset:
+        return TensorDataset(
+            torch.randn(size, 1, 4, 4, generator=random),
+            torch.randint(3, (size,), generator=random),
+        )
+
+    return Data(part(120), part(30), part(30))
+
+
+@pytest.fixture
+def make_cnn() -> Callable[..., nn.Module]:
+    return small_cnn
+
+
+@pytest.fixture
+def data() -> Data:
+    return random_data()
+
+
+@pytest.fixture
+def study() -> Study:
+    return Study(model=small_cnn, data=random_data, batch_size=8, name="noise")
+
+
+@pytest.fixture
+def plain_study() -> Study:
+    """The study without batch normalisation."""
+    return Study(
+        model=lambda: small_cnn(normalised=False), data=random_data, batch_size=8, name="plain"
+    )
+
+
+@pytest.fixture
+def network(study: Study) -> DroppableNetwork:
+    return prepare(study, seed=0)[0]
+
+
+@pytest.fixture
+def make_front() -> MakeFront:
+    """A front of given kept counts, by rising cost, priced in MACs."""
+
+    def make(
+        network: DroppableNetwork, *vectors: tuple[int, ...], name: str = "hand-made"
+    ) -> Front:
+        macs = MacCost(network.channels)
+        widths = network.full_counts
+        points = tuple(
+            FrontPoint(
+                rates=tuple(1 - kept / width for kept, width in zip(counts, widths, strict=True)),
+                kept_counts=counts,
+                cost=macs.training(counts),
+                convergence=float(position),
+                standard_error=0.0,
+                replicates=1,
+                accuracy=0.5,
+                uniform=False,
+            )
+            for position, counts in enumerate(vectors)
+        )
+        return Front(
+            name=name,
+            study="noise",
+            model_fingerprint=network.channels.fingerprint,
+            groups=tuple(FrontGroup(group.name, group.channels) for group in network.groups),
+            cost_metric="macs",
+            device={},
+            reference_cost=macs.full,
+            settings={},
+            points=points,
+        )
+
+    return make
+
+
+@pytest.fixture
+def front(network: DroppableNetwork, make_front: MakeFront) -> Front:
+    """Three vectors: about 15 % and 40 % of the MACs, and the full network."""
+    return make_front(network, (3, 4), (5, 10), (8, 16))
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/runs.db"
+
+
+@pytest.fixture
+def database(url: str) -> Iterator[Engine]:
+    engine = open_database(url)
+    yield engine
+    engine.dispose()

@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+import torch
+
+from distreal_dse import Data, Study
+from distreal_dse.cost import MacCost
+from distreal_dse.dropout import DroppableNetwork
+from distreal_dse.fronts import Front, LookupTable
+from fl.availability import ConstantAvailability, MarkovAvailability
+from fl.client import LocalTraining, copy_state, train_locally
+from fl.clock import make_clock
+from fl.devices import Device
+from fl.results import State, Update
+from fl.strategies import Distreal, PricedVector, Strategy
+
+SAMPLES = torch.arange(40)  # five mini-batches of eight
+
+
+class Recorded(Strategy):
+    """Passes everything on and remembers what was asked and answered."""
+
+    name = "recorded"
+
+    def __init__(self, inner: Strategy) -> None:
+        self.inner = inner
+        self.picks: list[tuple[float, PricedVector]] = []
+
+    def pick(self, device: Device, budget: float) -> PricedVector:
+        self.picks.append((budget, self.inner.pick(device, budget)))
+        return self.picks[-1][1]
+
+    def aggregate(self, state: State, updates: Sequence[Update]) -> State:
+        return self.inner.aggregate(state, updates)
+
+
+@pytest.fixture
+def training(study: Study, data: Data, network: DroppableNetwork, front: Front) -> LocalTraining:
+    macs = MacCost(network.channels)
+    return LocalTraining(
+        study=study,
+        dataset=data.train,
+        network=network,
+        macs=macs,
+        strategy=Recorded(Distreal(LookupTable(front))),
+        availability=MarkovAvailability(stay=0.3),
+        clock=make_clock(front, macs, study.batch_size),
+        epochs=4,
+        seed=0,
+    )
+
+
+def device(speed: float = 1.0, index: int = 0) -> Device:
+    return Device(index, "any", speed)
+
+
+def train(training: LocalTraining, who: Device, samples: torch.Tensor = SAMPLES) -> Update:
+    state = copy_state(training.network.module)
+    update = train_locally(training, who, samples, state, round_number=1, now=0.0)
+    training.network.module.load_state_dict(state)
+    return update
+
+
+def picks(training: LocalTraining) -> list[tuple[float, PricedVector]]:
+    assert isinstance(training.strategy, Recorded)
+    return training.strategy.picks
+
+
+def test_vectors_follow_the_budget_within_a_round(training: LocalTraining, front: Front) -> None:
+    update = train(training, device())
+    assert update.mini_batches == 20
+    seen = {vector.kept_counts for _, vector in picks(training)}
+    assert seen == {point.kept_counts for point in front.points}
+    for budget, vector in picks(training):
+        best = max(point.cost for point in front.points if point.cost <= budget)
+        assert vector.cost == best
+    assert update.over_budget == 0
+
+
+def test_a_budget_is_exceeded_only_below_the_cheapest_vector(
+    training: LocalTraining, front: Front
+) -> None:
+    cheapest = front.points[0].cost
+    update = train(training, device(speed=0.3))
+    below = [vector for budget, vector in picks(training) if budget < cheapest]
+    assert 0 < len(below) < update.mini_batches
+    assert all(vector.cost == cheapest for vector in below)
+    assert all(vector.cost <= budget for budget, vector in picks(training) if budget >= cheapest)
+    assert update.over_budget == len(below)
+
+
+def test_time_and_macs_are_those_of_the_sub_networks(training: LocalTraining, front: Front) -> None:
+    training = replace(training, availability=ConstantAvailability(0.5), epochs=1)
+    update = train(training, device(speed=0.9), torch.arange(20))  # batches of 8, 8 and 4
+    vector = front.points[1]  # the best below 45 % of the full cost
+    share = vector.cost / front.reference_cost
+    assert update.cost_shares == (share,) * 3
+    assert update.training_macs == vector.cost * 20
+    slot = front.reference_cost * 8 / 1e9
+    assert update.seconds == pytest.approx(share * slot / 0.45 * 2.5)
+    assert update.seconds < 3 * slot
+
+
+def test_dropped_filters_of_the_only_mini_batch_stay_as_they_are(training: LocalTraining) -> None:
+    training = replace(training, availability=ConstantAvailability(0.2), epochs=1)
+    before = copy_state(training.network.module)
+    after = train(training, device(), torch.arange(8)).state
+    changed = [
+        sum(bool((a != b).any()) for a, b in zip(before[name], after[name], strict=True))
+        for name in ("0.weight", "4.weight")
+    ]
+    assert changed == [3, 4]  # the kept counts of the cheapest vector
+
+
+def test_a_single_left_over_sample_is_not_trained(training: LocalTraining) -> None:
+    training = replace(training, epochs=1)
+    assert train(training, device(), torch.arange(17)).mini_batches == 2
+    assert train(training, device(), torch.arange(18)).mini_batches == 3
+
+
+def test_each_epoch_sees_every_sample_once_in_a_new_order(training: LocalTraining) -> None:
+    seen: list[int] = []
+
+    class Noted(torch.utils.data.Dataset[tuple[torch.Tensor, ...]]):
+        def __len__(self) -> int:
+            return len(SAMPLES)
+
+        def __getitem__(self, index: int) -> tuple[torch.Tensor, ...]:
+            seen.append(index)
+            return training.dataset[index]  # type: ignore[no-any-return]
+
+    train(replace(training, dataset=Noted(), epochs=2), device())
+    first, second = seen[:40], seen[40:]
+    assert sorted(first) == sorted(second) == SAMPLES.tolist()
+    assert first != second
+
+
+def test_an_update_does_not_depend_on_what_was_trained_before(training: LocalTraining) -> None:
+    alone = train(training, device(index=1))
+    train(training, device(index=0))
+    torch.manual_seed(99)
+    after_another = train(training, device(index=1))
+    assert all(torch.equal(alone.state[name], after_another.state[name]) for name in alone.state)
+    assert replace(alone, state={}) == replace(after_another, state={})
+
+
+def test_devices_and_rounds_draw_their_own_masks(training: LocalTraining) -> None:
+    training = replace(training, availability=ConstantAvailability(0.2), epochs=1)
+    before = copy_state(training.network.module)
+
+    def kept(index: int, round_number: int) -> tuple[bool, ...]:
+        """Which filters of the last convolution changed in the only mini-batch."""
+        state = train_locally(
+            training, device(index=index), torch.arange(8), before, round_number, 0.0
+        ).state
+        pairs = zip(before["4.weight"], state["4.weight"], strict=True)
+        return tuple(bool((a != b).any()) for a, b in pairs)
+
+    assert len({kept(index, 1) for index in range(4)}) > 1
+    assert len({kept(0, round_number) for round_number in range(4)}) > 1
+
+
+def test_training_leaves_the_given_state_alone(training: LocalTraining) -> None:
+    given = copy_state(training.network.module)
+    kept = {name: tensor.clone() for name, tensor in given.items()}
+    train_locally(training, device(), SAMPLES, given, 1, 0.0)
+    assert all(torch.equal(given[name], kept[name]) for name in kept)
+
+
+def test_divergence_ends_the_round_of_the_device(training: LocalTraining) -> None:
+    dataset = training.dataset
+    assert isinstance(dataset, torch.utils.data.TensorDataset)
+    inputs, targets = dataset.tensors
+    poisoned = torch.utils.data.TensorDataset(torch.full_like(inputs, torch.nan), targets)
+    update = train(replace(training, dataset=poisoned), device())
+    assert update.mini_batches == 1 and update.seconds > 0
+    assert update.loss != update.loss

@@ -1,0 +1,60 @@
+from dataclasses import replace
+
+import pytest
+
+from distreal_dse.cost import MacCost
+from distreal_dse.dropout import DroppableNetwork
+from distreal_dse.fronts import Front
+from fl.clock import Clock, make_clock
+
+# 4 MMACs per sample · 32 samples at 1 GMAC/s = 0.128 s.
+CLOCK = Clock(reference_cost=4e6, slot=0.128, batch_size=32)
+
+
+@pytest.mark.parametrize(
+    ("cost", "capacity", "samples", "seconds"),
+    [
+        (4e6, 1.0, 32, 0.128),  # the full network in its slot
+        (1e6, 0.25, 32, 0.128),  # a quarter of the cost at a quarter of the capacity
+        (1e6, 1.0, 32, 0.032),  # a quarter of the cost is done early
+        (2e6, 0.25, 32, 0.256),  # twice what fits runs over
+        (4e6, 2.0, 32, 0.064),  # a device twice as fast
+        (4e6, 1.0, 8, 0.032),  # a quarter of the samples
+    ],
+)
+def test_mini_batches_take_what_their_sub_network_costs(
+    cost: float, capacity: float, samples: int, seconds: float
+) -> None:
+    assert CLOCK.seconds(cost, capacity, samples) == pytest.approx(seconds, rel=1e-12)
+
+
+def test_the_budget_is_what_a_device_finishes_within_a_slot() -> None:
+    assert CLOCK.budget(1.0) == 4e6
+    assert CLOCK.budget(0.25) == 1e6
+    assert CLOCK.budget(3.0) == 4e6  # there is nothing above the full network to spend it on
+    assert CLOCK.seconds(CLOCK.budget(0.3), 0.3, 32) == pytest.approx(CLOCK.slot)
+
+
+def test_slot_of_a_front_in_macs_is_a_mini_batch_of_macs(
+    network: DroppableNetwork, front: Front
+) -> None:
+    # Training MACs by hand, 4×4 inputs, first layer without the gradient of its input:
+    # conv 2·16·9·8, conv after pooling 3·4·9·8·16, linear 3·16·3.
+    macs = 2 * 16 * 9 * 8 + 3 * 4 * 9 * 8 * 16 + 3 * 16 * 3
+    clock = make_clock(front, MacCost(network.channels), batch_size=8)
+    assert clock.reference_cost == macs
+    assert clock.slot == pytest.approx(macs * 8 / 1e9)
+    assert make_clock(None, MacCost(network.channels), batch_size=8) == clock
+
+
+def test_slot_of_a_front_in_latency_is_the_measured_mini_batch(
+    network: DroppableNetwork, front: Front
+) -> None:
+    points = tuple(
+        replace(point, cost=cost)
+        for point, cost in zip(front.points, (0.05, 0.1, 0.2), strict=True)
+    )
+    latency = replace(front, cost_metric="latency", reference_cost=0.2, points=points)
+    clock = make_clock(latency, MacCost(network.channels), batch_size=8)
+    assert clock.slot == 0.2
+    assert clock.seconds(0.05, 0.5, 8) == pytest.approx(0.1)
