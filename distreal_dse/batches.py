@@ -42,7 +42,7 @@ def shuffled_forever(
     """Indices of mini-batches, drawn without replacement within each pass over ``samples``.
 
     The last batch of a pass is left out where it is smaller than ``batch_size``, unless it is the
-    only one.
+    only one. ``samples`` must not be empty.
     """
     size = min(batch_size, len(samples))
     while True:
@@ -72,11 +72,8 @@ def check_data(data: Data, study: str) -> None:
             raise DataError(f"{part} data of study {study} is empty: expected at least one sample")
         try:
             inputs, targets = fetch(dataset, torch.tensor([0]))
-        except (TypeError, ValueError, RuntimeError, IndexError, KeyError) as error:
-            raise DataError(
-                f"{part} data of study {study} can't be read ({error}): expected samples of the "
-                "form (input tensor, class index)"
-            ) from error
+        except Exception as error:  # the user's data set may raise anything
+            raise _unreadable(part, study, error) from error
         if not isinstance(inputs, Tensor) or not isinstance(targets, Tensor):
             raise DataError(
                 f"{part} data of study {study} gives {type(inputs).__name__} and "
@@ -89,9 +86,19 @@ def check_data(data: Data, study: str) -> None:
             )
     total = size_of(data.train)
     looked_at = torch.randperm(total, generator=torch.Generator().manual_seed(0))
-    _, labels = fetch(data.train, looked_at[:LABELS_LOOKED_AT])
+    try:
+        _, labels = fetch(data.train, looked_at[:LABELS_LOOKED_AT])
+    except Exception as error:  # likewise
+        raise _unreadable("train", study, error) from error
     if len(labels.unique()) < 2:
         raise DataError(
             f"train data of study {study} has one class ({len(labels)} of {total} samples looked "
             f"at, all of class {labels[0].item()}): expected at least two"
         )
+
+
+def _unreadable(part: str, study: str, error: Exception) -> DataError:
+    return DataError(
+        f"{part} data of study {study} can't be read ({type(error).__name__}: {error}): expected "
+        "samples of one shape, of the form (input tensor, class index)"
+    )

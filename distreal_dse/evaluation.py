@@ -56,12 +56,12 @@ def _recalibrated(
     module: nn.Module, calibration: Dataset[Any], device: torch.device | None
 ) -> Iterator[None]:
     """Evaluation mode with measured statistics inside the block; all is put back behind it."""
-    training = module.training
+    modes = [(part, part.training) for part in module.modules()]
     module.eval()
     norms = [
         part
         for part in module.modules()
-        if isinstance(part, BATCH_NORMS) and part.track_running_stats
+        if isinstance(part, BATCH_NORMS) and part.track_running_stats and size_of(calibration) > 1
     ]
     saved = [(norm.momentum, [buffer.clone() for buffer in norm.buffers()]) for norm in norms]
     for norm in norms:
@@ -83,4 +83,5 @@ def _recalibrated(
             norm.momentum = momentum
             for buffer, value in zip(norm.buffers(), buffers, strict=True):
                 buffer.copy_(value)
-        module.train(training)
+        for part, training in modes:
+            part.training = training

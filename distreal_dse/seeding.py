@@ -11,7 +11,9 @@ import torch
 
 def derive_seed(*key: int | str) -> int:
     """A 63-bit seed from a key such as ``(seed, "masks", replicate)``; equal keys, equal seeds."""
-    digest = hashlib.blake2b(repr(key).encode(), digest_size=8).digest()
+    # int() makes NumPy's integers and bools write themselves like Python's.
+    plain = tuple(part if isinstance(part, str) else int(part) for part in key)
+    digest = hashlib.blake2b(repr(plain).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
 
 

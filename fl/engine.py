@@ -107,8 +107,8 @@ def run_federated(
     data
         ``train`` is split over the devices; accuracy and loss are those on ``test``.
     network
-        Starts from the values that it has (see `distreal_dse.preparation.prepare`). Whenever a result is yielded it
-        holds the global network of that round.
+        Starts from the values that it has, such as those that `distreal_dse.preparation.prepare`
+        gave it. Whenever a result is yielded, it holds the global network of that round.
     strategy
         What devices train and how updates are merged.
     front

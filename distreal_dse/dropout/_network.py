@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import copy
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
 
 from distreal_dse.dropout._channels import ChannelGroup, ChannelMap
 from distreal_dse.dropout._policies import RandomMasks
@@ -18,6 +21,11 @@ from distreal_dse.errors import UnsupportedModelError
 
 # A front has tens of vectors; each costs one set of small tensors while it is in this cache.
 CACHED_SUBNETWORKS = 32
+
+ORDINARY_DROPOUTS = (
+    functional.alpha_dropout, functional.dropout, functional.dropout1d, functional.dropout2d,
+    functional.dropout3d, functional.feature_alpha_dropout, torch.dropout,
+)  # fmt: skip
 
 
 class DroppableNetwork:
@@ -111,7 +119,8 @@ def check_dropping_equals_zeroing(
 ) -> None:
     """Compare a sub-network of about half the filters with the zeroed full network.
 
-    Outputs are compared in double precision, with the statistics of the batch (training mode).
+    Outputs are compared in double precision, in training mode (batch normalisation by the
+    statistics of the batch) but without ordinary dropout.
 
     Raises
     ------
@@ -119,9 +128,6 @@ def check_dropping_equals_zeroing(
         If the sub-network does not run or its outputs differ.
     """
     full = copy.deepcopy(module).double().train()
-    for part in full.modules():
-        if isinstance(part, (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.AlphaDropout)):
-            part.eval()  # ordinary dropout would draw differently in networks of different size
     counts = tuple(max(1, width // 2) for width in channels.widths)
     mask = RandomMasks().draw(channels.widths, counts, torch.Generator().manual_seed(0))
     inputs = torch.randn(
@@ -129,7 +135,7 @@ def check_dropping_equals_zeroing(
     ).to(example.device)
     small = SubNetwork(full, channels, counts, scaling)
     small.load(small.select(mask))
-    with torch.no_grad():
+    with torch.no_grad(), _NoOrdinaryDropout():
         try:
             dropped = _tensors(small.module(inputs))
         except Exception as error:  # the user's forward() may raise anything
@@ -147,5 +153,21 @@ def check_dropping_equals_zeroing(
             )
 
 
-def _tensors(outputs: Tensor | Sequence[Tensor]) -> list[Tensor]:
-    return [outputs] if isinstance(outputs, Tensor) else list(outputs)
+class _NoOrdinaryDropout(TorchFunctionMode):
+    """Makes ordinary dropout pass its input on: networks of other size would draw differently."""
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if function in ORDINARY_DROPOUTS:
+            return args[0] if args else kwargs["input"]
+        return function(*args, **kwargs)
+
+
+def _tensors(outputs: Any) -> list[Tensor]:
+    """All tensors of a network's output, whatever it is wrapped in."""
+    if isinstance(outputs, Tensor):
+        return [outputs]
+    parts = outputs.values() if isinstance(outputs, Mapping) else outputs
+    return [tensor for part in parts if part is not None for tensor in _tensors(part)]

@@ -13,12 +13,16 @@ from torch import Tensor, nn
 from distreal_dse.dropout._channels import ChannelMap, Units
 from distreal_dse.dropout._tracing import BATCH_NORMS, CONVOLUTIONS
 from distreal_dse.dropout._vector import KeptCounts, check_counts
+from distreal_dse.errors import InputError, VectorError
 
 SCALINGS = ("inverted", "none")
 
 
 class Slot(NamedTuple):
-    """A tensor of the full network, its smaller copy, and the tables of its first two axes."""
+    """A tensor of the full network, its smaller copy, and the tables of its first two axes.
+
+    The full tensor is the network's own, not an alias: its storage may be exchanged by others.
+    """
 
     name: str
     full: Tensor
@@ -93,10 +97,14 @@ class SubNetwork:
         for module in self.module.modules():
             _adopt_sizes(module)
         self.slots = tuple(
-            Slot(name, full[name].detach(), small[name].detach(), *map(self._table, _pair(axes)))
+            Slot(name, full[name], small[name].detach(), *map(self._table, _pair(axes)))
             for name, axes in channels.axes.items()
         )
-        self.whole = {name: full[name] for name in full if name not in channels.axes}
+        self._whole = [(full[name], small[name]) for name in full if name not in channels.axes]
+        self._modules = list(zip(network.modules(), self.module.modules(), strict=True))
+        self._group_of = torch.from_numpy(channels.group_of_unit()[:-1])
+        if scaling not in SCALINGS:
+            raise InputError(f"scaling '{scaling}': expected {' or '.join(SCALINGS)}")
         if scaling == "inverted":
             self._add_scaling(channels)
 
@@ -133,10 +141,22 @@ class SubNetwork:
             else:
                 table = self._table(layer.inputs)
                 assert table is not None
-                self._scales.append((scale, torch.tensor(factors).float(), table))
+                self._scales.append((scale, torch.tensor(factors), table))
 
     def select(self, mask: Tensor) -> list[Tensor]:
-        """Kept positions along each distinct axis, from a mask of the units, shape [units]."""
+        """Kept positions along each distinct axis, from a mask of the units, shape [units].
+
+        Raises
+        ------
+        VectorError
+            If the mask does not keep this sub-network's counts.
+        """
+        kept_of = torch.bincount(self._group_of[mask], minlength=len(self.counts)).tolist()
+        if tuple(kept_of) != self.counts:
+            raise VectorError(
+                f"mask keeps {kept_of} units: expected {list(self.counts)}, the kept counts of "
+                "the vector; mend the mask policy"
+            )
         extended = torch.cat([mask, mask.new_ones(1)])  # the last one stands for fixed channels
         kept = [extended[table].nonzero().squeeze(1) for table in self._tables]
         for scale, factors, table in self._scales:
@@ -144,14 +164,21 @@ class SubNetwork:
         return [positions.to(self.device) for positions in kept]
 
     def load(self, kept: Sequence[Tensor]) -> None:
-        """Fill the small tensors from the kept positions of the full ones."""
+        """Fill the small tensors from the kept positions of the full ones.
+
+        Also shares anew what is whole, and puts each layer into the mode of the full network's.
+        """
         for slot in self.slots:
-            slot.gather(slot.full, kept, out=slot.small)
+            slot.gather(slot.full.detach(), kept, out=slot.small)
+        for full, small in self._whole:
+            small.data = full.detach()
+        for module, copied in self._modules:
+            copied.training = module.training
 
     def store(self, kept: Sequence[Tensor]) -> None:
         """Write the small tensors back to the kept positions of the full ones."""
         for slot in self.slots:
-            slot.scatter(slot.small, slot.full, kept)
+            slot.scatter(slot.small, slot.full.detach(), kept)
 
 
 class _Scale:
@@ -167,7 +194,10 @@ class _Scale:
         return factors.repeat(self._groups).reshape(-1, *self._trailing)
 
     def __call__(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return (inputs[0] * self.factor, *inputs[1:])
+        factor = self.factor
+        if isinstance(factor, Tensor):
+            factor = factor.to(inputs[0].dtype)
+        return (inputs[0] * factor, *inputs[1:])
 
 
 def _pair(axes: tuple[Units | None, ...]) -> tuple[Units | None, Units | None]:

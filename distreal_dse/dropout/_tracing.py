@@ -9,9 +9,11 @@ Operations that this tracing does not know are refused where droppable channels 
 from __future__ import annotations
 
 import copy
+import io
 import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stderr
 from typing import Any
 
 import numpy as np
@@ -79,7 +81,8 @@ def trace_channels(model: nn.Module, example: Tensor) -> ChannelMap:
             "expected a forward() without control flow on tensor values"
         ) from error
     try:
-        with torch.no_grad():
+        # ShapeProp prints a traceback of its own before it raises.
+        with torch.no_grad(), redirect_stderr(io.StringIO()):
             ShapeProp(graph_module).propagate(example)
     except Exception as error:  # likewise
         raise UnsupportedModelError(
@@ -142,6 +145,9 @@ class _Tracer:
                 self._always_kept += [self._of(source) for source in node.all_input_nodes]
             elif _shape(node) is not None:
                 self._channels[node] = self._follow(node)
+            elif "tensor_meta" in node.meta:
+                sources = [source for source in node.all_input_nodes if source in self._channels]
+                self._refuse_unless_kept(node, sources, "it gives several tensors")
         return self._number_units()
 
     def _follow(self, node: fx.Node) -> Units:
@@ -162,6 +168,8 @@ class _Tracer:
             return self._concatenate(node, sources)
         if target in FLATTENINGS:
             return self._flatten(node, sources[0])
+        if target is operator.getitem and _keeps_channels(node.args[1]):
+            return self._of(sources[0])
         if target in MEANS:
             return self._mean(node, sources[0])
         return self._refuse_unless_kept(node, sources, "this operation is not known")
@@ -251,7 +259,9 @@ class _Tracer:
             assert of_source is not None
             if len(of_source) == len(shape) and _axis_1(of_source) == _axis_1(shape):
                 whole.append(self._of(source))
-            elif len(of_source) not in (0, len(shape)) or _axis_1(of_source) != 1:
+            elif math.prod(of_source) != 1 and (
+                len(of_source) != len(shape) or _axis_1(of_source) != 1
+            ):
                 return self._refuse_unless_kept(node, sources, "its operands differ in channels")
         for other in whole[1:]:
             self._identities.merge(whole[0], other)
@@ -350,6 +360,12 @@ class _Tracer:
             **dict(self._model.named_parameters(remove_duplicate=False)),
             **dict(self._model.named_buffers(remove_duplicate=False)),
         }
+        for name in axes:
+            if name not in tensors:
+                raise UnsupportedModelError(
+                    f"layer {name.rpartition('.')[0]} computes its {name.rpartition('.')[2]} from "
+                    "other parameters: expected an ordinary one; remove its parametrisation"
+                )
         names_of: dict[int, list[str]] = {}
         for name, tensor in tensors.items():
             names_of.setdefault(id(tensor), []).append(name)
@@ -381,6 +397,12 @@ def _shape(node: fx.Node) -> tuple[int, ...] | None:
     meta = node.meta.get("tensor_meta")
     shape = getattr(meta, "shape", None)
     return None if shape is None else tuple(shape)
+
+
+def _keeps_channels(index: Any) -> bool:
+    """Whether indexing with ``index`` takes all samples and all channels, such as [:, :, 0]."""
+    whole = slice(None)
+    return isinstance(index, tuple) and len(index) > 2 and index[0] == index[1] == whole
 
 
 def _axis_1(shape: Sequence[int]) -> int:

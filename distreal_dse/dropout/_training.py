@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -10,7 +11,7 @@ from torch.optim import Optimizer
 
 from distreal_dse.dropout._network import DroppableNetwork
 from distreal_dse.dropout._policies import MaskPolicy
-from distreal_dse.dropout._subnetwork import SubNetwork
+from distreal_dse.dropout._subnetwork import Slot, SubNetwork
 from distreal_dse.dropout._vector import KeptCounts
 from distreal_dse.errors import UnsupportedOptimizerError
 
@@ -68,10 +69,12 @@ class DropoutTrainer:
         self._loss = loss
         self._policy = policy
         self._generator = generator
-        self._parameters = dict(network.module.named_parameters())
+        self._name_of = {id(p): name for name, p in network.module.named_parameters()}
 
     def step(self, inputs: Tensor, targets: Tensor, counts: KeptCounts) -> float:
         """Train one mini-batch with ``counts`` kept units per group; return its loss.
+
+        Layers are in the mode (training or evaluation) that they have in the full network.
 
         Parameters
         ----------
@@ -81,10 +84,8 @@ class DropoutTrainer:
             From `kept_counts` or a front point.
         """
         if counts == self._network.full_counts:
-            self._network.module.train()
             return self._ordinary_step(self._network.module, self._optimizer, inputs, targets)
         small = self._network.subnetwork(counts)
-        small.module.train()
         mask = self._policy.draw(self._network.channels.widths, counts, self._generator)
         kept = small.select(mask)
         small.load(kept)
@@ -106,39 +107,47 @@ class DropoutTrainer:
     def _optimizer_of(self, small: SubNetwork, kept: list[Tensor]) -> Optimizer:
         """An optimiser of the same kind over the small tensors, with the kept part of the state."""
         parameters = dict(small.module.named_parameters())
-        name_of = {id(parameter): name for name, parameter in self._parameters.items()}
-        optimizer = type(self._optimizer)(
+        kind = type(self._optimizer)
+        known = inspect.signature(kind).parameters
+        optimizer = kind(
             [
-                {**group, "params": [parameters[name_of[id(p)]] for p in group["params"]]}
+                {**group, "params": [parameters[self._name_of[id(p)]] for p in group["params"]]}
                 for group in self._optimizer.param_groups
             ],
-            **{name: value for name, value in self._optimizer.defaults.items()},
+            **{name: value for name, value in self._optimizer.defaults.items() if name in known},
         )
-        slots = {slot.name: slot for slot in small.slots}
-        for name, full in self._parameters.items():
+        for full, name, slot in self._optimized(small):
             state = self._optimizer.state.get(full)
-            if not state:
-                continue
-            slot = slots.get(name)
-            optimizer.state[parameters[name]] = {
-                key: slot.gather(value, kept) if slot and _is_elementwise(value, full) else value
-                for key, value in state.items()
-            }
+            if state:
+                optimizer.state[parameters[name]] = {
+                    key: slot.gather(value, kept)
+                    if slot and _is_elementwise(value, full)
+                    else value
+                    for key, value in state.items()
+                }
         return optimizer
 
     def _store_state(self, small: SubNetwork, kept: list[Tensor], optimizer: Optimizer) -> None:
         parameters = dict(small.module.named_parameters())
-        slots = {slot.name: slot for slot in small.slots}
-        for name, full in self._parameters.items():
-            slot = slots.get(name)
-            state = self._optimizer.state[full]
+        for full, name, slot in self._optimized(small):
             for key, value in optimizer.state.get(parameters[name], {}).items():
+                state = self._optimizer.state[full]
                 if slot is None or not _is_elementwise(value, parameters[name]):
                     state[key] = value
                     continue
                 if state.get(key) is None:
                     state[key] = torch.zeros_like(full, memory_format=torch.preserve_format)
                 slot.scatter(value, state[key], kept)
+        # Tells learning rate schedulers, as Optimizer.step() would, that a step was taken.
+        vars(self._optimizer)["_opt_called"] = True
+
+    def _optimized(self, small: SubNetwork) -> Iterator[tuple[Tensor, str, Slot | None]]:
+        """Each parameter of the full optimiser, its name, and its slot unless it is whole."""
+        slots = {slot.name: slot for slot in small.slots}
+        for group in self._optimizer.param_groups:
+            for full in group["params"]:
+                name = self._name_of[id(full)]
+                yield full, name, slots.get(name)
 
 
 def _is_elementwise(value: object, parameter: Tensor) -> bool:

@@ -13,6 +13,8 @@ KeptCounts = tuple[int, ...]
 def kept_counts(rates: Sequence[float], groups: Sequence[ChannelGroup]) -> KeptCounts:
     """Channels that each group keeps: ``channels · (1 − rate)``, rounded, at least one.
 
+    Halves are rounded to the even number.
+
     Raises
     ------
     VectorError

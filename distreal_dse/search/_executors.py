@@ -122,12 +122,10 @@ class ProcessExecutor(Executor):
 
     def close(self) -> None:
         """End the worker processes, busy or not."""
-        processes = list((self._pool._processes or {}).values())
-        self._pool.shutdown(wait=False, cancel_futures=True)
-        for process in processes:
-            process.terminate()
-        for process in processes:
-            process.join()
+        if self._futures:
+            for process in (self._pool._processes or {}).values():
+                process.terminate()
+        self._pool.shutdown(wait=True, cancel_futures=True)
 
 
 class _Worker:

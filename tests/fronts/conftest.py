@@ -12,8 +12,7 @@ import pytest
 from sqlalchemy import Engine, inspect, text
 
 from distreal_dse.fronts import open_database
-
-from .examples import OWN_TABLES
+from front_examples import OWN_TABLES
 
 
 @pytest.fixture

@@ -28,8 +28,7 @@ from distreal_dse.fronts import (
 )
 from distreal_dse.fronts._database import _MIGRATION_LOCK
 from distreal_dse.fronts._schema import FrontPointRow
-
-from .examples import OWN_TABLES, make_front
+from front_examples import OWN_TABLES, make_front
 
 MODELLED = {"fronts", "front_points", "verifications"}
 

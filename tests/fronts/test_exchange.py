@@ -12,8 +12,7 @@ from hypothesis import HealthCheck, given, settings
 
 from distreal_dse.errors import FrontError
 from distreal_dse.fronts import Front, export_front, import_front
-
-from .examples import fronts, make_front
+from front_examples import fronts, make_front
 
 reuse_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 

@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 
 from distreal_dse.errors import FrontError
 from distreal_dse.fronts import Front, FrontGroup, hypervolume, kept_counts_key, non_dominated
-
-from .examples import fronts, make_front
+from front_examples import fronts, make_front
 
 # A coarse grid, so that ties and points on the reference are frequent.
 grid_points = st.lists(st.tuples(st.integers(0, 12), st.integers(-3, 9)), max_size=12)

@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distreal_dse.fronts import BudgetTooSmallError, Front, LookupTable
-
-from .examples import fronts, make_front
+from front_examples import fronts, make_front
 
 
 @given(fronts(), st.floats(allow_nan=False) | st.none(), st.integers(0, 5))

@@ -22,8 +22,7 @@ from distreal_dse.fronts import (
     save_front,
     save_verification,
 )
-
-from .examples import fronts, make_front
+from front_examples import fronts, make_front
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)

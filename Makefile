@@ -1,0 +1,38 @@
+# make demo   search the digits study, train federated with its front, write a report
+# make test   linters, types, import contracts, tests
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO := demo
+# One thread per process: a second one beside another busy process slows a step many times over.
+export OMP_NUM_THREADS := 1
+
+.PHONY: demo test lint clean
+
+# The stamp is newer than pyproject.toml when what is installed is up to date.
+$(VENV)/installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "error: $(PYTHON) is $$($(PYTHON) -V 2>&1): expected Python 3.11 or newer; run make PYTHON=python3.12"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,postgres]'
+	@touch $@
+
+demo: $(VENV)/installed
+	@mkdir -p $(DEMO)
+	$(BIN)/distreal-dse optimize digits-cnn --trials 80 --storage sqlite:///$(DEMO)/distreal.db
+	$(BIN)/distreal-dse fl run digits-cnn --front digits-cnn --rounds 40 --devices 10 --epochs 2 \
+		--storage sqlite:///$(DEMO)/distreal.db
+	$(BIN)/distreal-dse report digits-cnn --out $(DEMO)/report.html \
+		--storage sqlite:///$(DEMO)/distreal.db
+
+lint: $(VENV)/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: lint
+	$(BIN)/python -m pytest
+
+clean:
+	rm -rf $(VENV) $(DEMO) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,0 +1,1 @@
+"""Performance and quality figures; each module runs by itself: ``python -m benchmarks.NAME``."""

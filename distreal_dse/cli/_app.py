@@ -1,0 +1,71 @@
+"""The ``distreal-dse`` command: its commands, and how errors and interrupts end it."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from distreal_dse.cli import _federated, _fronts, _optimize, _report, _studies
+from distreal_dse.errors import DistrealError
+
+app = typer.Typer(
+    name="distreal-dse",
+    help="Find the Pareto-optimal dropout vectors of a CNN, and train it federated with them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command("studies")(_studies.studies)
+app.command("optimize")(_optimize.optimize)
+app.add_typer(_fronts.app, name="front")
+app.command("lookup")(_fronts.lookup)
+app.add_typer(_federated.app, name="fl")
+app.command("report")(_report.report)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(version("distreal-dse"))
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version.", callback=_print_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Find the Pareto-optimal dropout vectors of a CNN, and train it federated with them."""
+
+
+def main() -> None:
+    """Run the command line and exit.
+
+    Exit codes: 0 done, 1 failed, 2 wrong usage or input, 130 interrupted.
+    """
+    debug = "--debug" in sys.argv[1:]
+    # A terminated process keeps what is finished, like an interrupted one.
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        app()
+    except DistrealError as error:
+        if debug:
+            raise
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        typer.echo("interrupted", err=True)
+        sys.exit(130)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

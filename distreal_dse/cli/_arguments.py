@@ -1,0 +1,134 @@
+"""Arguments and options that several commands share, and how their text is read."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from distreal_dse.errors import DistrealError, InputError
+
+if TYPE_CHECKING:
+    from distreal_dse.catalogue import StudySource
+    from distreal_dse.fronts import Front
+
+DEFAULT_STORAGE = "sqlite:///distreal.db"
+
+StudyArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="STUDY", help="A study's name (see `distreal-dse studies`), or a .py file."
+    ),
+]
+FrontArgument = Annotated[
+    str,
+    typer.Argument(metavar="FRONT", help="NAME, NAME@VERSION, or an exported .json file."),
+]
+StorageOption = Annotated[
+    str | None,
+    typer.Option(
+        "--storage",
+        metavar="URL",
+        help=f"Database. Default: $DISTREAL_STORAGE, else {DEFAULT_STORAGE}.",
+    ),
+]
+DataOption = Annotated[
+    str | None,
+    typer.Option("--data", metavar="DIR", help="Folder of the data; short for -o data=DIR."),
+]
+StudyOptions = Annotated[
+    list[str] | None,
+    typer.Option("--option", "-o", metavar="NAME=VALUE", help="An option of the study."),
+]
+SeedOption = Annotated[int, typer.Option(help="Same seed, same machine: same result.")]
+DeviceOption = Annotated[str, typer.Option(metavar="cpu|cuda", help="Where to train.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON to standard output.")]
+
+
+class Interrupted(DistrealError):
+    """The user ended a command early; says what is kept."""
+
+    exit_code = 130
+
+
+def storage_url(given: str | None) -> str:
+    """The database to use."""
+    return given or os.environ.get("DISTREAL_STORAGE") or DEFAULT_STORAGE
+
+
+def study_source(spec: str, data: str | None, options: list[str] | None) -> StudySource:
+    """The study that the arguments name.
+
+    Raises
+    ------
+    InputError
+        If an option is not of the form NAME=VALUE.
+    """
+    from distreal_dse.catalogue import StudySource
+
+    pairs = {}
+    for option in options or []:
+        name, equals, value = option.partition("=")
+        if not (name and equals):
+            raise InputError(f"--option {option}: expected NAME=VALUE")
+        pairs[name] = value
+    if data is not None:
+        pairs["data"] = str(Path(data).expanduser())
+    return StudySource(spec, tuple(sorted(pairs.items())))
+
+
+def check_device(device: str) -> str:
+    """Return the device if it is one that can be asked for.
+
+    Raises
+    ------
+    InputError
+        If it is neither cpu nor cuda.
+    """
+    if device not in ("cpu", "cuda"):
+        raise InputError(f"--device is '{device}': expected cpu or cuda")
+    return device
+
+
+def seconds(text: str) -> float:
+    """Read a duration such as ``90``, ``90s``, ``10m`` or ``1.5h``.
+
+    Raises
+    ------
+    InputError
+        If it is none.
+    """
+    factors = {"s": 1, "m": 60, "h": 3600}
+    number, factor = (text[:-1], factors[text[-1]]) if text[-1:] in factors else (text, 1)
+    try:
+        return float(number) * factor
+    except ValueError as error:
+        raise InputError(
+            f"duration '{text}': expected a number of seconds, or one with s, m or h, as in 10m"
+        ) from error
+
+
+def budget(text: str, front: Front) -> float:
+    """Read a budget: ``40%`` of the full network's cost, or a number in the front's cost unit.
+
+    Numbers may end in k, M or G.
+
+    Raises
+    ------
+    InputError
+        If it is neither.
+    """
+    suffixes = {"%": front.reference_cost / 100, "k": 1e3, "M": 1e6, "G": 1e9}
+    number, factor = (text[:-1], suffixes[text[-1]]) if text[-1:] in suffixes else (text, 1.0)
+    try:
+        value = float(number) * factor
+    except ValueError:
+        value = -1.0
+    if not value > 0:
+        raise InputError(
+            f"--budget is '{text}': expected a share of the full network's cost such as 40%, or "
+            f"a number > 0 of {front.cost_unit} such as 1.2M"
+        )
+    return value

@@ -1,0 +1,81 @@
+"""What people see: tables and progress on standard error; standard output is for programs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
+    from rich.table import Table
+
+    from distreal_dse.fronts import Front, FrontPoint
+
+
+def console() -> Console:
+    """The console for people."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False)
+
+
+def print_json(value: Mapping[str, Any] | list[Any]) -> None:
+    """Print a value for programs."""
+    typer.echo(json.dumps(value, indent=2, allow_nan=False))
+
+
+@contextmanager
+def progress_bar(target: Console) -> Iterator[Progress]:
+    """A progress bar with time left; its tasks show the field ``note`` behind it."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=target, transient=False) as progress:
+        yield progress
+
+
+def front_table(front: Front) -> Table:
+    """The points of a front, the dearest first."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=Text(f"Front {front.label}"), title_justify="left")
+    for heading in (f"cost ({front.cost_unit})", "of full", "loss gain", "accuracy"):
+        table.add_column(heading, justify="right")
+    table.add_column(Text("kept channels of " + "-".join(str(g.channels) for g in front.groups)))
+    table.add_column("")
+    for point in reversed(front.points):
+        table.add_row(*point_cells(front, point), "one rate" if point.uniform else "")
+    return table
+
+
+def point_cells(front: Front, point: FrontPoint) -> tuple[str, ...]:
+    """Cost, share of the full network, loss gain, accuracy and kept channels of a point."""
+    cost = f"{point.cost:,.0f}" if front.cost_metric == "macs" else f"{point.cost:.4g}"
+    return (
+        cost,
+        f"{point.cost / front.reference_cost:.1%}",
+        f"{point.convergence:.3f} ± {point.standard_error:.3f}",
+        f"{point.accuracy:.1%}",
+        point.key,
+    )

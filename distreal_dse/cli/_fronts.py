@@ -1,0 +1,118 @@
+"""``distreal-dse front …`` and ``distreal-dse lookup``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from distreal_dse.cli._arguments import (
+    FrontArgument,
+    JsonOption,
+    StorageOption,
+    budget,
+    storage_url,
+)
+from distreal_dse.cli._console import console, front_table, point_cells, print_json
+
+app = typer.Typer(help="The fronts in the storage.", no_args_is_help=True, rich_markup_mode=None)
+
+
+@app.command("list")
+def list_(storage: StorageOption = None, as_json: JsonOption = False) -> None:
+    """List the stored fronts."""
+    from dataclasses import asdict
+
+    from rich.table import Table
+
+    from distreal_dse.fronts import list_fronts, open_database
+
+    url = storage_url(storage)
+    fronts = list_fronts(open_database(url))
+    if as_json:
+        print_json([asdict(front) for front in fronts])
+        return
+    table = Table("front", "study", "points", "cost", "hypervolume", "created", "hash")
+    for front in fronts:
+        table.add_row(
+            front.label,
+            front.study,
+            str(front.points),
+            front.cost_metric,
+            f"{front.hypervolume:.3f}",
+            front.created_at,
+            front.content_hash[:12],
+        )
+    screen = console()
+    screen.print(table if fronts else "No fronts yet: make one with `distreal-dse optimize`.")
+
+
+@app.command()
+def show(front: FrontArgument, storage: StorageOption = None, as_json: JsonOption = False) -> None:
+    """Show the points of a front."""
+    from distreal_dse.fronts import find_front
+
+    found = find_front(storage_url(storage), front)
+    if as_json:
+        print_json({**found.content(), "version": found.version, "hash": found.content_hash})
+    else:
+        console().print(front_table(found))
+
+
+@app.command()
+def export(
+    front: FrontArgument,
+    file: Annotated[Path, typer.Argument(help="The .json file to write.")],
+    storage: StorageOption = None,
+) -> None:
+    """Write a front to a JSON file, to be used elsewhere."""
+    from distreal_dse.fronts import export_front, find_front
+
+    found = find_front(storage_url(storage), front)
+    export_front(found, file)
+    console().print(f"Front {found.label} written to {file}", markup=False)
+
+
+@app.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(help="A file that `front export` wrote.")],
+    storage: StorageOption = None,
+) -> None:
+    """Store a front from a JSON file, as the next version of its name."""
+    from distreal_dse.fronts import import_front, open_database, save_front
+
+    stored = save_front(open_database(storage_url(storage)), import_front(file))
+    console().print(f"Front {stored.label} stored", markup=False)
+
+
+def lookup(
+    front: FrontArgument,
+    budget_text: Annotated[
+        str,
+        typer.Option(
+            "--budget", metavar="X", help="Share of the full network's cost (40%), or MACs (1.2M)."
+        ),
+    ],
+    storage: StorageOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show which vector a device would pick for a mini-batch."""
+    from dataclasses import asdict
+
+    from rich.table import Table
+
+    from distreal_dse.fronts import LookupTable, find_front
+
+    found = find_front(storage_url(storage), front)
+    point = LookupTable(found).pick(budget(budget_text, found))
+    if as_json:
+        print_json(asdict(point))
+        return
+    cost, share, gain, _, _ = point_cells(found, point)
+    table = Table("channel group", "kept", "of", "rate")
+    for group, kept, rate in zip(found.groups, point.kept_counts, point.rates, strict=True):
+        table.add_row(group.name, str(kept), str(group.channels), f"{rate:.3f}")
+    screen = console()
+    screen.print(table)
+    screen.print(f"costs {cost} {found.cost_unit} ({share} of the full network), gains {gain}")

@@ -1,0 +1,121 @@
+"""``distreal-dse optimize``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from distreal_dse.cli._arguments import (
+    DataOption,
+    DeviceOption,
+    Interrupted,
+    JsonOption,
+    SeedOption,
+    StorageOption,
+    StudyArgument,
+    StudyOptions,
+    check_device,
+    seconds,
+    storage_url,
+    study_source,
+)
+from distreal_dse.cli._console import console, front_table, print_json, progress_bar
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from distreal_dse.fronts import Front
+    from distreal_dse.search import SearchProgress
+
+
+def optimize(
+    study: StudyArgument,
+    storage: StorageOption = None,
+    trials: Annotated[
+        int, typer.Option(help="Finished trials to end with, those of earlier starts included.")
+    ] = 100,
+    timeout: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="Begin no new trial after this time: 90s, 10m, 2h."),
+    ] = None,
+    workers: Annotated[int, typer.Option(help="Local processes, one thread each.")] = 1,
+    sampler: Annotated[str, typer.Option(metavar="tpe|nsga2|gp|random")] = "tpe",
+    seed: SeedOption = 0,
+    device: DeviceOption = "cpu",
+    name: Annotated[
+        str, typer.Option(metavar="FRONT", help="Name of the front. Default: the study's name.")
+    ] = "",
+    data: DataOption = None,
+    option: StudyOptions = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Search the Pareto front of a study, or go on with a search that was stopped."""
+    from distreal_dse.search import SearchSettings, search
+
+    settings = SearchSettings(
+        source=study_source(study, data, option),
+        name=name,
+        trials=trials,
+        timeout=None if timeout is None else seconds(timeout),
+        workers=workers,
+        sampler=sampler,
+        seed=seed,
+        device=check_device(device),
+    )
+    url = storage_url(storage)
+    screen = console()
+    last: list[SearchProgress] = []
+    try:
+        with progress_bar(screen) as bar:
+            show = _listener(bar)
+
+            def listen(progress: SearchProgress) -> None:
+                last[:] = [progress]
+                show(progress)
+
+            front = search(settings, url, listen)
+    except KeyboardInterrupt as error:
+        raise Interrupted(
+            "interrupted: everything finished is kept; run the same command again to go on"
+        ) from error
+    if as_json:
+        print_json({**front.content(), "version": front.version, "hash": front.content_hash})
+        return
+    screen.print(front_table(front))
+    screen.print(_summary(front, last[-1].failed if last else 0), markup=False)
+    screen.print(f"Train with it: distreal-dse fl run {study} --front {front.name}", markup=False)
+
+
+def _listener(bar: Progress) -> Callable[[SearchProgress], None]:
+    """Shows each stage of a search as a task of the progress bar."""
+    tasks = {}
+
+    def show(progress: SearchProgress) -> None:
+        if progress.stage not in tasks:
+            tasks[progress.stage] = bar.add_task(
+                f"{progress.stage:12}", total=progress.total, completed=progress.done, note=""
+            )
+        failed = f", {progress.failed} failed" if progress.failed else ""
+        note = f"{progress.non_dominated} non-dominated{failed}" if progress.non_dominated else ""
+        bar.update(tasks[progress.stage], completed=progress.done, note=note)
+
+    return show
+
+
+def _summary(front: Front, failed: int) -> str:
+    """How the front compares with one rate for all layers."""
+    from distreal_dse.fronts import hypervolume
+
+    family = front.settings["uniform family"]
+    uniform = hypervolume(
+        ((one["cost"], one["convergence"]) for one in family), front.reference_cost
+    )
+    searched = sum(not point.uniform for point in front.points)
+    return (
+        f"{len(front.points)} points, {searched} of them with rates of their own for each layer; "
+        "no uniform-rate vector dominates any.\n"
+        f"Hypervolume {front.hypervolume:.3f}; uniform rates alone {uniform:.3f}."
+        + (f"\n{failed} trials failed; their reasons are with the trials." if failed else "")
+    )

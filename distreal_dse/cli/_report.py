@@ -1,0 +1,4 @@
+"""``distreal-dse report``."""
+
+
+def report() -> None: ...

@@ -1,0 +1,348 @@
+"""Networks in which filters can't be dropped are refused by name of the layer and reason."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from distreal_dse.dropout import DroppableNetwork
+from distreal_dse.errors import InputError, UnsupportedModelError
+from networks import CLASSES, inputs_of
+
+
+class Base(nn.Module):
+    """`first` (8 filters) and `second` (8 filters); what happens in between is varied."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 8, 3, padding=1)
+        self.second = nn.Conv2d(8, 8, 3, padding=1)
+        self.head = nn.Linear(8, CLASSES)
+
+    def between(self, maps: Tensor) -> Tensor:
+        return maps
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        maps = torch.relu(self.second(self.between(torch.relu(self.first(inputs)))))
+        outputs: Tensor = self.head(maps.mean((2, 3)))
+        return outputs
+
+
+def refusal_of(module: nn.Module, example: Tensor | None = None) -> str:
+    with pytest.raises(UnsupportedModelError) as refused:
+        DroppableNetwork(module, inputs_of().float() if example is None else example)
+    return str(refused.value)
+
+
+def test_base_itself_is_supported() -> None:
+    network = DroppableNetwork(Base(), inputs_of().float())
+    assert [group.name for group in network.groups] == ["first", "second"]
+
+
+def test_control_flow_on_tensor_values_is_refused() -> None:
+    class Branches(Base):
+        def between(self, maps: Tensor) -> Tensor:
+            return maps if maps.sum() > 0 else -maps
+
+    message = refusal_of(Branches())
+    assert "Branches" in message and "control flow" in message
+
+
+class HardCodedView(nn.Module):
+    """8 filters × 8 × 8 positions = 512."""
+
+    def __init__(self, flatten: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3, padding=1)
+        self.head = nn.Linear(512, CLASSES)
+        self.flatten = flatten
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        outputs: Tensor = self.head(self.flatten(torch.relu(self.conv(inputs))))
+        return outputs
+
+
+def test_hard_coded_size_is_refused_with_what_to_write_instead() -> None:
+    message = refusal_of(HardCodedView(lambda maps: maps.view(-1, 512)))
+    assert "view()" in message and "512" in message and "flatten" in message
+
+
+@pytest.mark.parametrize(
+    "flatten",
+    [
+        lambda maps: maps.view((-1, 512)),
+        lambda maps: torch.reshape(maps, (-1, 512)),
+        lambda maps: maps.reshape(maps.size(0), 512),
+    ],
+    ids=["tuple", "function", "reshape"],
+)
+def test_hard_coded_size_is_refused_however_it_is_written(
+    flatten: Callable[[Tensor], Tensor],
+) -> None:
+    assert "hard-coded" in refusal_of(HardCodedView(flatten))
+
+
+@pytest.mark.parametrize(
+    "flatten",
+    [
+        lambda maps: maps.view(maps.size(0), -1),
+        lambda maps: maps.view(maps.shape[0], -1),
+        lambda maps: maps.reshape(len(inputs_of()), -1),
+        lambda maps: torch.flatten(maps, 1),
+        lambda maps: maps.flatten(start_dim=1),
+    ],
+    ids=["size", "shape", "batch", "function", "method"],
+)
+def test_size_that_follows_the_filters_is_accepted(flatten: Callable[[Tensor], Tensor]) -> None:
+    DroppableNetwork(HardCodedView(flatten), inputs_of().float())
+
+
+def test_layer_called_twice_is_refused_by_name() -> None:
+    class Recurrent(Base):
+        def between(self, maps: Tensor) -> Tensor:
+            again: Tensor = self.second(maps)
+            return again
+
+    assert "layer second" in refusal_of(Recurrent())
+
+
+def test_layer_under_two_names_is_refused() -> None:
+    class Aliased(Base):
+        def __init__(self) -> None:
+            super().__init__()
+            self.alias = self.second
+
+        def between(self, maps: Tensor) -> Tensor:
+            again: Tensor = self.alias(maps)
+            return again
+
+    assert "second" in refusal_of(Aliased())
+
+
+def test_tied_parameters_are_refused_by_their_names() -> None:
+    class Tied(Base):
+        def __init__(self) -> None:
+            super().__init__()
+            self.third = nn.Conv2d(8, 8, 3, padding=1)
+            self.third.weight = self.second.weight
+
+        def between(self, maps: Tensor) -> Tensor:
+            again: Tensor = self.third(maps)
+            return again
+
+    message = refusal_of(Tied())
+    assert "second.weight" in message and "third.weight" in message
+
+
+UNKNOWN_OPERATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "permute": lambda maps: maps.permute(0, 1, 3, 2),
+    "transpose": lambda maps: maps.transpose(1, 2),
+    "view": lambda maps: maps.view(len(inputs_of()), 2, 4, 8, 8).sum(1).repeat(1, 2, 1, 1),
+    "softmax": lambda maps: maps.softmax(1),
+    "getitem": lambda maps: maps[:, torch.arange(7, -1, -1)],
+    "mean": lambda maps: maps - maps.mean(1, keepdim=True),
+    "cat": lambda maps: torch.cat([maps, maps], 2),
+    "flip": lambda maps: torch.flip(maps, [1]),
+    "cumsum": lambda maps: maps.cumsum(1),
+}
+
+
+@pytest.mark.parametrize("operation", UNKNOWN_OPERATIONS)
+def test_operation_that_mixes_channels_is_refused_by_its_name(operation: str) -> None:
+    class Mixing(Base):
+        def between(self, maps: Tensor) -> Tensor:
+            return UNKNOWN_OPERATIONS[operation](maps)
+
+    assert f"{operation}()" in refusal_of(Mixing())
+
+
+def test_message_names_the_block_that_an_operation_is_in() -> None:
+    class Shuffle(nn.Module):
+        def forward(self, maps: Tensor) -> Tensor:
+            samples, channels, height, width = maps.shape
+            pairs = maps.view(samples, 2, channels // 2, height, width)
+            return pairs.transpose(1, 2).reshape(samples, channels, height, width)
+
+    class Shuffled(Base):
+        def __init__(self) -> None:
+            super().__init__()
+            self.shuffle = nn.Sequential(nn.ReLU(), Shuffle())
+
+        def between(self, maps: Tensor) -> Tensor:
+            shuffled: Tensor = self.shuffle(maps)
+            return shuffled
+
+    assert "view() in shuffle.1" in refusal_of(Shuffled())
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.GroupNorm(2, 8),
+        nn.InstanceNorm2d(8, affine=True),
+        nn.LayerNorm([8, 8, 8]),
+        nn.ConvTranspose2d(8, 8, 1),
+        nn.PReLU(8),
+        nn.Softmax2d(),
+        nn.ChannelShuffle(2),
+        nn.LocalResponseNorm(3),
+        nn.Linear(8, 8),
+    ],
+    ids=lambda layer: type(layer).__name__,
+)
+def test_layer_that_mixes_channels_is_refused_by_its_name(layer: nn.Module) -> None:
+    class Mixing(Base):
+        def __init__(self) -> None:
+            super().__init__()
+            self.unusual = layer
+
+        def between(self, maps: Tensor) -> Tensor:
+            mixed: Tensor = self.unusual(maps)
+            return mixed
+
+    assert "layer unusual" in refusal_of(Mixing())
+
+
+@pytest.mark.parametrize(
+    "between",
+    [
+        lambda maps: torch.cat(maps.chunk(2, 1)[::-1], 1),
+        lambda maps: torch.cat([maps.split(4, 1)[1], maps.split(4, 1)[0]], 1),
+        lambda maps: maps + maps.max(1, keepdim=True)[0],
+    ],
+    ids=["chunk", "split", "max"],
+)
+def test_operation_with_several_results_is_refused_by_its_name(
+    between: Callable[[Tensor], Tensor],
+) -> None:
+    class Several(Base):
+        def between(self, maps: Tensor) -> Tensor:
+            return between(maps)
+
+    message = refusal_of(Several())
+    assert any(f"{name}()" in message for name in ("chunk", "split", "max", "getitem"))
+
+
+def test_parametrised_layer_is_refused_by_its_name() -> None:
+    class WeightNormalised(Base):
+        def __init__(self) -> None:
+            super().__init__()
+            self.second = torch.nn.utils.parametrizations.weight_norm(self.second)
+
+    assert "second" in refusal_of(WeightNormalised())
+
+
+def test_unknown_operations_behind_the_last_filters_are_accepted() -> None:
+    class Behind(Base):
+        def forward(self, inputs: Tensor) -> Tensor:
+            return super().forward(inputs).softmax(1).cumsum(1).flip(1)
+
+    DroppableNetwork(Behind(), inputs_of().float())
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: nn.Sequential(nn.Flatten(), nn.Linear(3 * 64, 8), nn.ReLU(), nn.Linear(8, 5)),
+        lambda: nn.Sequential(nn.Conv2d(3, CLASSES, 8), nn.Flatten()),
+    ],
+    ids=["linear", "output"],
+)
+def test_model_without_droppable_filters_is_refused(make: Callable[[], nn.Module]) -> None:
+    message = refusal_of(make())
+    assert "Sequential" in message and "no filters" in message
+
+
+def test_model_that_fails_on_the_example_is_refused_with_its_shape_and_the_reason() -> None:
+    message = refusal_of(Base(), torch.randn(2, 4, 8, 8))
+    assert "Base" in message and "(2, 4, 8, 8)" in message and "4 channels" in message
+    assert "\n" not in message
+
+
+def test_refusal_of_an_example_prints_no_traceback(capfd: pytest.CaptureFixture[str]) -> None:
+    refusal_of(Base(), torch.randn(2, 4, 8, 8))
+    printed = capfd.readouterr()
+    assert printed.out + printed.err == ""
+
+
+def test_refusals_are_input_errors() -> None:
+    assert issubclass(UnsupportedModelError, InputError) and UnsupportedModelError.exit_code == 2
+
+
+def test_wiring_that_differs_in_training_mode_is_refused() -> None:
+    """Tracing follows evaluation mode; what training mode adds must not pass unseen."""
+
+    class OnlyInTraining(Base):
+        def between(self, maps: Tensor) -> Tensor:
+            return maps.flip(1) if self.training else maps
+
+    assert "OnlyInTraining" in refusal_of(OnlyInTraining())
+
+
+def test_several_outputs_are_supported() -> None:
+    class TwoHeads(Base):
+        def __init__(self) -> None:
+            super().__init__()
+            self.other = nn.Linear(8, 2)
+
+        def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+            maps = self.second(self.first(inputs)).mean((2, 3))
+            return self.head(maps), self.other(maps)
+
+    assert len(DroppableNetwork(TwoHeads(), inputs_of().float()).groups) == 2
+
+
+def test_outputs_by_name_are_supported_or_refused() -> None:
+    class Named(Base):
+        def forward(self, inputs: Tensor) -> dict[str, Tensor]:  # type: ignore[override]
+            return {"logits": super().forward(inputs)}
+
+    try:
+        network = DroppableNetwork(Named(), inputs_of().float())
+    except UnsupportedModelError as error:
+        assert "Named" in str(error)
+    else:
+        assert len(network.groups) == 2
+
+
+@pytest.mark.parametrize(
+    "dropout",
+    [
+        lambda maps, training: functional.dropout(maps, 0.5, training),
+        lambda maps, training: functional.dropout2d(maps, 0.5, training),
+    ],
+    ids=["dropout", "dropout2d"],
+)
+def test_ordinary_dropout_as_a_function_is_supported(
+    dropout: Callable[[Tensor, bool], Tensor],
+) -> None:
+    class DropsOut(Base):
+        def between(self, maps: Tensor) -> Tensor:
+            return dropout(maps, self.training)
+
+    assert len(DroppableNetwork(DropsOut(), inputs_of().float()).groups) == 2
+
+
+@pytest.mark.parametrize(
+    "layer", [nn.Dropout(), nn.Dropout2d(), nn.AlphaDropout()], ids=lambda layer: repr(layer)
+)
+def test_ordinary_dropout_layers_are_supported(layer: nn.Module) -> None:
+    class DropsOut(Base):
+        def __init__(self) -> None:
+            super().__init__()
+            self.regular = layer
+
+        def between(self, maps: Tensor) -> Tensor:
+            dropped: Tensor = self.regular(maps)
+            return dropped
+
+    assert len(DroppableNetwork(DropsOut(), inputs_of().float()).groups) == 2
+
+
+def test_unknown_scaling_is_refused() -> None:
+    with pytest.raises((ValueError, InputError)):
+        DroppableNetwork(Base(), inputs_of().float(), scaling="inverse")
