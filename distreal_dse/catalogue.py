@@ -15,7 +15,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distreal_dse.errors import DistrealError, StudyError
+from distreal_dse.errors import DistrealError, StudyError, described
 
 if TYPE_CHECKING:
     from distreal_dse.study import Study
@@ -100,7 +100,7 @@ class StudySource:
         except (Exception, SystemExit) as error:  # the user's file may raise anything
             del sys.modules[name]
             raise StudyError(
-                f"study file {path} fails to import: {_described(error, path)}"
+                f"study file {path} fails to import: {_located(error, path)}"
             ) from error
         finally:
             sys.path.remove(str(path.parent.resolve()))
@@ -120,7 +120,7 @@ class StudySource:
         except DistrealError:
             raise
         except Exception as error:  # the user's function may raise anything
-            raise StudyError(f"study {self.spec} can't be made: {_described(error)}") from error
+            raise StudyError(f"study {self.spec} can't be made: {described(error)}") from error
         if not isinstance(study, Study):
             raise StudyError(
                 f"function 'study' of {self.spec} returned a {type(study).__name__}: expected a "
@@ -129,39 +129,47 @@ class StudySource:
         return study
 
 
-def _described(error: BaseException, path: Path | None = None) -> str:
+def _located(error: BaseException, path: Path | None = None) -> str:
     """Kind and message of an error, and the line of the user's file that it comes from."""
     line, traceback = 0, error.__traceback__
     if isinstance(error, SyntaxError) and error.lineno:
         line = error.lineno
     while traceback is not None and path is not None:
-        if Path(traceback.tb_frame.f_code.co_filename) == path:
+        if Path(traceback.tb_frame.f_code.co_filename) == path.absolute():
             line = traceback.tb_lineno
         traceback = traceback.tb_next
-    message = str(error).splitlines()[0] if str(error) else ""
-    where = f" (line {line})" if line else ""
-    return f"{type(error).__name__}: {message}{where}"
+    return described(error) + (f" (line {line})" if line else "")
 
 
 def _converted(options: Mapping[str, str], make: Callable[..., Any], spec: str) -> dict[str, Any]:
     """Options as the types that the function's annotations ask for."""
     parameters = inspect.signature(make).parameters
-    hints = typing.get_type_hints(make)
+    try:
+        hints = typing.get_type_hints(make)
+    except NameError as error:
+        raise StudyError(
+            f"annotations of the options {', '.join(parameters)} of study {spec} can't be read: "
+            f"{error}"
+        ) from error
     converted = {}
     for name, text in options.items():
         if name not in parameters:
             known = ", ".join(parameters) or "none"
             raise StudyError(f"study {spec} has no option '{name}': expected one of: {known}")
-        kinds = [
-            kind
-            for kind in (typing.get_args(hints.get(name, str)) or (hints.get(name, str),))
-            if kind is not type(None)
-        ]
-        try:
-            converted[name] = _CONVERSIONS.get(kinds[0], kinds[0])(text)
-        except (ValueError, TypeError) as error:
+        hint = hints.get(name, str)
+        choices = (hint,)
+        if typing.get_origin(hint) in (typing.Union, types.UnionType):  # such as int | None
+            choices = tuple(kind for kind in typing.get_args(hint) if kind is not type(None))
+        if len(choices) != 1 or choices[0] not in _CONVERSIONS:
             raise StudyError(
-                f"option {name}={text} of study {spec}: expected {kinds[0].__name__}"
+                f"option '{name}' of study {spec} is annotated {hint}: expected one of "
+                + ", ".join(kind.__name__ for kind in _CONVERSIONS)
+            )
+        try:
+            converted[name] = _CONVERSIONS[choices[0]](text)
+        except ValueError as error:
+            raise StudyError(
+                f"option {name}={text} of study {spec}: expected {choices[0].__name__}"
             ) from error
     return converted
 
@@ -174,5 +182,8 @@ def _boolean(text: str) -> bool:
 
 _CONVERSIONS: Mapping[Any, Callable[[str], Any]] = {
     bool: _boolean,
+    float: float,
+    int: int,
+    str: str,
     Path: lambda text: Path(text).expanduser().resolve(),
 }

@@ -11,6 +11,12 @@ class DistrealError(Exception):
     exit_code = 1
 
 
+def described(error: BaseException) -> str:
+    """Kind and first line of an error that somebody else's code raised."""
+    lines = str(error).splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
 class InputError(DistrealError):
     """What the user gave is wrong: an argument, a file, a model, a data set (exit code 2)."""
 

@@ -46,7 +46,12 @@ def load(data: Path | None, subset: int) -> Data:
     for part, count in (("train", subset), ("test", subset // 5)):
         if folders:
             assert data is not None
-            images = torchvision.datasets.ImageFolder(str(data / part))
+            try:
+                images = torchvision.datasets.ImageFolder(str(data / part))
+            except FileNotFoundError as error:
+                raise DataError(
+                    f"data folder {data / part}: expected a folder for each class ({error})"
+                ) from error
         else:
             root = data or Path.home() / ".cache" / "distreal-dse"
             training = part == "train"

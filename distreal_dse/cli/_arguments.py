@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from distreal_dse.errors import DistrealError, InputError
+from distreal_dse.errors import InputError
 
 if TYPE_CHECKING:
     from distreal_dse.catalogue import StudySource
@@ -45,12 +45,6 @@ StudyOptions = Annotated[
 SeedOption = Annotated[int, typer.Option(help="Same seed, same machine: same result.")]
 DeviceOption = Annotated[str, typer.Option(metavar="cpu|cuda", help="Where to train.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON to standard output.")]
-
-
-class Interrupted(DistrealError):
-    """The user ended a command early; says what is kept."""
-
-    exit_code = 130
 
 
 def storage_url(given: str | None) -> str:

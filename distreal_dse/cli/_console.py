@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import typer
+
+from distreal_dse.errors import DistrealError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -15,6 +17,12 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from distreal_dse.fronts import Front, FrontPoint
+
+
+class Interrupted(DistrealError):
+    """The user ended a command early; says what is kept."""
+
+    exit_code = 130
 
 
 def console() -> Console:
@@ -31,7 +39,10 @@ def print_json(value: Mapping[str, Any] | list[Any]) -> None:
 
 @contextmanager
 def progress_bar(target: Console) -> Iterator[Progress]:
-    """A progress bar with time left; its tasks show the field ``note`` behind it."""
+    """A progress bar with time left, to be started with its first task.
+
+    Its tasks show the field ``note`` behind the bar.
+    """
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -50,8 +61,21 @@ def progress_bar(target: Console) -> Iterator[Progress]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    with Progress(*columns, console=target, transient=False) as progress:
+    progress = Progress(*columns, console=target)
+    try:
         yield progress
+    finally:
+        if progress.live.is_started:  # stopping prints a line in any case
+            progress.stop()
+
+
+@contextmanager
+def interruptible(kept: Callable[[], str]) -> Iterator[None]:
+    """Turn Ctrl-C into an error whose message says what is kept."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        raise Interrupted(f"interrupted: {kept()}") from error
 
 
 def front_table(front: Front) -> Table:

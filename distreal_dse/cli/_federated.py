@@ -9,7 +9,6 @@ import typer
 from distreal_dse.cli._arguments import (
     DataOption,
     DeviceOption,
-    Interrupted,
     JsonOption,
     SeedOption,
     StorageOption,
@@ -19,7 +18,7 @@ from distreal_dse.cli._arguments import (
     storage_url,
     study_source,
 )
-from distreal_dse.cli._console import console, print_json, progress_bar
+from distreal_dse.cli._console import console, interruptible, print_json, progress_bar
 
 if TYPE_CHECKING:
     from fl.results import RoundResult
@@ -67,28 +66,24 @@ def run(
         rounds=rounds, devices=devices, cohort=cohort, local_epochs=epochs, seed=seed
     )
     source = study_source(study, data, option)
-    loaded = source.load()
-    engine = open_database(storage_url(storage))
-    found = find_front(engine, front)
-    network, loaded_data = prepare(loaded, seed, check_device(device))
-    strategy = Distreal(LookupTable(found))
-    results = run_federated(loaded, loaded_data, network, strategy, found, settings)
-    described = {**settings.as_json(), "options": dict(source.options)}
-    fingerprint = network.channels.fingerprint
-    run_id = start_run(engine, loaded.name, strategy.name, found, fingerprint, seed, described)
-
     screen = console()
-    try:
-        with progress_bar(screen) as bar:
-            task = bar.add_task("rounds", total=rounds, note="")
-            for result in results:
-                save_round(engine, run_id, result)
-                bar.update(task, completed=result.round, note=_note(result))
-    except KeyboardInterrupt as error:
-        kept = len(load_run(engine, run_id).rounds)
-        raise Interrupted(
-            f"interrupted: the figures of {kept} rounds are kept as run {run_id}"
-        ) from error
+    kept = ["nothing was begun"]
+    with interruptible(lambda: kept[-1]), progress_bar(screen) as bar:
+        loaded = source.load()
+        engine = open_database(storage_url(storage))
+        found = find_front(engine, front)
+        network, loaded_data = prepare(loaded, seed, check_device(device))
+        strategy = Distreal(LookupTable(found))
+        results = run_federated(loaded, loaded_data, network, strategy, found, settings)
+        described = {**settings.as_json(), "options": dict(source.options)}
+        fingerprint = network.channels.fingerprint
+        run_id = start_run(engine, loaded.name, strategy.name, found, fingerprint, seed, described)
+        bar.start()
+        task = bar.add_task("rounds", total=rounds, note="")
+        for result in results:
+            save_round(engine, run_id, result)
+            kept.append(f"the figures of rounds 0 to {result.round} are kept as run {run_id}")
+            bar.update(task, completed=result.round, note=_note(result))
     finish_run(engine, run_id)
     stored = load_run(engine, run_id)
     if as_json:

@@ -10,7 +10,6 @@ import typer
 from distreal_dse.cli._arguments import (
     DataOption,
     DeviceOption,
-    Interrupted,
     JsonOption,
     SeedOption,
     StorageOption,
@@ -21,13 +20,15 @@ from distreal_dse.cli._arguments import (
     storage_url,
     study_source,
 )
-from distreal_dse.cli._console import console, front_table, print_json, progress_bar
+from distreal_dse.cli._console import console, front_table, interruptible, print_json, progress_bar
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
     from distreal_dse.fronts import Front
     from distreal_dse.search import SearchProgress
+
+KEPT = "everything finished is kept; run the same command again to go on"
 
 
 def optimize(
@@ -67,19 +68,14 @@ def optimize(
     url = storage_url(storage)
     screen = console()
     last: list[SearchProgress] = []
-    try:
-        with progress_bar(screen) as bar:
-            show = _listener(bar)
+    with interruptible(lambda: KEPT), progress_bar(screen) as bar:
+        show = _listener(bar)
 
-            def listen(progress: SearchProgress) -> None:
-                last[:] = [progress]
-                show(progress)
+        def listen(progress: SearchProgress) -> None:
+            last[:] = [progress]
+            show(progress)
 
-            front = search(settings, url, listen)
-    except KeyboardInterrupt as error:
-        raise Interrupted(
-            "interrupted: everything finished is kept; run the same command again to go on"
-        ) from error
+        front = search(settings, url, listen)
     if as_json:
         print_json({**front.content(), "version": front.version, "hash": front.content_hash})
         return
@@ -94,6 +90,7 @@ def _listener(bar: Progress) -> Callable[[SearchProgress], None]:
 
     def show(progress: SearchProgress) -> None:
         if progress.stage not in tasks:
+            bar.start()
             tasks[progress.stage] = bar.add_task(
                 f"{progress.stage:12}", total=progress.total, completed=progress.done, note=""
             )

@@ -95,6 +95,22 @@ def hypervolume(points: Iterable[tuple[float, float]], reference_cost: float) ->
     return math.fsum(strips)
 
 
+def check_front_name(name: str) -> None:
+    """Refuse a name that can't stand in ``name@version``, in shells and in file names.
+
+    Raises
+    ------
+    FrontError
+        If there is anything in it but letters, digits and ``_ . + -``, or it ends in ``.json``.
+    """
+    _expect(
+        _NAME.fullmatch(name) and not name.lower().endswith(".json"),
+        f"front {name!r}",
+        "a name of letters, digits and _ . + - that doesn't end in .json",
+        repr(name),
+    )
+
+
 @dataclass(frozen=True)
 class FrontGroup:
     """A channel group of the network: its name and its number of channels (≥ 1)."""
@@ -225,12 +241,7 @@ class Front:
 
     def __post_init__(self) -> None:
         where = f"front {self.name!r}"
-        _expect(
-            _NAME.fullmatch(self.name) and not self.name.lower().endswith(".json"),
-            where,
-            "a name of letters, digits and _ . + - that doesn't end in .json",
-            repr(self.name),
-        )
+        check_front_name(self.name)
         for what, text in (("study", self.study), ("model fingerprint", self.model_fingerprint)):
             _expect(text and text.isprintable(), where, f"a printable {what}", repr(text))
         _set(

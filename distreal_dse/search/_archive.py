@@ -67,7 +67,7 @@ class TrialArchive:
             stored = study.user_attrs
             if SETTINGS in stored:
                 _check_same(name, stored[SETTINGS], settings)
-            elif study.get_trials(deepcopy=False):
+            elif study.get_trials(deepcopy=False) or tuple(study.directions) != DIRECTIONS:
                 raise InputError(
                     f"study '{name}' in this storage was not made by distreal-dse: expected an "
                     "unused name; choose another with --name"

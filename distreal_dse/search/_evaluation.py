@@ -10,7 +10,7 @@ import torch
 
 from distreal_dse.convergence import Replicate, ShortRuns
 from distreal_dse.dropout import DroppableNetwork, KeptCounts
-from distreal_dse.errors import DivergedError
+from distreal_dse.errors import DistrealError, DivergedError, StudyError, described
 from distreal_dse.study import Data, Study
 
 
@@ -57,10 +57,17 @@ class Evaluator:
         progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> None:
         torch.set_num_threads(1)  # two threads beside another busy process are far slower than one
-        self._runs = ShortRuns(study, data, network, seed, torch.device(device), progress)
+        try:
+            self._runs = ShortRuns(study, data, network, seed, torch.device(device), progress)
+        except DistrealError:
+            raise
+        except Exception as error:  # likewise the user's code
+            raise StudyError(
+                f"training of study {study.name} fails in its warm-up: {described(error)}"
+            ) from error
 
     def evaluate(self, task: Task) -> Outcome:
-        """Do a task; a diverging run makes it a failed one."""
+        """Do a task; one that diverges or raises is a failed one, with its reason."""
         start = time.perf_counter()
         replicates: tuple[Replicate, ...] = ()
         failure = ""
@@ -69,4 +76,6 @@ class Evaluator:
                 replicates += (self._runs.run(task.counts, task.stream, number),)
         except DivergedError as error:
             failure = f"diverged: {error}"
+        except Exception as error:  # the study's model, loss and data may raise anything
+            failure = described(error)
         return Outcome(replicates, time.perf_counter() - start, failure)

@@ -12,6 +12,8 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import wait as wait_for_process
 
+from tqdm import tqdm
+
 from distreal_dse.catalogue import StudySource
 from distreal_dse.preparation import prepare
 from distreal_dse.search._evaluation import Evaluator, Outcome, Task
@@ -64,21 +66,23 @@ class InlineExecutor(Executor):
 class ProcessExecutor(Executor):
     """Evaluates in local worker processes of one thread each.
 
-    A task whose worker dies (killed for memory, say) is tried once more, then counts as failed.
+    When a worker dies (killed for memory, say), every task under way may be the cause: each of
+    them is then run alone, and one that kills its worker again counts as failed.
 
     Parameters
     ----------
     workers
         Number of processes.
     source, seed, device
-        As for `Evaluator`; every worker builds its own.
+        Every worker builds its own `Evaluator` from them.
     """
 
     def __init__(self, workers: int, source: StudySource, seed: int, device: str) -> None:
         self.capacity = workers
         self._arguments = source, seed, device
-        self._tasks: dict[int, tuple[Task, int]] = {}  # key → task and how often it was tried
-        self._futures: dict[Future[Outcome], int] = {}
+        self._waiting: dict[int, Task] = {}
+        self._suspects: dict[int, Task] = {}
+        self._under_way: dict[Future[Outcome], tuple[int, Task]] = {}
         self._pool = self._new_pool()
 
     def _new_pool(self) -> ProcessPoolExecutor:
@@ -91,38 +95,58 @@ class ProcessExecutor(Executor):
 
     def submit(self, key: int, task: Task) -> None:
         """Queue a task for the next free worker."""
-        _, tries = self._tasks.get(key, (task, 0))
-        self._tasks[key] = task, tries + 1
-        self._futures[self._pool.submit(_evaluate, task)] = key
+        self._waiting[key] = task
+        self._hand_over()
 
     def completed(self) -> list[tuple[int, Outcome]]:
         """Wait for a worker; a dead one breaks the pool, which is then made anew."""
-        done, _ = wait(self._futures, return_when=FIRST_COMPLETED)
-        outcomes, lost = [], []
-        for future in done:
-            key = self._futures.pop(future)
+        outcomes: list[tuple[int, Outcome]] = []
+        while not outcomes:
+            self._hand_over()
+            done, _ = wait(self._under_way, return_when=FIRST_COMPLETED)
+            broken = False
+            for future in done:
+                key, task = self._under_way.pop(future)
+                try:
+                    outcomes.append((key, future.result()))
+                    self._suspects.pop(key, None)
+                except BrokenProcessPool:
+                    broken = True
+                    if key in self._suspects:  # these run alone
+                        del self._suspects[key]
+                        outcomes.append((key, Outcome((), 0.0, "its worker process died twice")))
+                    else:
+                        self._suspects[key] = task
+            if broken:
+                self._replace_pool()
+        return outcomes
+
+    def _hand_over(self) -> None:
+        """Give waiting tasks to the pool; suspects first, one at a time."""
+        if self._suspects:
+            if self._under_way:
+                return
+            tasks = dict([next(iter(self._suspects.items()))])
+        else:
+            tasks, self._waiting = self._waiting, {}
+        for key, task in tasks.items():
             try:
-                outcomes.append((key, future.result()))
-                del self._tasks[key]
-            except BrokenProcessPool:
-                lost.append(key)
-        if lost:
-            lost += self._futures.values()
-            self._futures.clear()
-            self._pool.shutdown(wait=False, cancel_futures=True)
-            self._pool = self._new_pool()
-            for key in sorted(lost):
-                task, tries = self._tasks[key]
-                if tries > 1:
-                    del self._tasks[key]
-                    outcomes.append((key, Outcome((), 0.0, "its worker process died twice")))
-                else:
-                    self.submit(key, task)
-        return outcomes or self.completed()
+                future = self._pool.submit(_evaluate, task)
+            except BrokenProcessPool:  # a worker died while it was idle
+                self._replace_pool()
+                future = self._pool.submit(_evaluate, task)
+            self._under_way[future] = key, task
+
+    def _replace_pool(self) -> None:
+        """Make a new pool; what the broken one had under way is suspect."""
+        self._suspects |= dict(self._under_way.values())
+        self._under_way.clear()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._pool = self._new_pool()
 
     def close(self) -> None:
         """End the worker processes, busy or not."""
-        if self._futures:
+        if self._under_way:
             for process in (self._pool._processes or {}).values():
                 process.terminate()
         self._pool.shutdown(wait=True, cancel_futures=True)
@@ -148,6 +172,9 @@ def _start_worker(source: StudySource, seed: int, device: str) -> None:
         os._exit(1)  # the driver was killed: nobody would ever end this process
 
     threading.Thread(target=follow_parent, daemon=True).start()
+    # PyTorch's tracer makes tqdm create a lock between processes, which a worker that is ended
+    # while it is busy would leave behind.
+    tqdm.set_lock(threading.RLock())
 
 
 def _evaluate(task: Task) -> Outcome:

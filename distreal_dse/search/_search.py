@@ -17,10 +17,11 @@ from distreal_dse.catalogue import StudySource
 from distreal_dse.convergence import Convergence, Replicate
 from distreal_dse.cost import MacCost
 from distreal_dse.dropout import DroppableNetwork, KeptCounts, kept_counts
-from distreal_dse.errors import DistrealError, InputError
+from distreal_dse.errors import DistrealError, InputError, StudyError, described
 from distreal_dse.fronts import (
     Front,
     FrontGroup,
+    check_front_name,
     hypervolume,
     non_dominated,
     open_database,
@@ -126,11 +127,12 @@ def search(
     """
     _check(settings)
     study = settings.source.load()
+    name = settings.name or study.name
+    check_front_name(name)
     engine = open_database(storage)
     network, data = prepare(study, settings.seed, settings.device)
     cost = MacCost(network.channels)
-    name = settings.name or study.name
-    described = _described(settings, study, network)
+    comparable = _comparable(settings, study, network)
     attributes = {
         "study": f"{study.name}: {study.description}",
         "reference cost (training MACs)": cost.full,
@@ -138,7 +140,7 @@ def search(
         "read": "value 0: training MACs per sample; value 1: fall of the validation loss of the "
         "full network in a short run, mean over replicates; a rate is level + offset, clipped",
     }
-    with closing(TrialArchive(storage, name, described, attributes)) as archive:
+    with closing(TrialArchive(storage, name, comparable, attributes)) as archive:
         explorer = _Explorer(settings, study, network, cost, archive)
         executor: Executor
         if settings.workers > 1:
@@ -176,7 +178,7 @@ def search(
         device={},
         reference_cost=cost.full,
         settings={
-            **described,
+            **comparable,
             "trials": explorer.finished,
             # What the front is held against, dominated or not.
             "uniform family": [
@@ -253,10 +255,12 @@ class _Explorer:
                 self._finish(under_way.pop(number), outcome)
                 listen(self.progress("search", self.finished, self._settings.trials))
         if not self._candidates:
-            reasons = [t.user_attrs.get("failure") for t in self._study.get_trials(deepcopy=False)]
+            failed = self._study.get_trials(deepcopy=False, states=(TrialState.FAIL,))
+            if not failed:
+                raise DistrealError("no trial was begun: --timeout is too short")
             raise DistrealError(
-                f"all {self.finished} trials failed: expected at least one that trains; the last "
-                f"one {reasons[-1] if reasons else 'was never begun, --timeout is too short'}"
+                f"all {len(failed)} trials failed: expected at least one that trains; the last "
+                f"one: {failed[-1].user_attrs['failure']}"
             )
 
     def candidates(self) -> list[Candidate]:
@@ -330,14 +334,19 @@ def _check(settings: SearchSettings) -> None:
     for what, value in (("--trials", settings.trials), ("--workers", settings.workers)):
         if value < 1:
             raise InputError(f"{what} is {value}: expected 1 or more")
-    if settings.timeout is not None and settings.timeout <= 0:
+    if settings.timeout is not None and not settings.timeout > 0:
         raise InputError(f"--timeout is {settings.timeout}: expected more than 0 seconds")
     make_sampler(settings.sampler, 0)
 
 
-def _described(settings: SearchSettings, study: Study, network: DroppableNetwork) -> dict[str, Any]:
+def _comparable(
+    settings: SearchSettings, study: Study, network: DroppableNetwork
+) -> dict[str, Any]:
     """What has to be the same for trials to be comparable; all of it fits into JSON."""
-    optimizer = study.optimizer(network.module.parameters())
+    try:
+        optimizer = study.optimizer(network.module.parameters())
+    except Exception as error:  # the user's function may raise anything
+        raise StudyError(f"optimizer() of study {study.name} fails: {described(error)}") from error
     return {
         "study": study.name,
         # Where the data lies does not matter, which data it is does.

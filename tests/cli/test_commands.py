@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from command_line import COMMAND, Ended, environment, run
+
+
+def test_studies_lists_the_shipped_ones_as_json() -> None:
+    ended = run("studies", "--json")
+    assert ended.code == 0
+    names = [study["name"] for study in ended.json]
+    assert names == ["cifar10-densenet40", "cifar10-resnet20", "digits-cnn"]
+    assert all(study["description"] for study in ended.json)
+
+
+def test_optimize_gives_programs_json_and_people_the_rest(optimized: tuple[str, Ended]) -> None:
+    _, ended = optimized
+    assert ended.code == 0, ended.stderr
+    front = ended.json  # all of stdout is one JSON value
+    assert front["name"] == front["study"] == "tiny"
+    assert front["version"] == 1
+    assert len(front["hash"]) == 64
+    assert front["points"]
+    for stage in ("warm-up", "search", "verification"):
+        assert stage in ended.stderr
+    assert "20/20" in ended.stderr
+    assert "Traceback" not in ended.stderr and "Warning" not in ended.stderr
+
+
+def test_optimize_without_json_shows_a_table_and_says_how_to_go_on(
+    optimized: tuple[str, Ended], study: Path
+) -> None:
+    url, ended = optimized
+    again = run("optimize", study, "--trials", "20", "--storage", url)
+    assert again.code == 0
+    assert again.stdout == ""
+    assert "Front tiny@1" in again.stderr
+    assert "fl run" in again.stderr
+    for point in ended.json["points"]:
+        assert "-".join(map(str, point["kept_counts"])) in again.stderr
+
+
+def test_a_front_survives_export_and_import(optimized: tuple[str, Ended], tmp_path: Path) -> None:
+    url, ended = optimized
+    listed = run("front", "list", "--json", "--storage", url)
+    (summary,) = listed.json
+    assert (summary["name"], summary["version"]) == ("tiny", 1)
+    assert summary["content_hash"] == ended.json["hash"]
+    assert summary["points"] == len(ended.json["points"])
+
+    shown = run("front", "show", "tiny", "--json", "--storage", url)
+    assert shown.json == ended.json
+
+    file, other = tmp_path / "front.json", f"sqlite:///{tmp_path}/other.db"
+    exported = run("front", "export", "tiny@1", file, "--storage", url)
+    assert (exported.code, exported.stdout) == (0, "")
+    assert json.loads(file.read_text())["points"] == ended.json["points"]
+    imported = run("front", "import", file, "--storage", other)
+    assert (imported.code, imported.stdout) == (0, "")
+    assert "tiny@1" in imported.stderr
+    assert run("front", "show", "tiny", "--json", "--storage", other).json == ended.json
+    # The same front once more is no new version.
+    run("front", "import", file, "--storage", other)
+    assert len(run("front", "list", "--json", "--storage", other).json) == 1
+
+
+def test_lookup_picks_the_best_point_that_fits(optimized: tuple[str, Ended]) -> None:
+    url, ended = optimized
+    points, full = ended.json["points"], ended.json["reference_cost"]
+    dearest = max(points, key=lambda point: point["cost"])
+    for text, budget in (
+        ("40%", 0.4 * full),
+        ("100%", full),
+        (str(dearest["cost"]), dearest["cost"]),
+        ("9k", 9000),
+    ):
+        fitting = [point for point in points if point["cost"] <= budget]
+        best = max(fitting, key=lambda point: point["convergence"])
+        found = run("lookup", "tiny", "--budget", text, "--json", "--storage", url)
+        assert found.json == best
+    people = run("lookup", "tiny", "--budget", "40%", "--storage", url)
+    assert (people.code, people.stdout) == (0, "")
+    assert "MACs" in people.stderr
+
+
+def test_federated_training_is_the_same_with_a_stored_and_an_exported_front(
+    study: Path, storage: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "front.json"
+    run("front", "export", "tiny", file, "--storage", storage)
+    settings = ("--rounds", "2", "--devices", "5", "--cohort", "2", "--json")
+    own = f"sqlite:///{tmp_path}/runs.db"
+    stored = run("fl", "run", study, "--front", "tiny", *settings, "--storage", storage)
+    exported = run("fl", "run", study, "--front", file, *settings, "--storage", own)
+    for ended in (stored, exported):
+        assert ended.code == 0, ended.stderr
+        assert [one["round"] for one in ended.json["rounds"]] == [0, 1, 2]
+        assert ended.json["finished"] is True
+    assert stored.json["rounds"] == exported.json["rounds"]
+    assert stored.json["front_hash"] == exported.json["front_hash"]
+
+
+def test_the_storage_comes_from_the_environment_where_none_is_given(storage: str) -> None:
+    done = subprocess.run(
+        [COMMAND, "front", "list", "--json"],
+        capture_output=True, text=True, env={**environment(), "DISTREAL_STORAGE": storage},
+    )  # fmt: skip
+    assert [front["name"] for front in json.loads(done.stdout)] == ["tiny"]
+
+
+def test_an_empty_storage_has_no_fronts(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/empty.db"
+    assert run("front", "list", "--json", "--storage", url).json == []
+    assert "No fronts yet" in run("front", "list", "--storage", url).stderr
+
+
+def modules_after(*arguments: str) -> set[str]:
+    """Names of the modules that a command has imported when it exits."""
+    code = (
+        "import sys\n"
+        "from distreal_dse.cli import main\n"
+        f"sys.argv = ['distreal-dse', *{list(arguments)!r}]\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        "print('modules:', *sys.modules)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment(), check=True
+    )
+    return set(done.stdout.rpartition("modules:")[2].split())
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["optimize", "--help"]])
+def test_help_imports_nothing_that_takes_long(arguments: list[str]) -> None:
+    heavy = {"torch", "optuna", "torchvision", "sqlalchemy", "sklearn", "plotly", "numpy"}
+    modules = modules_after(*arguments)
+    assert "typer" in modules
+    assert not modules & heavy
+
+
+def test_commands_of_fronts_import_neither_torch_nor_optuna(storage: str) -> None:
+    modules = modules_after("front", "list", "--storage", storage)
+    assert "sqlalchemy" in modules
+    assert not modules & {"torch", "optuna"}
+
+
+def test_help_names_every_command() -> None:
+    ended = run("--help")
+    assert ended.code == 0
+    for name in ("studies", "optimize", "front", "lookup", "fl"):
+        assert name in ended.stdout
+    assert os.linesep in ended.stdout

@@ -1,0 +1,107 @@
+"""Runs the real command in real processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+COMMAND = Path(sys.executable).with_name("distreal-dse")
+
+
+def environment() -> dict[str, str]:
+    own = {name: text for name, text in os.environ.items() if name != "DISTREAL_STORAGE"}
+    return {**own, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What a command left behind."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.stdout)
+
+    def error(self, code: int) -> str:
+        """The one line that a failed command says, and nothing else but empty ones."""
+        assert "Traceback" not in self.stderr, self.stderr
+        assert self.code == code, self.stderr
+        assert self.stdout == ""
+        (line,) = filter(None, self.stderr.splitlines())
+        assert line.startswith("error: ")
+        assert len(line) > len("error: ") + 10
+        return line
+
+
+def run(*arguments: str | Path, cwd: Path | None = None) -> Ended:
+    done = subprocess.run(
+        [COMMAND, *map(str, arguments)],
+        capture_output=True, text=True, timeout=120, env=environment(), cwd=cwd,
+    )  # fmt: skip
+    return Ended(done.returncode, done.stdout, done.stderr)
+
+
+def start(*arguments: str | Path) -> subprocess.Popen[str]:
+    """Start a command in a process group of its own, as a shell does."""
+    return subprocess.Popen(
+        [COMMAND, *map(str, arguments)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(),
+        start_new_session=True,
+    )  # fmt: skip
+
+
+def finish(process: subprocess.Popen[str]) -> Ended:
+    stdout, stderr = process.communicate(timeout=60)
+    return Ended(process.returncode, stdout, stderr)
+
+
+def wait_until(holds: Callable[[], object], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.01)
+
+
+def finished_trials(file: Path) -> int:
+    """Number of finished trials in a database, read beside whoever writes it."""
+    if not file.exists():
+        return 0
+    connection = sqlite3.connect(file, timeout=30)
+    try:
+        query = "SELECT count(*) FROM trials WHERE state IN ('COMPLETE', 'FAIL')"
+        return int(connection.execute(query).fetchone()[0])
+    except sqlite3.OperationalError:  # its tables are not made yet
+        return 0
+    finally:
+        connection.close()
+
+
+def children_of(pid: int) -> list[int]:
+    """Ids of the processes that ``pid`` started and that still run."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, parent = stat.read_text().rpartition(")")[2].split()[:2]
+        except OSError:  # it has just ended
+            continue
+        if int(parent) == pid and state != "Z":
+            found.append(int(stat.parent.name))
+    return found
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False

@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from distreal_dse.catalogue import StudySource
+from distreal_dse.search import SearchSettings, search
+from tiny_study import Finished, write_study
+
+
+@pytest.fixture(scope="session")
+def source(tmp_path_factory: pytest.TempPathFactory) -> StudySource:
+    return StudySource(str(write_study(tmp_path_factory.mktemp("studies"))))
+
+
+@pytest.fixture(scope="session")
+def finished(source: StudySource, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    file = tmp_path_factory.mktemp("finished") / "search.db"
+    settings = SearchSettings(source, trials=20)
+    return Finished(file, settings, search(settings, f"sqlite:///{file}"))
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/search.db"

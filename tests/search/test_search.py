@@ -1,0 +1,389 @@
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import sqlite3
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from distreal_dse.catalogue import StudySource
+from distreal_dse.convergence import ShortRuns
+from distreal_dse.cost import MacCost
+from distreal_dse.errors import DistrealError, InputError
+from distreal_dse.fronts import list_fronts, open_database
+from distreal_dse.preparation import prepare
+from distreal_dse.search import SAMPLERS, SearchProgress, SearchSettings, search
+from tiny_study import DIVERGES_ALWAYS, DIVERGES_WHEN_NARROW, Finished, write_study
+
+ATTRIBUTES = {
+    "kept channels", "cost ratio", "standard error", "accuracy", "loss gains", "accuracies",
+    "seconds",
+}  # fmt: skip
+
+
+def trials_in(url: str, name: str = "tiny") -> list[FrozenTrial]:
+    return optuna.load_study(study_name=name, storage=url).get_trials()
+
+
+def described(trial: FrozenTrial) -> tuple[object, ...]:
+    return (
+        trial.number,
+        trial.state,
+        trial.values,
+        trial.params,
+        trial.user_attrs,
+        trial.system_attrs,
+    )
+
+
+def copied(finished: Finished, folder: Path) -> tuple[Path, str]:
+    """A copy of the finished search, to be changed."""
+    file = folder / "copy.db"
+    shutil.copy(finished.file, file)
+    return file, f"sqlite:///{file}"
+
+
+def test_the_uniform_rates_come_first(finished: Finished) -> None:
+    first, rest = finished.trials()[:9], finished.trials()[9:]
+    for number, trial in enumerate(first):
+        assert trial.params["level"] == pytest.approx(0.85 * number / 8)
+        assert {trial.params["offset 0"], trial.params["offset 4"]} == {0.0}
+    assert list(first[0].user_attrs["kept channels"].values()) == [6, 8]
+    assert all(trial.params["offset 0"] != 0.0 for trial in rest)
+
+
+def test_every_trial_can_be_read_by_plain_optuna(finished: Finished) -> None:
+    study = optuna.load_study(study_name="tiny", storage=finished.url)
+    assert study.directions == [StudyDirection.MINIMIZE, StudyDirection.MAXIMIZE]
+    assert study.metric_names == ["training MACs", "validation loss gain"]
+    assert len(study.trials) == 20
+    source = finished.settings.source
+    network, _ = prepare(source.load(), seed=0)
+    cost = MacCost(network.channels)
+    for trial in study.trials:
+        assert trial.state == TrialState.COMPLETE
+        attributes = trial.user_attrs
+        assert attributes.keys() == ATTRIBUTES
+        macs, gain = trial.values
+        counts = tuple(attributes["kept channels"].values())
+        assert attributes["kept channels"].keys() == {"0", "4"}
+        assert macs == cost.training(counts)
+        assert attributes["cost ratio"] == pytest.approx(macs / cost.full)
+        one, other = attributes["loss gains"]
+        assert gain == pytest.approx((one + other) / 2)
+        # Of two values, the standard error is half of their distance.
+        assert attributes["standard error"] == pytest.approx(abs(one - other) / 2)
+        assert attributes["accuracy"] == pytest.approx(sum(attributes["accuracies"]) / 2)
+        # Rates within half a channel of what is kept.
+        for name, width in (("0", 6), ("4", 8)):
+            rate = trial.params["level"] + trial.params[f"offset {name}"]
+            kept = max(1.0, width * (1 - min(max(rate, 0.0), 0.85)))
+            assert abs(attributes["kept channels"][name] - kept) <= 0.5
+
+
+def test_the_values_of_a_trial_are_those_of_its_short_runs(finished: Finished) -> None:
+    study = finished.settings.source.load()
+    network, data = prepare(study, seed=0)
+    runs = ShortRuns(study, data, network, seed=0)
+    for trial in finished.trials()[::5]:
+        counts = tuple(trial.user_attrs["kept channels"].values())
+        gains = [runs.run(counts, "search", replicate).loss_gain for replicate in range(2)]
+        assert trial.user_attrs["loss gains"] == gains
+
+
+def test_the_same_seed_finds_the_same_front_twice(finished: Finished, url: str) -> None:
+    again = search(finished.settings, url)
+    assert again.points == finished.front.points
+    assert [trial.values for trial in trials_in(url)] == [t.values for t in finished.trials()]
+
+
+def test_another_seed_finds_other_values(finished: Finished, url: str) -> None:
+    other = search(replace(finished.settings, seed=1, trials=10), url)
+    assert trials_in(url)[0].values != finished.trials()[0].values
+    assert trials_in(url)[9].params != finished.trials()[9].params
+    assert other.points != finished.front.points
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_every_sampler_proposes_vectors_of_its_own(
+    sampler: str, source: StudySource, url: str
+) -> None:
+    trials = 22 if sampler == "nsga2" else 13  # beyond the random start of each
+    front = search(SearchSettings(source, trials=trials, sampler=sampler), url)
+    stored = trials_in(url)
+    assert len(stored) == trials
+    proposed = [tuple(sorted(trial.params.items())) for trial in stored[9:]]
+    assert len(set(proposed)) == len(proposed)
+    assert front.points and front.settings["sampler"] == sampler
+
+
+def test_an_unknown_sampler_is_refused_with_the_choices(source: StudySource, url: str) -> None:
+    with pytest.raises(InputError, match=r"'cmaes'.*gp, nsga2, random, tpe"):
+        search(SearchSettings(source, sampler="cmaes"), url)
+
+
+def test_a_continued_search_keeps_its_first_trials_and_adds_the_rest(
+    source: StudySource, url: str
+) -> None:
+    search(SearchSettings(source, trials=12), url)
+    first = [described(trial) for trial in trials_in(url)]
+    assert len(first) == 12
+    front = search(SearchSettings(source, trials=20), url)
+    stored = trials_in(url)
+    assert [described(trial) for trial in stored[:12]] == first
+    assert [trial.number for trial in stored] == list(range(20))
+    assert all(trial.state == TrialState.COMPLETE for trial in stored)
+    assert len({tuple(t.params.values()) for t in stored}) == 20  # nothing is drawn twice
+    assert front.settings["trials"] == 20
+
+
+def test_a_search_that_stopped_among_the_uniform_rates_does_the_rest_of_them(
+    source: StudySource, url: str
+) -> None:
+    search(SearchSettings(source, trials=4), url)
+    search(SearchSettings(source, trials=11), url)
+    levels = [trial.params["level"] for trial in trials_in(url)[:9]]
+    assert levels == pytest.approx([0.85 * step / 8 for step in range(9)])
+
+
+def test_a_finished_search_run_again_adds_neither_trials_nor_a_front(
+    finished: Finished, tmp_path: Path
+) -> None:
+    _, url = copied(finished, tmp_path)
+    front = search(finished.settings, url)
+    fewer = search(replace(finished.settings, trials=5), url)
+    assert front == fewer == finished.front
+    assert [described(t) for t in trials_in(url)] == [described(t) for t in finished.trials()]
+    assert [front.label for front in list_fronts(open_database(url))] == ["tiny@1"]
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"seed": 1}, "seed = 0, now it is 1"),
+        ({"sampler": "random"}, "sampler = tpe, now it is random"),
+    ],
+)
+def test_other_settings_under_the_same_name_are_refused(
+    finished: Finished, tmp_path: Path, change: dict[str, object], named: str
+) -> None:
+    _, url = copied(finished, tmp_path)
+    with pytest.raises(InputError, match=named):
+        search(replace(finished.settings, trials=21, **change), url)  # type: ignore[arg-type]
+    assert len(trials_in(url)) == 20
+
+
+def test_another_length_of_the_short_run_under_the_same_name_is_refused(
+    finished: Finished, tmp_path: Path
+) -> None:
+    _, url = copied(finished, tmp_path)
+    change = "\nstudy = replace(study, short_run=replace(study.short_run, mini_batches=4))\n"
+    changed = StudySource(str(write_study(tmp_path, change=change)))
+    with pytest.raises(InputError, match="short run"):
+        search(SearchSettings(changed, trials=21), url)
+
+
+def test_other_settings_under_another_name_share_the_database(
+    finished: Finished, tmp_path: Path
+) -> None:
+    _, url = copied(finished, tmp_path)
+    front = search(replace(finished.settings, trials=3, seed=1, name="second"), url)
+    assert front.label == "second@1"
+    assert len(trials_in(url, "second")) == 3
+    assert len(trials_in(url, "tiny")) == 20
+
+
+def test_a_foreign_optuna_study_of_the_same_name_is_refused(source: StudySource, url: str) -> None:
+    open_database(url).dispose()
+    foreign = optuna.create_study(study_name="tiny", storage=url)
+    foreign.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=2)
+    before = [described(trial) for trial in trials_in(url)]
+    with pytest.raises(InputError, match="'tiny'.*--name"):
+        search(SearchSettings(source, trials=2), url)
+    assert [described(trial) for trial in trials_in(url)] == before
+
+
+def test_a_foreign_optuna_study_without_trials_is_refused_too(
+    source: StudySource, url: str
+) -> None:
+    open_database(url).dispose()
+    optuna.create_study(study_name="tiny", storage=url)
+    with pytest.raises(InputError, match="'tiny'.*--name"):
+        search(SearchSettings(source, trials=2), url)
+
+
+@pytest.mark.parametrize("name", ["two words", "a/b", "front.json"])
+def test_a_name_that_no_front_can_have_is_refused_before_anything_is_trained(
+    source: StudySource, url: str, name: str
+) -> None:
+    heard: list[SearchProgress] = []
+    with pytest.raises(InputError, match=name):
+        search(SearchSettings(source, trials=2, name=name), url, heard.append)
+    assert heard == []
+
+
+@pytest.mark.parametrize("seed", [-1, 2**64])
+def test_a_seed_is_used_or_refused_before_anything_is_trained(
+    source: StudySource, url: str, seed: int
+) -> None:
+    heard: list[SearchProgress] = []
+    try:
+        front = search(SearchSettings(source, trials=2, seed=seed), url, heard.append)
+        assert front.settings["seed"] == seed
+    except InputError:
+        assert heard == []
+
+
+def test_vectors_that_keep_the_same_channels_are_not_trained_twice(
+    source: StudySource, url: str
+) -> None:
+    search(SearchSettings(source, trials=40, sampler="random"), url)
+    first: dict[tuple[int, ...], FrozenTrial] = {}
+    repeated = 0
+    for trial in trials_in(url):
+        counts = tuple(trial.user_attrs["kept channels"].values())
+        earlier = first.setdefault(counts, trial)
+        if earlier is trial:
+            assert trial.user_attrs["seconds"] > 0
+            continue
+        repeated += 1
+        assert trial.user_attrs["seconds"] == 0
+        assert trial.values == earlier.values
+        assert trial.user_attrs["loss gains"] == earlier.user_attrs["loss gains"]
+    assert repeated >= 3
+
+
+def test_a_diverging_vector_is_a_failed_trial_and_the_search_goes_on(
+    tmp_path: Path, url: str
+) -> None:
+    source = StudySource(str(write_study(tmp_path, change=DIVERGES_WHEN_NARROW)))
+    heard: list[SearchProgress] = []
+    front = search(SearchSettings(source, trials=20), url, heard.append)
+    stored = trials_in(url)
+    assert len(stored) == 20
+    failed = [trial for trial in stored if trial.state == TrialState.FAIL]
+    complete = [trial for trial in stored if trial.state == TrialState.COMPLETE]
+    assert failed and complete and len(failed) + len(complete) == 20
+    for trial in stored:
+        rate = trial.params["level"] + trial.params["offset 0"]
+        narrow = round(6 * (1 - min(max(rate, 0.0), 0.85))) < 3
+        assert (trial.state == TrialState.FAIL) == narrow
+    for trial in failed:
+        assert "loss is nan" in trial.user_attrs["failure"]
+    assert heard[-1].failed == len(failed)
+    assert all(point.kept_counts[0] >= 3 for point in front.points)
+    assert {point.trial for point in front.points} <= {trial.number for trial in complete}
+
+
+def test_a_continued_search_counts_its_failed_trials(tmp_path: Path, url: str) -> None:
+    source = StudySource(str(write_study(tmp_path, change=DIVERGES_WHEN_NARROW)))
+    search(SearchSettings(source, trials=10), url)
+    before = [described(trial) for trial in trials_in(url)]
+    search(SearchSettings(source, trials=14), url)
+    stored = [described(trial) for trial in trials_in(url)]
+    assert len(stored) == 14
+    assert stored[:10] == before
+
+
+RAISES_WHEN_NARROW = """
+def refuse(layer, inputs, outputs):
+    if outputs.shape[1] < 3:
+        raise ValueError("too narrow for me")
+
+
+def refusing():
+    network = model()
+    network[0].register_forward_hook(refuse)
+    return network
+
+
+study = replace(study, model=refusing, short_run=replace(study.short_run, warm_up=0))
+"""
+
+
+def test_a_vector_whose_training_raises_is_a_failed_trial_too(tmp_path: Path, url: str) -> None:
+    source = StudySource(str(write_study(tmp_path, change=RAISES_WHEN_NARROW)))
+    front = search(SearchSettings(source, trials=10), url)
+    failed = [trial for trial in trials_in(url) if trial.state == TrialState.FAIL]
+    assert failed
+    assert all("too narrow for me" in trial.user_attrs["failure"] for trial in failed)
+    assert all(point.kept_counts[0] >= 3 for point in front.points)
+
+
+def test_a_search_in_which_everything_diverges_says_why(tmp_path: Path, url: str) -> None:
+    source = StudySource(str(write_study(tmp_path, change=DIVERGES_ALWAYS)))
+    with pytest.raises(DistrealError, match="all 3 trials failed.*diverged") as caught:
+        search(SearchSettings(source, trials=3), url)
+    assert caught.value.exit_code == 1
+    assert [trial.state for trial in trials_in(url)] == [TrialState.FAIL] * 3
+    assert list_fronts(open_database(url)) == []
+
+
+def test_the_timeout_stops_the_search_and_its_trials_make_a_front(
+    source: StudySource, url: str
+) -> None:
+    started = time.monotonic()
+    settings = SearchSettings(source, trials=100_000, timeout=0.5, sampler="random")
+    front = search(settings, url)
+    assert time.monotonic() - started < 10
+    stored = trials_in(url)
+    assert 1 <= len(stored) < 1000
+    assert front.settings["trials"] == len(stored)
+
+
+def test_a_timeout_too_short_for_one_trial_says_so(source: StudySource, url: str) -> None:
+    with pytest.raises(DistrealError, match="--timeout"):
+        search(SearchSettings(source, trials=3, timeout=1e-9), url)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"trials": 0}, "--trials is 0: expected 1 or more"),
+        ({"workers": 0}, "--workers is 0: expected 1 or more"),
+        ({"timeout": 0.0}, "--timeout is 0"),
+        ({"timeout": -1.0}, "--timeout is -1"),
+        ({"timeout": math.nan}, "--timeout is nan"),
+    ],
+)
+def test_settings_out_of_range_are_refused(
+    source: StudySource, url: str, wrong: dict[str, object], message: str
+) -> None:
+    settings = replace(SearchSettings(source), **wrong)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=message):
+        search(settings, url)
+
+
+def test_the_listener_hears_of_every_trial_when_it_is_stored(source: StudySource, url: str) -> None:
+    stored: list[int] = []
+
+    def listen(progress: SearchProgress) -> None:
+        if progress.stage == "search":
+            stored.append(len(trials_in(url)))
+            assert progress.done == stored[-1]
+            assert progress.total == 5
+
+    search(SearchSettings(source, trials=5), url, listen)
+    assert stored == [0, 1, 2, 3, 4, 5]
+
+
+def test_the_settings_are_stored_with_the_optuna_study(finished: Finished) -> None:
+    attributes = optuna.load_study(study_name="tiny", storage=finished.url).user_attrs
+    assert attributes["settings"]["seed"] == 0
+    assert attributes["settings"]["short run"]["mini_batches"] == 3
+    assert attributes["channel groups"] == {"0": 6, "4": 8}
+    json.dumps(attributes)
+
+
+def test_the_database_of_a_finished_search_is_not_left_locked(finished: Finished) -> None:
+    connection = sqlite3.connect(finished.file, timeout=0)
+    connection.execute("BEGIN EXCLUSIVE")
+    connection.rollback()
+    connection.close()

@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from collections import defaultdict
+from pathlib import Path
+from statistics import fmean
+
+import pytest
+
+from distreal_dse.convergence import ShortRuns
+from distreal_dse.cost import MacCost
+from distreal_dse.preparation import prepare
+from distreal_dse.search import search
+from tiny_study import Finished
+
+Rows = dict[tuple[int, ...], list[float]]
+
+
+def verified(file: Path) -> Rows:
+    """Loss gains of the verification runs in a database, by kept counts, in order of replicates."""
+    rows: Rows = defaultdict(list)
+    connection = sqlite3.connect(file)
+    query = "SELECT kept_counts_key, loss_gain FROM verifications ORDER BY replicate"
+    for key, gain in connection.execute(query):
+        rows[tuple(map(int, key.split("-")))].append(gain)
+    connection.close()
+    return dict(rows)
+
+
+def execute(file: Path, statement: str, *values: object) -> int:
+    connection = sqlite3.connect(file)
+    with connection:
+        changed = connection.execute(statement, values).rowcount
+    connection.close()
+    return changed
+
+
+@pytest.fixture
+def copy(finished: Finished, tmp_path: Path) -> Path:
+    """A copy of the finished search without its front."""
+    file = tmp_path / "copy.db"
+    shutil.copy(finished.file, file)
+    execute(file, "DELETE FROM front_points")
+    execute(file, "DELETE FROM fronts")
+    return file
+
+
+def test_the_values_of_the_front_come_from_fresh_seeds(finished: Finished) -> None:
+    study = finished.settings.source.load()
+    network, data = prepare(study, seed=0)
+    runs = ShortRuns(study, data, network, seed=0)
+    trials = finished.trials()
+    assert finished.front.points
+    for point in finished.front.points:
+        replicates = [runs.run(point.kept_counts, "verification", r) for r in range(2)]
+        assert point.convergence == pytest.approx(fmean(r.loss_gain for r in replicates))
+        assert point.accuracy == pytest.approx(fmean(r.accuracy for r in replicates))
+        assert point.replicates == 2
+        assert point.trial is not None
+        trial = trials[point.trial]
+        assert tuple(trial.user_attrs["kept channels"].values()) == point.kept_counts
+        assert trial.values[0] == point.cost
+        assert trial.values[1] != point.convergence
+
+
+def test_the_front_is_what_no_other_verified_vector_beats(finished: Finished) -> None:
+    network, _ = prepare(finished.settings.source.load(), seed=0)
+    cost = MacCost(network.channels)
+    pairs = {
+        counts: (cost.training(counts), fmean(gains))
+        for counts, gains in verified(finished.file).items()
+    }
+
+    def beaten(counts: tuple[int, ...]) -> bool:
+        macs, gain = pairs[counts]
+        return any(
+            one <= macs and other >= gain and (one, other) != (macs, gain)
+            for one, other in pairs.values()
+        )
+
+    expected = {counts for counts in pairs if not beaten(counts)}
+    assert {point.kept_counts for point in finished.front.points} == expected
+
+
+def test_what_looked_best_in_the_search_and_all_uniform_vectors_are_verified(
+    finished: Finished,
+) -> None:
+    trials = finished.trials()
+    values = {tuple(t.user_attrs["kept channels"].values()): tuple(t.values) for t in trials}
+    best = {
+        counts
+        for counts, (macs, gain) in values.items()
+        if not any(
+            one <= macs and other >= gain and (one, other) != (macs, gain)
+            for one, other in values.values()
+        )
+    }
+    uniform = {tuple(t.user_attrs["kept channels"].values()) for t in trials[:9]}
+    rows = verified(finished.file)
+    assert rows.keys() == best | uniform
+    assert all(len(gains) == 2 for gains in rows.values())
+
+
+def test_the_uniform_family_stands_in_the_settings_of_the_front(finished: Finished) -> None:
+    family = finished.front.settings["uniform family"]
+    rows = verified(finished.file)
+    network, _ = prepare(finished.settings.source.load(), seed=0)
+    cost = MacCost(network.channels)
+    counts = [
+        tuple(max(1, round(width * (1 - 0.85 * step / 8))) for width in (6, 8)) for step in range(9)
+    ]
+    assert len(family) == len(set(counts))
+    assert [one["cost"] for one in family] == sorted(cost.training(c) for c in set(counts))
+    gains = {cost.training(c): fmean(rows[c]) for c in counts}
+    for one in family:
+        assert one["convergence"] == pytest.approx(gains[one["cost"]])
+        assert one["standard_error"] >= 0
+    assert family[-1]["rate"] == 0.0
+    uniform = {p.cost: p.convergence for p in finished.front.points if p.uniform}
+    assert uniform.items() <= {one["cost"]: one["convergence"] for one in family}.items()
+
+
+def test_an_interrupted_verification_uses_the_runs_that_it_finished(
+    finished: Finished, copy: Path
+) -> None:
+    before = verified(copy)
+    # A value that no run gives shows that the row is used and not measured again.
+    changed = execute(
+        copy,
+        "UPDATE verifications SET loss_gain = 100 WHERE kept_counts_key = '6-8' AND replicate = 0",
+    )
+    assert changed == 1
+    assert execute(copy, "DELETE FROM verifications WHERE replicate = 1") == len(before)
+
+    front = search(finished.settings, f"sqlite:///{copy}")
+    after = verified(copy)
+    expected = {**before, (6, 8): [100.0, before[6, 8][1]]}
+    assert after == expected
+    points = {point.kept_counts: point for point in front.points}
+    assert points[6, 8].convergence == pytest.approx((100 + before[6, 8][1]) / 2)
+
+
+def test_a_lost_verification_is_measured_with_the_same_result(
+    finished: Finished, copy: Path
+) -> None:
+    before = verified(copy)
+    assert execute(copy, "DELETE FROM verifications") == 2 * len(before)
+    front = search(finished.settings, f"sqlite:///{copy}")
+    assert front.points == finished.front.points
+    assert verified(copy) == before
+
+
+def test_verification_runs_of_another_seed_are_not_used(finished: Finished, copy: Path) -> None:
+    execute(copy, "UPDATE verifications SET seed = 1, loss_gain = 100")
+    front = search(finished.settings, f"sqlite:///{copy}")
+    assert front.points == finished.front.points

@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from distreal_dse.batches import check_data, fetch, size_of
+from distreal_dse.catalogue import StudySource, shipped_studies
+from distreal_dse.dropout import DroppableNetwork
+from distreal_dse.errors import DataError
+
+# Per parameter tensor: ResNet-20 with projections has 272,474 (He et al., table 6: 0.27 M), and
+# DenseNet-40 with growth 12 has 1,019,722 (Huang et al., table 2: 1.0 M).
+PARAMETERS = {"digits-cnn": 36_000, "cifar10-resnet20": 272_474, "cifar10-densenet40": 1_019_722}
+INPUTS = {"digits-cnn": (1, 8, 8)}
+
+
+@pytest.mark.parametrize("name", shipped_studies())
+def test_a_shipped_study_can_be_traced_and_has_the_expected_size(name: str) -> None:
+    study = StudySource(name).load()
+    assert study.name == name
+    assert study.description
+    module = study.model()
+    parameters = sum(parameter.numel() for parameter in module.parameters())
+    assert parameters == pytest.approx(PARAMETERS[name], rel=0.02)
+    inputs = torch.randn(2, *INPUTS.get(name, (3, 32, 32)))
+    network = DroppableNetwork(module, inputs)
+    assert module(inputs).shape == (2, 10)
+    # Every convolution's filters can be dropped.
+    convolutions = [
+        part for part, layer in module.named_modules() if isinstance(layer, torch.nn.Conv2d)
+    ]
+    dropped = {layer for group in network.groups for layer in group.layers}
+    assert dropped == set(convolutions)
+
+
+def digits() -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
+    data = StudySource("digits-cnn").load().data()
+    parts = [fetch(part, torch.arange(size_of(part))) for part in
+             (data.train, data.validation, data.test)]  # fmt: skip
+    images = [images for images, _ in parts]
+    return images[0], images[1], images[2], [labels for _, labels in parts]
+
+
+def test_digits_are_split_60_20_20_by_class() -> None:
+    train, validation, test, labels = digits()
+    assert (len(train), len(validation), len(test)) == (1077, 360, 360)
+    counts = torch.stack([torch.bincount(part, minlength=10) for part in labels]).double()
+    shares = counts / counts.sum(0)
+    assert torch.allclose(shares, torch.tensor([[0.6], [0.2], [0.2]]).double(), atol=0.02)
+
+
+def test_digits_parts_have_no_image_in_common() -> None:
+    from sklearn.datasets import load_digits
+
+    originals, _ = load_digits(return_X_y=True)
+    *parts, _ = digits()
+    found = [
+        tuple(image.flatten().mul(16).add(4.8).round().int().tolist())
+        for part in parts
+        for image in part
+    ]
+    assert sorted(found) == sorted(tuple(int(v) for v in image) for image in originals)
+
+
+def test_digits_are_split_the_same_way_each_time() -> None:
+    assert all(
+        torch.equal(one, other) for one, other in zip(digits()[:3], digits()[:3], strict=True)
+    )
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two classes of plain grey images, 20 each for training and 10 each for testing."""
+    root = tmp_path_factory.mktemp("cifar")
+    for part, count in (("train", 20), ("test", 10)):
+        for number, name in enumerate(("cat", "dog")):
+            folder = root / part / name
+            folder.mkdir(parents=True)
+            for index in range(count):
+                grey = 10 * index + number
+                Image.new("RGB", (32, 32), (grey, grey, grey)).save(folder / f"{index}.png")
+    return root
+
+
+def cifar(folder: Path, subset: str = "0") -> tuple[tuple[Tensor, Tensor], ...]:
+    options = (("data", str(folder)), ("subset", subset))
+    data = StudySource("cifar10-resnet20", options).load().data()
+    check_data(data, "cifar10-resnet20")
+    return tuple(
+        fetch(part, torch.arange(size_of(part)))
+        for part in (data.train, data.validation, data.test)
+    )
+
+
+def test_class_folders_are_read_and_a_tenth_is_set_aside(folders: Path) -> None:
+    (train, train_labels), (validation, validation_labels), (test, test_labels) = cifar(folders)
+    assert train.shape == (36, 3, 32, 32)
+    assert validation.shape == (4, 3, 32, 32)
+    assert test.shape == (20, 3, 32, 32)
+    assert train_labels.bincount().tolist() == [18, 18]
+    assert validation_labels.bincount().tolist() == [2, 2]
+    assert test_labels.bincount().tolist() == [10, 10]
+
+
+def test_images_are_normalised_per_channel(folders: Path) -> None:
+    # A cat's grey is 0, 10, 20 …, a dog's 1, 11, 21 …
+    for images, labels in cifar(folders):
+        for channel, (mean, std) in enumerate(
+            zip((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616), strict=True)
+        ):
+            greys = (images[:, channel] * std + mean) * 255
+            assert torch.allclose(greys, greys.round(), atol=1e-3)
+            assert torch.equal(greys[:, 0, 0].round().long() % 10, labels)
+    train, validation, _ = cifar(folders)
+    pixels = torch.cat([train[0], validation[0]])[:, 0, 0, 0]
+    assert len(pixels.unique()) == 40  # each training image in one part
+
+
+def test_the_options_choose_a_subset_with_a_fifth_as_many_test_images(folders: Path) -> None:
+    (train, _), (validation, _), (test, _) = cifar(folders, subset="30")
+    assert (len(train), len(validation), len(test)) == (27, 3, 6)
+
+
+def test_single_samples_equal_those_of_a_batch(folders: Path) -> None:
+    options = (("data", str(folders)),)
+    train = StudySource("cifar10-densenet40", options).load().data().train
+    images, labels = train[torch.arange(3)]
+    for index in range(3):
+        image, label = train[index]
+        assert torch.equal(image, images[index])
+        assert label == labels[index]
+
+
+def test_a_missing_data_folder_is_refused(tmp_path: Path) -> None:
+    source = StudySource("cifar10-resnet20", (("data", str(tmp_path / "nowhere")),))
+    with pytest.raises(DataError, match="nowhere does not exist"):
+        source.load().data()
+
+
+def test_class_folders_without_test_images_are_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "train" / "cat"
+    folder.mkdir(parents=True)
+    Image.new("RGB", (32, 32)).save(folder / "0.png")
+    source = StudySource("cifar10-resnet20", (("data", str(tmp_path)),))
+    with pytest.raises(DataError, match="test"):
+        source.load().data()

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.utils.data import TensorDataset
+
+from distreal_dse import Data, Study
+from distreal_dse.catalogue import StudySource
+from distreal_dse.errors import DataError, InputError, StudyError
+from distreal_dse.preparation import prepare
+from tiny_study import write_study
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    return StudySource(str(write_study(tmp_path_factory.mktemp("study")))).load()
+
+
+def weights(study: Study, seed: int) -> torch.Tensor:
+    module = prepare(study, seed)[0].module
+    return torch.cat([parameter.flatten() for parameter in module.parameters()]).detach()
+
+
+def test_the_seed_alone_decides_the_first_weights(study: Study) -> None:
+    torch.manual_seed(1)
+    first = weights(study, 5)
+    torch.manual_seed(2)
+    assert torch.equal(weights(study, 5), first)
+    assert not torch.equal(weights(study, 6), first)
+
+
+def test_the_global_generator_is_left_alone(study: Study) -> None:
+    torch.manual_seed(3)
+    expected = torch.rand(3)
+    torch.manual_seed(3)
+    prepare(study, 0)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_the_network_has_the_groups_of_the_model(study: Study) -> None:
+    network, data = prepare(study, 0)
+    assert network.full_counts == (6, 8)
+    assert data.train[0][0].shape == (1, 6, 6)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_a_device_that_is_not_there_is_refused(study: Study) -> None:
+    with pytest.raises(InputError, match="cuda.*found none.*use cpu"):
+        prepare(study, 0, "cuda")
+
+
+def part(size: int, classes: int = 3) -> TensorDataset:
+    return TensorDataset(torch.randn(size, 1, 6, 6), torch.arange(size) % classes)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (lambda: Data(part(0), part(9), part(9)), "train data of study tiny is empty"),
+        (lambda: Data(part(9), part(0), part(9)), "validation data of study tiny is empty"),
+        (lambda: Data(part(9), part(9), part(0)), "test data of study tiny is empty"),
+        (lambda: Data(part(9, classes=1), part(9), part(9)), "one class"),
+    ],
+)
+def test_data_that_nothing_can_be_learned_from_is_refused(
+    study: Study, data: Callable[[], Data], message: str
+) -> None:
+    with pytest.raises(DataError, match=message):
+        prepare(replace(study, data=data), 0)
+
+
+@pytest.mark.parametrize("name", ["model", "data"])
+def test_an_error_of_a_users_function_is_told_in_one_line(study: Study, name: str) -> None:
+    def fails() -> Any:
+        raise KeyError("forgotten")
+
+    changes: dict[str, Any] = {name: fails}
+    with pytest.raises(StudyError, match=rf"{name}\(\) of study tiny fails: KeyError: 'forgotten'"):
+        prepare(replace(study, **changes), 0)
+
+
+@pytest.mark.parametrize("name", ["model", "data"])
+def test_a_users_function_that_returns_something_else_is_refused(study: Study, name: str) -> None:
+    changes: dict[str, Any] = {name: lambda: 3}
+    with pytest.raises(InputError, match=f"{name}.*int"):
+        prepare(replace(study, **changes), 0)
+
+
+def test_a_study_can_be_prepared_from_another_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_study(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    network, _ = prepare(StudySource("./tiny.py").load(), 0)
+    assert network.full_counts == (6, 8)

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from torch import nn
+
+from distreal_dse import Data, ShortRun, Study
+from distreal_dse.errors import StudyError
+
+
+def model() -> nn.Module:
+    return nn.Identity()
+
+
+def data() -> Data:
+    raise NotImplementedError
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"warm_up": -1}, "warm_up of a study: expected 0 or more, found -1"),
+        ({"mini_batches": 0}, "mini_batches of a study: expected 1 or more, found 0"),
+        ({"full_share": 1.0}, "full_share of a study: expected 0 ≤ share < 1, found 1.0"),
+        ({"full_share": -0.1}, "full_share"),
+        ({"full_share": float("nan")}, "full_share"),
+        ({"replicates": 1}, "replicates of a study: expected 2 or more, found 1"),
+        ({"verification_replicates": 1}, "verification_replicates"),
+    ],
+)
+def test_a_short_run_out_of_range_is_refused(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(StudyError, match=message):
+        ShortRun(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"model": model()}, None),
+        ({"model": 3}, "model of a study: expected a function, found int"),
+        ({"data": None}, "data of a study: expected a function, found NoneType"),
+        ({"loss": "mse"}, "loss of a study: expected a function, found str"),
+        ({"optimizer": 0.1}, "optimizer of a study: expected a function, found float"),
+        ({"batch_size": 0}, "batch_size of a study: expected 1 or more, found 0"),
+        ({"max_rate": 1.0}, "max_rate of a study: expected 0 < rate < 1, found 1.0"),
+        ({"max_rate": 0.0}, "max_rate"),
+    ],
+)
+def test_a_study_out_of_range_is_refused(wrong: dict[str, Any], message: str | None) -> None:
+    settings: dict[str, Any] = {"model": model, "data": data, **wrong}
+    if message is None:  # a module is a function of its inputs: only building tells
+        Study(**settings)
+        return
+    with pytest.raises(StudyError, match=message):
+        Study(**settings)
+
+
+def test_the_package_offers_its_public_names_without_importing_torch() -> None:
+    code = (
+        "import sys, distreal_dse\n"
+        "assert 'torch' not in sys.modules\n"
+        "distreal_dse.Study, distreal_dse.Data, distreal_dse.ShortRun\n"
+        "assert 'torch' in sys.modules\n"
+        "try:\n    distreal_dse.nonsense\n"
+        "except AttributeError as error:\n    assert 'nonsense' in str(error)\n"
+        "else:\n    raise SystemExit('found nonsense')\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
