@@ -19,7 +19,13 @@ from torch.nn import functional
 from benchmarks.figures import Figure, parser, report
 from distreal_dse.catalogue import StudySource
 from distreal_dse.compat import torchvision
-from distreal_dse.dropout import DropoutTrainer, DroppableNetwork, RandomMasks, kept_counts
+from distreal_dse.dropout import (
+    DropoutTrainer,
+    DroppableNetwork,
+    RandomMasks,
+    SubNetwork,
+    kept_counts,
+)
 from distreal_dse.seeding import generator
 
 KEEPS = (1.0, 0.75, 0.5, 0.25)
@@ -58,9 +64,9 @@ def ratios(
     trainer = DropoutTrainer(
         network, optimizer, functional.cross_entropy, RandomMasks(), generator(0)
     )
-    plain = copy.deepcopy(network.subnetwork(counts).module if keep < 1 else network.module)
+    # A plain network has no scaling; tensors that a sub-network shares are copied with it.
+    plain = copy.deepcopy(SubNetwork(network.module, network.channels, counts, "none").module)
     for module in plain.modules():
-        module._forward_pre_hooks.clear()  # no scaling in a plain network
         for tensor in module._parameters.values():
             if tensor is not None:
                 nn.init.normal_(tensor, std=0.05)

@@ -86,7 +86,8 @@ def front_table(front: Front) -> Table:
     table = Table(title=Text(f"Front {front.label}"), title_justify="left")
     for heading in (f"cost ({front.cost_unit})", "of full", "loss gain", "accuracy"):
         table.add_column(heading, justify="right")
-    table.add_column(Text("kept channels of " + "-".join(str(g.channels) for g in front.groups)))
+    widths = "-".join(str(group.channels) for group in front.groups)
+    table.add_column(Text(f"kept channels of {widths}"), overflow="fold")
     table.add_column("")
     for point in reversed(front.points):
         table.add_row(*point_cells(front, point), "one rate" if point.uniform else "")

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from distreal_dse.dropout._channels import ChannelMap, Units
 from distreal_dse.dropout._tracing import BATCH_NORMS, CONVOLUTIONS
@@ -85,7 +86,7 @@ class SubNetwork:
         self._share_of_unit = shares[channels.group_of_unit()]
         self._tables: list[Tensor] = []
         self._table_of: dict[bytes, int] = {}
-        self._scales: list[tuple[_Scale, Tensor, int]] = []
+        self._scales: list[tuple[_ScaledForward, Tensor, int]] = []
 
         full = {**dict(network.named_parameters()), **dict(network.named_buffers())}
         self.device = next(iter(full.values())).device
@@ -133,15 +134,13 @@ class SubNetwork:
             factors = 1 / self._share_of_unit[layer.inputs]
             if (factors == 1).all():
                 continue
-            module = self.module.get_submodule(layer.name)
-            scale = _Scale(module)
-            module.register_forward_pre_hook(scale)
+            scaled = _ScaledForward(self.module.get_submodule(layer.name))
             if (factors == factors[0]).all():
-                scale.factor = float(factors[0])
+                scaled.factor = float(factors[0])
             else:
                 table = self._table(layer.inputs)
                 assert table is not None
-                self._scales.append((scale, torch.tensor(factors), table))
+                self._scales.append((scaled, torch.tensor(factors), table))
 
     def select(self, mask: Tensor) -> list[Tensor]:
         """Kept positions along each distinct axis, from a mask of the units, shape [units].
@@ -160,7 +159,7 @@ class SubNetwork:
         extended = torch.cat([mask, mask.new_ones(1)])  # the last one stands for fixed channels
         kept = [extended[table].nonzero().squeeze(1) for table in self._tables]
         for scale, factors, table in self._scales:
-            scale.factor = scale.shaped(factors[kept[table]]).to(self.device)
+            scale.factor = scale.shaped(factors[kept[table]])
         return [positions.to(self.device) for positions in kept]
 
     def load(self, kept: Sequence[Tensor]) -> None:
@@ -181,23 +180,30 @@ class SubNetwork:
             slot.scatter(slot.small, slot.full.detach(), kept)
 
 
-class _Scale:
-    """Forward pre-hook that multiplies a layer's input by a factor (per channel)."""
+class _ScaledForward:
+    """Makes a layer multiply its input by a factor (per channel).
+
+    The factor is put into the weight, in the graph: the same sums and gradients, for the price of
+    a product over the weight instead of one over the activations.
+    """
 
     def __init__(self, module: nn.Module) -> None:
-        self._groups = module.groups if isinstance(module, CONVOLUTIONS) else 1
+        assert isinstance(module, (*CONVOLUTIONS, nn.Linear))
+        self._module = module
         self._trailing = [1] * len(module.kernel_size) if isinstance(module, CONVOLUTIONS) else []
         self.factor: float | Tensor = 1.0
+        module.forward = self  # type: ignore[method-assign,assignment]
 
     def shaped(self, factors: Tensor) -> Tensor:
-        """Factors of one convolution group, shape [c], as they broadcast to the layer's input."""
-        return factors.repeat(self._groups).reshape(-1, *self._trailing)
+        """Factors of the input channels of one convolution group, as they fit the weight."""
+        return factors.reshape(1, -1, *self._trailing).to(self._module.weight)
 
-    def __call__(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        factor = self.factor
-        if isinstance(factor, Tensor):
-            factor = factor.to(inputs[0].dtype)
-        return (inputs[0] * factor, *inputs[1:])
+    def __call__(self, inputs: Tensor) -> Tensor:
+        weight = self._module.weight * self.factor
+        if isinstance(self._module, nn.Linear):
+            return functional.linear(inputs, weight, self._module.bias)
+        outputs: Tensor = self._module._conv_forward(inputs, weight, self._module.bias)
+        return outputs
 
 
 def _pair(axes: tuple[Units | None, ...]) -> tuple[Units | None, Units | None]:

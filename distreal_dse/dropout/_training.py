@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -70,6 +72,8 @@ class DropoutTrainer:
         self._policy = policy
         self._generator = generator
         self._name_of = {id(p): name for name, p in network.module.named_parameters()}
+        # Weak: a sub-network that the network no longer keeps takes its optimiser with it.
+        self._plans: WeakKeyDictionary[SubNetwork, _Plan] = WeakKeyDictionary()
 
     def step(self, inputs: Tensor, targets: Tensor, counts: KeptCounts) -> float:
         """Train one mini-batch with ``counts`` kept units per group; return its loss.
@@ -89,10 +93,11 @@ class DropoutTrainer:
         mask = self._policy.draw(self._network.channels.widths, counts, self._generator)
         kept = small.select(mask)
         small.load(kept)
-        optimizer = self._optimizer_of(small, kept)
-        loss = self._ordinary_step(small.module, optimizer, inputs, targets)
+        plan = self._plan(small)
+        self._load_state(plan, kept)
+        loss = self._ordinary_step(small.module, plan.optimizer, inputs, targets)
         small.store(kept)
-        self._store_state(small, kept, optimizer)
+        self._store_state(plan, kept)
         return loss
 
     def _ordinary_step(
@@ -104,35 +109,53 @@ class DropoutTrainer:
         optimizer.step()
         return loss.item()
 
-    def _optimizer_of(self, small: SubNetwork, kept: list[Tensor]) -> Optimizer:
-        """An optimiser of the same kind over the small tensors, with the kept part of the state."""
-        parameters = dict(small.module.named_parameters())
+    def _plan(self, small: SubNetwork) -> _Plan:
+        """The sub-network's plan, with the hyper-parameters that the full optimiser has now."""
+        full_groups = self._optimizer.param_groups
+        parameters = [parameter for group in full_groups for parameter in group["params"]]
+        plan = self._plans.get(small)
+        if plan is None or [id(p) for p, _, _ in plan.parameters] != [id(p) for p in parameters]:
+            plan = self._plans[small] = self._new_plan(small, parameters)
+        for group, full_group in zip(plan.optimizer.param_groups, full_groups, strict=True):
+            group.update({name: full_group[name] for name in full_group if name != "params"})
+        return plan
+
+    def _new_plan(self, small: SubNetwork, parameters: list[Tensor]) -> _Plan:
+        slots = {slot.name: slot for slot in small.slots}
+        named = dict(small.module.named_parameters())
+        names = [self._name_of[id(parameter)] for parameter in parameters]
         kind = type(self._optimizer)
         known = inspect.signature(kind).parameters
-        optimizer = kind(
-            [
-                {**group, "params": [parameters[self._name_of[id(p)]] for p in group["params"]]}
-                for group in self._optimizer.param_groups
+        defaults = {key: v for key, v in self._optimizer.defaults.items() if key in known}
+        groups = [
+            {**group, "params": [named[self._name_of[id(p)]] for p in group["params"]]}
+            for group in self._optimizer.param_groups
+        ]
+        return _Plan(
+            optimizer=kind(groups, **defaults),
+            parameters=[
+                (parameter, named[name], slots.get(name))
+                for parameter, name in zip(parameters, names, strict=True)
             ],
-            **{name: value for name, value in self._optimizer.defaults.items() if name in known},
         )
-        for full, name, slot in self._optimized(small):
+
+    def _load_state(self, plan: _Plan, kept: list[Tensor]) -> None:
+        plan.optimizer.state.clear()
+        for full, small, slot in plan.parameters:
             state = self._optimizer.state.get(full)
             if state:
-                optimizer.state[parameters[name]] = {
+                plan.optimizer.state[small] = {
                     key: slot.gather(value, kept)
                     if slot and _is_elementwise(value, full)
                     else value
                     for key, value in state.items()
                 }
-        return optimizer
 
-    def _store_state(self, small: SubNetwork, kept: list[Tensor], optimizer: Optimizer) -> None:
-        parameters = dict(small.module.named_parameters())
-        for full, name, slot in self._optimized(small):
-            for key, value in optimizer.state.get(parameters[name], {}).items():
+    def _store_state(self, plan: _Plan, kept: list[Tensor]) -> None:
+        for full, small, slot in plan.parameters:
+            for key, value in plan.optimizer.state.get(small, {}).items():
                 state = self._optimizer.state[full]
-                if slot is None or not _is_elementwise(value, parameters[name]):
+                if slot is None or not _is_elementwise(value, small):
                     state[key] = value
                     continue
                 if state.get(key) is None:
@@ -141,13 +164,12 @@ class DropoutTrainer:
         # Tells learning rate schedulers, as Optimizer.step() would, that a step was taken.
         vars(self._optimizer)["_opt_called"] = True
 
-    def _optimized(self, small: SubNetwork) -> Iterator[tuple[Tensor, str, Slot | None]]:
-        """Each parameter of the full optimiser, its name, and its slot unless it is whole."""
-        slots = {slot.name: slot for slot in small.slots}
-        for group in self._optimizer.param_groups:
-            for full in group["params"]:
-                name = self._name_of[id(full)]
-                yield full, name, slots.get(name)
+
+class _Plan(NamedTuple):
+    """A sub-network's optimiser; its parameters beside the full ones, with slots unless whole."""
+
+    optimizer: Optimizer
+    parameters: list[tuple[Tensor, Tensor, Slot | None]]
 
 
 def _is_elementwise(value: object, parameter: Tensor) -> bool:
