@@ -22,8 +22,7 @@ demo: $(VENV)/installed
 	$(BIN)/distreal-dse optimize digits-cnn --trials 80 --storage sqlite:///$(DEMO)/distreal.db
 	$(BIN)/distreal-dse fl run digits-cnn --front digits-cnn --rounds 40 --devices 10 --epochs 2 \
 		--storage sqlite:///$(DEMO)/distreal.db
-	$(BIN)/distreal-dse report digits-cnn --out $(DEMO)/report.html \
-		--storage sqlite:///$(DEMO)/distreal.db
+	$(BIN)/distreal-dse report --out $(DEMO)/report.html --storage sqlite:///$(DEMO)/distreal.db
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

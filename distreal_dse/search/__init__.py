@@ -5,6 +5,7 @@ from distreal_dse.search._executors import Executor, InlineExecutor, ProcessExec
 from distreal_dse.search._samplers import SAMPLERS
 from distreal_dse.search._search import SearchProgress, SearchSettings, search
 from distreal_dse.search._space import SearchSpace
+from distreal_dse.search._tried import TriedVector, tried_vectors
 
 __all__ = [
     "SAMPLERS",
@@ -17,5 +18,7 @@ __all__ = [
     "SearchSettings",
     "SearchSpace",
     "Task",
+    "TriedVector",
     "search",
+    "tried_vectors",
 ]

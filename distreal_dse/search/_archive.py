@@ -55,7 +55,7 @@ class TrialArchive:
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._name = name
-        with _plain_errors(name):
+        with plain_errors(name):
             self._storage = RDBStorage(normalise_url(url))
             study = optuna.create_study(
                 study_name=name,
@@ -83,14 +83,14 @@ class TrialArchive:
 
     def trials(self) -> list[FrozenTrial]:
         """All finished trials, by number."""
-        with _plain_errors(self._name):
+        with plain_errors(self._name):
             return self._storage.get_all_trials(
                 self._study_id, deepcopy=False, states=(TrialState.COMPLETE, TrialState.FAIL)
             )
 
     def add(self, trial: FrozenTrial) -> int:
         """Store a finished trial; returns its number in the database."""
-        with _plain_errors(self._name):
+        with plain_errors(self._name):
             trial_id = self._storage.create_new_trial(self._study_id, template_trial=trial)
             return self._storage.get_trial_number_from_id(trial_id)
 
@@ -111,7 +111,8 @@ def _check_same(name: str, stored: Mapping[str, Any], given: Mapping[str, Any]) 
 
 
 @contextmanager
-def _plain_errors(name: str) -> Iterator[None]:
+def plain_errors(name: str) -> Iterator[None]:
+    """Turn errors of Optuna's storage into ours, naming the search."""
     try:
         yield
     except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:

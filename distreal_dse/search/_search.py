@@ -32,7 +32,7 @@ from distreal_dse.search._archive import DIRECTIONS, TrialArchive
 from distreal_dse.search._evaluation import Evaluator, Outcome, Task
 from distreal_dse.search._executors import Executor, InlineExecutor, ProcessExecutor
 from distreal_dse.search._samplers import make_sampler
-from distreal_dse.search._space import LEVEL, SearchSpace
+from distreal_dse.search._space import SearchSpace
 from distreal_dse.search._verification import Candidate, verify
 from distreal_dse.seeding import derive_seed
 from distreal_dse.study import Study
@@ -321,7 +321,7 @@ class _Explorer:
         rates = self._space.rates(trial.params)
         counts = self._counts(trial.params)
         if counts not in self._candidates:
-            uniform = all(rate == trial.params[LEVEL] for rate in rates)
+            uniform = self._space.is_uniform(trial.params)
             cost = self._cost.training(counts)
             self._candidates[counts] = Candidate(rates, counts, cost, uniform, number)
             attributes = trial.user_attrs

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from optuna.distributions import BaseDistribution, FloatDistribution
 
 from distreal_dse.dropout import ChannelGroup
+from distreal_dse.fronts import FrontGroup
 
 LEVEL = "level"
 # How far a group's rate may lie from the common level.
@@ -30,7 +31,7 @@ class SearchSpace:
         Largest rate, in (0, 1).
     """
 
-    def __init__(self, groups: Sequence[ChannelGroup], max_rate: float) -> None:
+    def __init__(self, groups: Sequence[ChannelGroup | FrontGroup], max_rate: float) -> None:
         self._offsets = [f"offset {group.name}" for group in groups]
         self._max_rate = max_rate
         self.distributions: dict[str, BaseDistribution] = {
@@ -43,6 +44,10 @@ class SearchSpace:
         return tuple(
             min(max(params[LEVEL] + params[name], 0.0), self._max_rate) for name in self._offsets
         )
+
+    def is_uniform(self, params: Mapping[str, float]) -> bool:
+        """Whether all groups have the rate of the common level."""
+        return all(rate == params[LEVEL] for rate in self.rates(params))
 
     def uniform(self) -> list[dict[str, float]]:
         """Parameters of the uniform vectors, from no dropout to the largest rate."""

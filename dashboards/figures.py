@@ -1,0 +1,308 @@
+"""The figures: pure functions from fronts and runs to Plotly figures.
+
+Plotly reads a little HTML in labels and hover texts, so every name that comes from outside goes
+through `plotly_text`; hover texts are built here and never by Plotly's templates.
+"""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import plotly.graph_objects as go
+
+from dashboards.findings import (
+    TrialPoint,
+    accuracy_curve,
+    accuracy_finding,
+    cost_text,
+    front_finding,
+    percent,
+    plain,
+    run_label,
+    uniform_family,
+)
+from dashboards.style import (
+    FRONT,
+    PAPER,
+    RATE_SCALE,
+    TRIAL,
+    UNIFORM,
+    Look,
+    run_looks,
+    template,
+)
+from distreal_dse.fronts import Front, FrontPoint
+from fl.runs import Run
+
+# From this ratio of the dearest to the cheapest point on, the cost axis is logarithmic.
+LOG_FROM = 8.0
+# Characters of a title line and of a layer name, for the width of a phone.
+TITLE_WIDTH, NAME_WIDTH = 46, 18
+# Channel groups that a hover text lists; the heat map shows all.
+HOVER_GROUPS = 12
+# Pixels of one row of a legend and its distance; more rows make room for themselves.
+LEGEND_ROOM = 32
+
+
+def front_figure(front: Front, trials: Sequence[TrialPoint] = ()) -> go.Figure:
+    """Convergence against cost: the verified front, the uniform family, all other trials.
+
+    Parameters
+    ----------
+    front
+        The front; its bars are ± one standard error.
+    trials
+        What the search tried; those that became points of the front are not drawn again.
+    """
+    family = uniform_family(front, trials)
+    on_front = {point.trial for point in front.points}
+    others = [
+        trial
+        for trial in trials
+        if not trial.uniform and (trial.number is None or trial.number not in on_front)
+    ]
+    figure = go.Figure()
+    gains, hidden = _gain_range((*family, *front.points), others)
+    if others:
+        name = "other trials, not verified" + (f" ({hidden} below the axis)" if hidden else "")
+        figure.add_trace(_points(front, others, TRIAL, name, mode="markers"))
+        figure.data[0].marker.size = 6
+    if family:
+        figure.add_trace(
+            _points(front, family, UNIFORM, "one rate for all layers", mode="lines+markers")
+        )
+    figure.add_trace(_points(front, front.points, FRONT, "verified front", mode="lines+markers"))
+    # A budget between two points buys the cheaper one.
+    figure.data[-1].line.shape = "hv"
+    figure.data[-1].error_y = {
+        "type": "data",
+        "array": [point.standard_error for point in front.points],
+        "thickness": 1.2,
+        "width": 3,
+    }
+    if family:
+        # Larger than the front's, so that both show where a uniform vector is on the front.
+        figure.data[-2].marker.size = 12
+
+    drawn: list[TrialPoint | FrontPoint] = [*others, *family, *front.points]
+    shares = [100 * point.cost / front.reference_cost for point in drawn]
+    measure = "MACs" if front.cost_metric == "macs" else "time per mini-batch"
+    figure.update_layout(
+        template=template(),
+        **_title(front_finding(front, trials), LEGEND_ROOM),
+        height=480,
+        xaxis={"title": {"text": f"training {measure} (% of the full network)"}, **_axis(shares)},
+        yaxis={
+            "title": {"text": "fall of the validation loss in a short run (nats)"},
+            "range": gains,
+        },
+    )
+    return figure
+
+
+def rates_figure(front: Front) -> go.Figure:
+    """Dropout rate of each channel group at each point of the front, as a heat map."""
+    shares = [percent(point.cost / front.reference_cost) for point in front.points]
+    rates = [[point.rates[row] for point in front.points] for row in range(len(front.groups))]
+    kept = [[point.kept_counts[row] for point in front.points] for row in range(len(front.groups))]
+    hover = [
+        [
+            f"<b>{plotly_text(group.name)}</b><br>{point.kept_counts[row]} of {group.channels} "
+            f"channels kept<br>dropout rate {point.rates[row]:.2f}<br>"
+            f"at {share} of the training cost"
+            for point, share in zip(front.points, shares, strict=True)
+        ]
+        for row, group in enumerate(front.groups)
+    ]
+    heat_map = go.Heatmap(
+        # Numbers, not names: Plotly would merge rows of one name.
+        x=list(range(len(front.points))),
+        y=list(range(len(front.groups))),
+        z=rates,
+        zmin=0,
+        zmax=1,
+        colorscale=RATE_SCALE,
+        xgap=1,
+        ygap=1,
+        text=kept,
+        texttemplate="%{text}",
+        hovertext=hover,
+        hoverinfo="text",
+        colorbar={
+            "orientation": "h",
+            # Below the plot, because above it plotly.js 4.1 moves the figure's title out of the
+            # picture; named by a tick, because its own title would be drawn across it there.
+            "y": 0,
+            "yref": "container",
+            "yanchor": "bottom",
+            "thickness": 10,
+            "len": 0.6,
+            "tickvals": [0, 0.5, 1],
+            "ticktext": ["0", "0.5<br>dropout rate", "1"],
+            "tickangle": 0,
+        },
+    )
+    figure = go.Figure(heat_map)
+    # Few enough labels that they stand beside each other on a phone.
+    step = max(1, math.ceil(len(shares) / 10))
+    figure.update_layout(
+        template=template(),
+        **_title(f"What the vectors of {front.label} drop, and how many channels they keep", 12),
+        margin_b=125,
+        height=200 + max(120, 30 * len(front.groups)),
+        xaxis={
+            "title": {"text": "training cost (% of the full network)"},
+            "tickvals": list(range(0, len(shares), step)),
+            "ticktext": shares[::step],
+            "tickangle": -60,
+            "showgrid": False,
+        },
+        yaxis={
+            "tickvals": list(range(len(front.groups))),
+            "ticktext": [_short(group.name) for group in front.groups],
+            "autorange": "reversed",
+            "showgrid": False,
+        },
+    )
+    return figure
+
+
+def accuracy_figure(runs: Sequence[Run]) -> go.Figure:
+    """Accuracy of the full network over virtual time, a line per run."""
+    figure = go.Figure()
+    for run, look in zip(runs, run_looks(run.strategy for run in runs), strict=True):
+        curve = accuracy_curve(run)
+        label = plotly_text(run_label(run))
+        figure.add_trace(
+            go.Scatter(
+                x=[seconds for _, seconds, _ in curve],
+                y=[accuracy for _, _, accuracy in curve],
+                name=label,
+                mode="lines+markers",
+                line={"color": look.color, "dash": look.dash, "width": 2},
+                # Enough markers to tell lines apart, few enough to see the line.
+                marker={"color": look.color, "symbol": look.symbol, "size": 8, "maxdisplayed": 12},
+                hovertext=[
+                    f"<b>{label}</b><br>round {number}, {seconds:.4g} virtual s<br>"
+                    f"accuracy {accuracy:.1%}"
+                    for number, seconds, accuracy in curve
+                ],
+                hoverinfo="text",
+            )
+        )
+    figure.update_layout(
+        template=template(),
+        **_title(accuracy_finding(runs), LEGEND_ROOM),
+        height=420 + 20 * len(runs),  # each may take a row of the legend
+        showlegend=True,
+        xaxis={"title": {"text": "virtual time (s)"}, "rangemode": "tozero"},
+        yaxis={
+            "title": {"text": "test accuracy of the full network"},
+            "tickformat": ".0%",
+            "rangemode": "tozero",
+        },
+    )
+    return figure
+
+
+def plotly_text(name: str) -> str:
+    """A name as Plotly shows it literally, in labels and hover texts."""
+    return html.escape(plain(name), quote=False)
+
+
+def _points(
+    front: Front,
+    points: Sequence[TrialPoint] | Sequence[FrontPoint],
+    look: Look,
+    name: str,
+    mode: str,
+) -> go.Scatter:
+    return go.Scatter(
+        x=[100 * point.cost / front.reference_cost for point in points],
+        y=[point.convergence for point in points],
+        name=name,
+        mode=mode,
+        line={"color": look.color, "dash": look.dash, "width": 2},
+        marker={
+            "color": look.color,
+            "symbol": look.symbol,
+            "size": 8,
+            # A white rim parts filled markers that touch; those of open symbols have their colour.
+            "line": {"width": 1.5, "color": PAPER},
+        },
+        hovertext=[f"<b>{name}</b><br>{_hover(front, point)}" for point in points],
+        hoverinfo="text",
+    )
+
+
+def _hover(front: Front, point: TrialPoint | FrontPoint) -> str:
+    lines = [
+        f"{cost_text(front, point.cost)} {front.cost_unit}, "
+        f"{percent(point.cost / front.reference_cost)} of the full network",
+        f"gain {point.convergence:.3f} ± {point.standard_error:.3f}",
+    ]
+    if point.accuracy is not None:
+        lines.append(f"accuracy {point.accuracy:.1%}")
+    for index, group in enumerate(front.groups[:HOVER_GROUPS]):
+        kept = f"{point.kept_counts[index]} of {group.channels}" if point.kept_counts else ""
+        rate = f"rate {point.rates[index]:.2f}" if point.rates else ""
+        if kept or rate:
+            lines.append(f"{_short(group.name)}: {', '.join(filter(None, (kept, rate)))}")
+    if len(front.groups) > HOVER_GROUPS:
+        lines.append(f"… and {len(front.groups) - HOVER_GROUPS} more channel groups")
+    number = point.trial if isinstance(point, FrontPoint) else point.number
+    if number is not None:
+        lines.append(f"trial {number}")
+    return "<br>".join(lines)
+
+
+def _gain_range(
+    shown: Sequence[TrialPoint | FrontPoint], others: Sequence[TrialPoint]
+) -> tuple[list[float], int]:
+    """Range of the gain axis, and how many of the other trials fall below it.
+
+    A vector that ruins the network must not press all others flat: below those that have to be
+    shown there is room for one time their span.
+    """
+    low = min(point.convergence - point.standard_error for point in shown)
+    high = max(point.convergence + point.standard_error for point in (*shown, *others))
+    floor = low - ((high - low) or 1.0)
+    seen = [low, *(trial.convergence for trial in others if trial.convergence >= floor)]
+    margin = 0.05 * ((high - min(seen)) or 1.0)
+    return [min(seen) - margin, high + margin], 1 + len(others) - len(seen)
+
+
+def _axis(shares: Sequence[float]) -> dict[str, Any]:
+    """A cost axis in per cent that shows all shares; logarithmic where they span enough."""
+    low, high = min(shares), max(shares)
+    if low <= 0 or high / low < LOG_FROM or not math.isfinite(high / low):
+        return {"rangemode": "tozero", "ticksuffix": "%"}
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    ticks = [float(f"{step}e{decade}") for decade in decades for step in (1, 2, 5)]
+    if len(decades) > 4:
+        ticks = ticks[::3]
+    return {
+        "type": "log",
+        "tickvals": ticks,
+        "ticktext": [f"{tick:g}%" for tick in ticks],
+        "range": [math.log10(low) - 0.06, math.log10(high) + 0.06],
+    }
+
+
+def _title(text: str, room: int) -> dict[str, Any]:
+    """A title in lines as short as a phone is wide, and room for it and what stands below it."""
+    lines = [""]
+    for word in text.split(" "):
+        if lines[-1] and len(lines[-1]) + 1 + len(word) > TITLE_WIDTH:
+            lines.append("")
+        lines[-1] = f"{lines[-1]} {word}".lstrip(" ")
+    title = {"text": "<br>".join(map(plotly_text, lines))}
+    return {"title": title, "margin": {"t": 20 + 20 * len(lines) + room}}
+
+
+def _short(name: str) -> str:
+    """A layer name that leaves room for the data: its end says most."""
+    return plotly_text(name if len(name) <= NAME_WIDTH else f"…{name[1 - NAME_WIDTH :]}")

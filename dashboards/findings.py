@@ -1,0 +1,204 @@
+"""What the data show, in words and with its uncertainty: titles and text alternatives."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from distreal_dse.fronts import Front, FrontPoint
+from fl.runs import Run
+
+# A difference counts from two standard errors on (about 95 % where errors are normal).
+NOISE = 2.0
+
+
+@dataclass(frozen=True)
+class TrialPoint:
+    """A dropout vector that was tried.
+
+    Parameters
+    ----------
+    cost
+        Training cost in the unit of the front, ≥ 0.
+    convergence
+        Mean improvement of the validation loss by a short run.
+    uniform
+        Whether all groups have one rate.
+    standard_error
+        Of the convergence.
+    number
+        Of the trial; None where there was none.
+    rates, kept_counts
+        Of each channel group; empty where they are not known.
+    accuracy
+        Mean validation accuracy after the short run, in [0, 1].
+    """
+
+    cost: float
+    convergence: float
+    uniform: bool
+    standard_error: float = 0.0
+    number: int | None = None
+    rates: tuple[float, ...] = ()
+    kept_counts: tuple[int, ...] = ()
+    accuracy: float | None = None
+
+
+def plain(text: str) -> str:
+    """A text from outside without characters that steer how others are shown, e.g. backwards."""
+    return "".join(
+        char if char.isprintable() else " " if char.isspace() else "\N{REPLACEMENT CHARACTER}"
+        for char in text
+    )
+
+
+def percent(share: float) -> str:
+    """A share for people: two digits below 10 %, whole numbers above, e.g. ``4.2%`` or ``16%``."""
+    value = 100 * share
+    return f"{value:.2g}%" if value < 9.95 else f"{value:.0f}%"
+
+
+def cost_text(front: Front, cost: float) -> str:
+    """A cost without its unit: whole MACs, or seconds to four digits."""
+    return f"{cost:,.0f}" if front.cost_metric == "macs" else f"{cost:.4g}"
+
+
+def uniform_family(front: Front, trials: Iterable[TrialPoint] = ()) -> tuple[TrialPoint, ...]:
+    """The vectors with one rate for all layers, by cost.
+
+    A front of a search holds the verified values of the family in its settings; without them, those
+    trials speak that are uniform.
+    """
+    try:
+        verified = [
+            TrialPoint(
+                cost=float(entry["cost"]),
+                convergence=float(entry["convergence"]),
+                uniform=True,
+                standard_error=float(entry["standard_error"]),
+                rates=(float(entry["rate"]),) * len(front.groups),
+            )
+            for entry in front.settings["uniform family"]
+        ]
+    except (KeyError, TypeError, ValueError):  # settings are free, e.g. of an imported front
+        verified = []
+    family = [point for point in verified or trials if point.uniform]
+    finite = (p for p in family if math.isfinite(p.cost + p.convergence + p.standard_error))
+    return tuple(sorted(finite, key=lambda point: point.cost))
+
+
+def least_uniform_cost(point: FrontPoint, family: Sequence[TrialPoint]) -> float:
+    """Least cost at which one rate for all layers may gain what the point gains.
+
+    The family is the line through its points as the figure draws it (straight over the logarithm of
+    the cost), and it "may" from two standard errors of the difference below the point's gain on.
+    Both choices favour the family, so that the bound claims nothing that is noise.
+
+    Parameters
+    ----------
+    point
+        A verified vector.
+    family
+        The uniform vectors by cost.
+
+    Returns
+    -------
+    float
+        In the unit of the costs; 0 where the cheapest of the family may already gain as much (or
+        there is none), infinite where none does.
+    """
+
+    def shortfall(uniform: TrialPoint) -> float:
+        noise = NOISE * math.hypot(point.standard_error, uniform.standard_error)
+        return point.convergence - noise - uniform.convergence
+
+    if not family or shortfall(family[0]) <= 0:
+        return 0.0
+    for cheap, dear in pairwise(family):
+        before, after = shortfall(cheap), shortfall(dear)
+        if after <= 0:
+            way = before / (before - after)
+            if cheap.cost <= 0:
+                return cheap.cost + way * (dear.cost - cheap.cost)
+            return float(cheap.cost * (dear.cost / cheap.cost) ** way)
+    return math.inf
+
+
+def front_finding(front: Front, trials: Iterable[TrialPoint] = ()) -> str:
+    """The greatest saving over one rate for all layers that is more than noise, as a sentence."""
+    family = uniform_family(front, trials)
+    searched = [point for point in front.points if not point.uniform]
+    what = "training cost" if front.cost_metric == "macs" else "training time"
+    if not family or not searched:
+        cheap, dear = front.points[0].cost, front.points[-1].cost
+        full = front.reference_cost
+        return (
+            f"{_count(len(front.points), 'dropout vector')} from {percent(cheap / full)} to "
+            f"{percent(dear / full)} of the {what}"
+        )
+    needs = {point: least_uniform_cost(point, family) for point in searched}
+    finite = [p for p, need in needs.items() if p.cost < need < math.inf]
+    if finite:
+        best = max(finite, key=lambda point: needs[point] / max(point.cost, 1e-300))
+        rest = (
+            f"one rate for all layers needs at least {percent(needs[best] / front.reference_cost)}"
+        )
+    elif beyond := [p for p, need in needs.items() if need == math.inf]:
+        best = beyond[0]
+        rest = "no single rate for all layers that was tried gains as much"
+    else:
+        return "No searched vector beats one rate for all layers by more than the noise"
+    return (
+        f"At {percent(best.cost / front.reference_cost)} of the {what} a searched vector gains "
+        f"{best.convergence:.2f}; {rest}"
+    )
+
+
+def savings(front: Front, trials: Iterable[TrialPoint] = ()) -> int:
+    """How many searched points cost less than `least_uniform_cost`."""
+    family = uniform_family(front, trials)
+    return sum(
+        point.cost < least_uniform_cost(point, family)
+        for point in front.points
+        if not point.uniform
+    )
+
+
+def run_label(run: Run) -> str:
+    """Strategy, front and number of a run, e.g. ``distreal · digits@1 · run 3``."""
+    return " · ".join(part for part in (run.strategy, run.front_label, f"run {run.id}") if part)
+
+
+def accuracy_curve(run: Run) -> list[tuple[int, float, float]]:
+    """Round, virtual seconds and accuracy of the rounds that were evaluated."""
+    return [
+        (result.round, result.virtual_seconds, result.accuracy)
+        for result in run.rounds
+        if result.accuracy is not None
+    ]
+
+
+def accuracy_finding(runs: Sequence[Run]) -> str:
+    """Where the runs stand at the last virtual time that all of them have reached."""
+    curves = {run_label(run): curve for run in runs if (curve := accuracy_curve(run))}
+    if not curves:
+        return "No round was evaluated"
+    until = min(curve[-1][1] for curve in curves.values())
+    reached = {
+        label: [accuracy for _, seconds, accuracy in curve if seconds <= until][-1:]
+        for label, curve in curves.items()
+    }
+    scores = {label: score[0] for label, score in reached.items() if score}
+    best = max(scores, key=lambda label: scores[label])
+    others = sorted(score for label, score in scores.items() if label != best)
+    text = f"After {until:.3g} virtual seconds {best} has an accuracy of {scores[best]:.1%}"
+    if others:
+        ends = dict.fromkeys(f"{score:.1%}" for score in (others[0], others[-1]))
+        text += f", the other{'s' if len(others) > 1 else ''} {' to '.join(ends)}"
+    return text
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"

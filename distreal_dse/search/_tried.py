@@ -1,0 +1,72 @@
+"""Reading back what a search has tried."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import optuna
+from optuna.trial import TrialState
+
+from distreal_dse.fronts import Front, normalise_url
+from distreal_dse.search._archive import SETTINGS, plain_errors
+from distreal_dse.search._space import SearchSpace
+
+
+@dataclass(frozen=True)
+class TriedVector:
+    """A finished trial: a vector, its cost, and what its short runs gained (see `FrontPoint`)."""
+
+    number: int
+    rates: tuple[float, ...]
+    kept_counts: tuple[int, ...]
+    cost: float
+    convergence: float
+    standard_error: float
+    accuracy: float
+    uniform: bool
+
+
+def tried_vectors(storage: str, front: Front) -> Sequence[TriedVector]:
+    """The trials of the search that a front came of.
+
+    Parameters
+    ----------
+    storage
+        URL of the database.
+    front
+        The front. Empty where the storage holds no search of its name and model, as for a front
+        that was imported.
+
+    Raises
+    ------
+    StorageError
+        If the database can't be read.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    with plain_errors(front.name):
+        try:
+            study = optuna.load_study(study_name=front.name, storage=normalise_url(storage))
+        except KeyError:
+            return []
+        settings = study.user_attrs.get(SETTINGS, {})
+        if settings.get("model") != front.model_fingerprint:
+            return []
+        trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    space = SearchSpace(front.groups, settings["max rate"])
+    tried = []
+    for trial in trials:
+        cost, convergence = trial.values
+        tried.append(
+            TriedVector(
+                number=trial.number,
+                rates=space.rates(trial.params),
+                kept_counts=tuple(trial.user_attrs["kept channels"].values()),
+                cost=cost,
+                convergence=convergence,
+                standard_error=trial.user_attrs["standard error"],
+                accuracy=trial.user_attrs["accuracy"],
+                uniform=space.is_uniform(trial.params),
+            )
+        )
+    return tried

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from dashboards.findings import TrialPoint
+from distreal_dse.fronts import Front, FrontGroup, FrontPoint
+from fl.results import RoundResult
+from fl.runs import Run
+from front_examples import make_front
+
+HOSTILE = """</script><script>alert(1)</script><img src=x onerror="alert(2)">'&amp;"ü%{x}\u202e"""
+"""What a name must not be able to do: close or open elements, run, load, be decoded twice."""
+
+
+def point(cost: float, gain: float, error: float = 0.0, uniform: bool = False) -> FrontPoint:
+    return FrontPoint((0.5, 0.25), (8, 6), cost, gain, error, 8, 0.5, uniform, trial=int(cost))
+
+
+def trial(cost: float, gain: float, error: float = 0.0, uniform: bool = True) -> TrialPoint:
+    return TrialPoint(cost, gain, uniform, error, number=int(cost) + 1)
+
+
+@pytest.fixture
+def searched() -> Front:
+    """Two searched vectors; the uniform family gains 0.4 at 10 %, 0.8 at 40 %, 1.0 at 100 %."""
+    family = [
+        {"rate": rate, "cost": cost, "convergence": gain, "standard_error": 0.0}
+        for rate, cost, gain in ((0.0, 1600, 1.0), (0.4, 640, 0.8), (0.7, 160, 0.4))
+    ]
+    points = (point(80.0, 0.6), point(800.0, 0.9), point(1600.0, 1.0, uniform=True))
+    return make_front(points=points, settings={"seed": 7, "uniform family": family})
+
+
+@pytest.fixture
+def hostile(searched: Front) -> Front:
+    """A front that is hostile wherever text is free."""
+    return make_front(
+        study=HOSTILE.replace("\u202e", ""),
+        model_fingerprint=HOSTILE.replace("\u202e", ""),
+        groups=(FrontGroup(HOSTILE, 16), FrontGroup(HOSTILE, 8)),
+        device={HOSTILE: HOSTILE},
+        settings={**searched.settings, HOSTILE: {HOSTILE: [HOSTILE, None]}},
+        points=searched.points,
+    )
+
+
+@pytest.fixture
+def make_run() -> Callable[..., Run]:
+    def make(number: int = 1, accuracies: tuple[float | None, ...] = (0.1, None, 0.5), **more: Any):
+        rounds = tuple(RoundResult(i, 2.0 * i, acc, 1.0) for i, acc in enumerate(accuracies))
+        values: dict[str, Any] = {
+            "id": number,
+            "study": "digits",
+            "strategy": "distreal",
+            "front_label": "digits@1",
+            "front_hash": "abc",
+            "model_fingerprint": "def",
+            "seed": 3,
+            "settings": {"rounds": 2},
+            "created_at": "2026-01-31T12:00:00+00:00",
+            "finished": True,
+            "rounds": rounds,
+        }
+        return Run(**{**values, **more})
+
+    return make

@@ -1,0 +1,112 @@
+"""The report and the images in a real Chromium."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from dashboards.figures import front_figure
+from dashboards.findings import TrialPoint
+from dashboards.images import write_images
+from dashboards.report import write_report
+from distreal_dse.errors import InputError
+from distreal_dse.fronts import Front
+from fl.runs import Run
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
+CHROMIUM = os.environ.get("BROWSER_PATH") or next(filter(None, map(shutil.which, NAMES)), None)
+OPTIONS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--enable-logging=stderr",
+    "--virtual-time-budget=5000",
+)
+needs_chromium = pytest.mark.skipif(not CHROMIUM, reason="needs Chromium (Debian: `chromium`)")
+needs_kaleido = pytest.mark.skipif(
+    importlib.util.find_spec("kaleido") is None, reason="needs the package kaleido"
+)
+
+
+class Rendered(HTMLParser):
+    """Counts the classes of elements in a rendered page; keeps its texts."""
+
+    def __init__(self, dom: str) -> None:
+        super().__init__()
+        self.classes: list[str] = []
+        self.tags: list[str] = []
+        self.texts: list[str] = []
+        self.feed(dom)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.classes += (dict(attrs).get("class") or "").split()
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+
+
+@needs_chromium
+def test_figures_appear_without_a_complaint(
+    tmp_path: Path, hostile: Front, make_run: Callable[..., Run]
+) -> None:
+    path = tmp_path / "report.html"
+    trials = [TrialPoint(300.0 + i, 0.5, uniform=False) for i in range(4)]
+    name = hostile.groups[0].name
+    write_report(path, [(hostile, trials)], [make_run(1, strategy=name)])
+    done = subprocess.run(
+        [
+            str(CHROMIUM),
+            *OPTIONS,
+            f"--user-data-dir={tmp_path}/profile",
+            "--dump-dom",
+            path.as_uri(),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    complaints = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+    assert not complaints
+    page = Rendered(done.stdout)
+    # Three figures; 4 trials, 3 uniform, 3 front points, 2 evaluated rounds; 2 x 3 cells.
+    assert page.tags.count("figure") == 3 and page.classes.count("main-svg") >= 3
+    assert page.classes.count("point") == 4 + 3 + 3 + 2
+    assert page.classes.count("heatmap-label") == 2 * 3
+    assert page.classes.count("yerror") == 3
+    # In two rows of the table, the heading of its settings, and the legend of the figure.
+    name = name.replace("\u202e", "\ufffd")
+    assert page.texts.count(f"{name} · digits@1 · run 1") == 4
+    # The heat map is an image in SVG; no name has made an element.
+    assert page.tags.count("img") == 0 and page.tags.count("script") == 2 + 3
+
+
+@needs_chromium
+@needs_kaleido
+def test_images_are_written(tmp_path: Path, searched: Front) -> None:
+    figures = {"front": front_figure(searched)}
+    svg, png = write_images(figures, tmp_path / "new")
+    assert (svg.name, png.name) == ("front.svg", "front.png")
+    assert "verified front" in svg.read_text("utf-8")
+    assert png.read_bytes().startswith(b"\x89PNG")
+
+
+@needs_kaleido
+def test_images_without_a_browser_are_refused_in_one_line(
+    tmp_path: Path, searched: Front, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BROWSER_PATH", str(tmp_path / "none"))
+    with pytest.raises(InputError, match="expected a Chromium or Chrome that starts"):
+        write_images({"front": front_figure(searched)}, tmp_path)
