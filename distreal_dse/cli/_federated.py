@@ -27,7 +27,7 @@ app = typer.Typer(
     help="Federated training with a front.", no_args_is_help=True, rich_markup_mode=None
 )
 # Rows of the curve that is printed at the end, and the width of its longest bar.
-CURVE_ROWS, CURVE_WIDTH = 16, 40
+CURVE_ROWS, CURVE_WIDTH = 16, 30
 
 
 @app.callback()

@@ -79,8 +79,9 @@ def _figures(fronts: list[tuple[Front, list[TrialPoint]]], runs: list[Run]) -> d
 
     figures = {}
     for front, trials in fronts:
-        figures[f"{front.label}-front"] = front_figure(front, trials)
-        figures[f"{front.label}-rates"] = rates_figure(front)
+        name = front.label.replace("@", "-v")
+        figures[f"{name}-front"] = front_figure(front, trials)
+        figures[f"{name}-rates"] = rates_figure(front)
     if runs:
         figures["accuracy"] = accuracy_figure(runs)
     return figures

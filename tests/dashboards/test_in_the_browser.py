@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
-import os
-import shutil
-import subprocess
 from collections.abc import Callable
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
+from browser import needs_chromium, render
 from dashboards.figures import front_figure
 from dashboards.findings import TrialPoint
 from dashboards.images import write_images
@@ -20,41 +17,9 @@ from distreal_dse.errors import InputError
 from distreal_dse.fronts import Front
 from fl.runs import Run
 
-NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
-CHROMIUM = os.environ.get("BROWSER_PATH") or next(filter(None, map(shutil.which, NAMES)), None)
-OPTIONS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--enable-logging=stderr",
-    "--virtual-time-budget=5000",
-)
-needs_chromium = pytest.mark.skipif(not CHROMIUM, reason="needs Chromium (Debian: `chromium`)")
 needs_kaleido = pytest.mark.skipif(
     importlib.util.find_spec("kaleido") is None, reason="needs the package kaleido"
 )
-
-
-class Rendered(HTMLParser):
-    """Counts the classes of elements in a rendered page; keeps its texts."""
-
-    def __init__(self, dom: str) -> None:
-        super().__init__()
-        self.classes: list[str] = []
-        self.tags: list[str] = []
-        self.texts: list[str] = []
-        self.feed(dom)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.classes += (dict(attrs).get("class") or "").split()
-
-    def handle_data(self, data: str) -> None:
-        self.texts.append(data)
 
 
 @needs_chromium
@@ -65,22 +30,8 @@ def test_figures_appear_without_a_complaint(
     trials = [TrialPoint(300.0 + i, 0.5, uniform=False) for i in range(4)]
     name = hostile.groups[0].name
     write_report(path, [(hostile, trials)], [make_run(1, strategy=name)])
-    done = subprocess.run(
-        [
-            str(CHROMIUM),
-            *OPTIONS,
-            f"--user-data-dir={tmp_path}/profile",
-            "--dump-dom",
-            path.as_uri(),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
-    complaints = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+    page, complaints = render(path.as_uri(), tmp_path / "profile")
     assert not complaints
-    page = Rendered(done.stdout)
     # Three figures; 4 trials, 3 uniform, 3 front points, 2 evaluated rounds; 2 x 3 cells.
     assert page.tags.count("figure") == 3 and page.classes.count("main-svg") >= 3
     assert page.classes.count("point") == 4 + 3 + 3 + 2
