@@ -3,7 +3,8 @@
 from distreal_dse.search._evaluation import Evaluator, Outcome, Task
 from distreal_dse.search._executors import Executor, InlineExecutor, ProcessExecutor
 from distreal_dse.search._samplers import SAMPLERS
-from distreal_dse.search._search import SearchProgress, SearchSettings, search
+from distreal_dse.search._search import search
+from distreal_dse.search._settings import SearchProgress, SearchSettings
 from distreal_dse.search._space import SearchSpace
 from distreal_dse.search._tried import TriedVector, tried_vectors
 

@@ -1,0 +1,62 @@
+"""What the user asks of a search, and what the search says of itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from distreal_dse.catalogue import StudySource
+
+
+@dataclass(frozen=True)
+class SearchSettings:
+    """What the user asks for.
+
+    Parameters
+    ----------
+    source
+        The study.
+    name
+        Of the search and its front; the study's name where it is left empty.
+    trials
+        How many finished trials the search ends with, those of earlier starts included.
+    timeout
+        Seconds after which no new trial is begun; None for no limit.
+    workers
+        Local processes; 1 evaluates in this process.
+    sampler
+        One of `SAMPLERS`.
+    seed
+        Of the network's initialisation, data orders, masks and the sampler.
+    device
+        ``"cpu"`` or ``"cuda"``.
+    """
+
+    source: StudySource
+    name: str = ""
+    trials: int = 100
+    timeout: float | None = None
+    workers: int = 1
+    sampler: str = "tpe"
+    seed: int = 0
+    device: str = "cpu"
+
+
+@dataclass(frozen=True)
+class SearchProgress:
+    """How far a search is.
+
+    ``stage`` is ``"warm-up"`` (mini-batches), ``"search"`` (trials) or ``"verification"`` (short
+    runs); ``done`` of ``total`` are finished. ``non_dominated`` and ``hypervolume`` describe the
+    trials so far.
+    """
+
+    stage: str
+    done: int
+    total: int
+    failed: int = 0
+    non_dominated: int = 0
+    hypervolume: float = 0.0
+
+
+Listener = Callable[[SearchProgress], None]
