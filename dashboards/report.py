@@ -10,7 +10,6 @@ import html
 import json
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from pathlib import Path
 from string import Template
 from typing import Any
 
@@ -32,6 +31,7 @@ from dashboards.findings import (
     uniform_family,
 )
 from distreal_dse.errors import InputError
+from distreal_dse.files import write_whole
 from distreal_dse.fronts import Front, hypervolume, utc_now
 from fl.runs import Run
 
@@ -148,7 +148,7 @@ def write_report(
         sections="\n".join(sections),
         plotly=get_plotlyjs(),
     )
-    _write(Path(path), page)
+    write_whole(path, page, "the report")
 
 
 def _front_section(front: Front, trials: Sequence[TrialPoint]) -> str:
@@ -354,21 +354,3 @@ def _text(text: str) -> str:
 
 def _share(front: Front, cost: float) -> str:
     return percent(cost / front.reference_cost)
-
-
-def _write(path: Path, page: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        try:
-            with temporary.open("w", encoding="utf-8", newline="\n") as file:
-                file.write(page)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"{path}: the report can't be written: expected a writable file, found: "
-            f"{error.strerror}; give another path"
-        ) from error

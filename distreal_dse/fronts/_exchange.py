@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from distreal_dse.errors import FrontError
+from distreal_dse.files import write_whole
 from distreal_dse.fronts._front import Front
 
 SCHEMA = "distreal-front/1"
@@ -56,27 +57,11 @@ def export_front(front: Front, path: str | os.PathLike[str]) -> None:
 
     Raises
     ------
-    FrontError
+    InputError
         Where the file can't be written.
     """
-    path = Path(path)
     document = {"schema": SCHEMA, **front.content(), "content_hash": front.content_hash}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        try:
-            with temporary.open("w", encoding="utf-8") as file:
-                json.dump(document, file, indent=1, allow_nan=False)
-                file.write("\n")
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise FrontError(
-            f"{path}: the front can't be written: expected a writable file, found: "
-            f"{error.strerror}; give another path"
-        ) from error
+    write_whole(path, json.dumps(document, indent=1, allow_nan=False) + "\n", "the front")
 
 
 def import_front(path: str | os.PathLike[str]) -> Front:

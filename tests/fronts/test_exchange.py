@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from distreal_dse.errors import FrontError
+from distreal_dse.errors import FrontError, InputError
 from distreal_dse.fronts import Front, export_front, import_front
 from front_examples import fronts, make_front
 
@@ -44,9 +44,9 @@ def test_export_replaces_the_file_and_leaves_nothing_else(path: Path) -> None:
 
 def test_a_failed_export_says_why_and_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
-    with pytest.raises(FrontError, match="can't be written"):
+    with pytest.raises(InputError, match="can't be written"):
         export_front(make_front(), tmp_path / "folder")
-    with pytest.raises(FrontError, match="can't be written.*No such file"):
+    with pytest.raises(InputError, match="can't be written.*No such file"):
         export_front(make_front(), tmp_path / "missing" / "front.json")
     assert [file.name for file in tmp_path.iterdir()] == ["folder"]
 

@@ -1,0 +1,43 @@
+"""Writing a file whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from distreal_dse.errors import InputError
+
+
+def write_whole(path: str | os.PathLike[str], text: str, what: str) -> None:
+    """Write text as UTF-8; whoever reads the path finds the old file or all of the new one.
+
+    Parameters
+    ----------
+    path
+        Replaced where it is there.
+    text
+        All of it.
+    what
+        Names the content in the error, e.g. ``"the report"``.
+
+    Raises
+    ------
+    InputError
+        If the file can't be written.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        try:
+            with temporary.open("w", encoding="utf-8", newline="\n") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"{path}: {what} can't be written: expected a writable file, found: "
+            f"{error.strerror}; give another path"
+        ) from error
