@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -52,14 +53,18 @@ class RandomMasks(MaskPolicy):
 
         Two vectors with the same generator state get nested masks: less noise between them.
         """
-        keys = torch.rand(sum(widths), generator=generator)
-        kept = torch.zeros(len(keys), dtype=torch.bool)
-        start = 0
-        for width, count in zip(widths, counts, strict=True):
-            group = slice(start, start + width)
-            if count == width:
-                kept[group] = True
-            else:
-                kept[start + torch.topk(keys[group], count, sorted=False).indices] = True
-            start += width
+        group_of, first = _layout(tuple(widths), counts)
+        # Whole numbers keep the groups apart, so that one sort permutes each of them on its own.
+        keys = torch.rand(len(group_of), generator=generator, dtype=torch.float64)
+        kept = torch.zeros(len(group_of), dtype=torch.bool)
+        kept[(keys + group_of).argsort()[first]] = True
         return kept
+
+
+@lru_cache(maxsize=256)
+def _layout(widths: tuple[int, ...], counts: KeptCounts) -> tuple[Tensor, Tensor]:
+    """The group of each unit, and the places of the first ``count`` units of each group."""
+    group_of = torch.arange(len(widths)).repeat_interleave(torch.tensor(widths))
+    starts = torch.tensor([0, *widths]).cumsum(0)[:-1].tolist()
+    first = [torch.arange(start, start + n) for start, n in zip(starts, counts, strict=True)]
+    return group_of, torch.cat(first)

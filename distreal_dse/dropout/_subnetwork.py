@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -53,6 +54,52 @@ class Slot(NamedTuple):
             full[kept[self.rows][:, None], kept[self.columns]] = small
 
 
+class _Tables:
+    """Kept positions along axes, found for all distinct axes at once."""
+
+    def __init__(self, share_of_unit: npt.NDArray[np.float64]) -> None:
+        self._share_of_unit = share_of_unit
+        self._number_of: dict[bytes, int] = {}
+        self._units: list[Units] = []
+
+    def number(self, units: Units) -> int:
+        """Number of the table of an axis with these units; equal axes share one."""
+        key = units.tobytes()
+        if key not in self._number_of:
+            self._number_of[key] = len(self._units)
+            self._units.append(units)
+        return self._number_of[key]
+
+    def numbers(self, axes: Sequence[Units | None]) -> tuple[int | None, int | None]:
+        """Numbers of the tables of a tensor's first two axes; None for one that is whole."""
+        rows, columns = (
+            None if units is None else self.number(units) for units in (*axes, None)[:2]
+        )
+        return rows, columns
+
+    def freeze(self) -> None:
+        """Prepare `positions`; no table may be added behind."""
+        lengths = torch.tensor([len(units) for units in self._units])
+        self._kept = [round(float(self._share_of_unit[units].sum())) for units in self._units]
+        numbers = torch.arange(len(self._units))
+        self._all = torch.from_numpy(np.concatenate(self._units))
+        self._table_of_position = numbers.repeat_interleave(lengths)
+        self._expected = numbers.repeat_interleave(torch.tensor(self._kept))
+        self._starts = (lengths.cumsum(0) - lengths)[self._expected]
+
+    def positions(self, mask: Tensor) -> Sequence[Tensor] | None:
+        """Kept positions by table, for a mask of the units, shape [units].
+
+        None if the mask does not keep as many as the tables are made for.
+        """
+        extended = torch.cat([mask, mask.new_ones(1)])  # the last one stands for fixed channels
+        found = extended[self._all].nonzero().squeeze(1)
+        if not torch.equal(self._table_of_position[found], self._expected):
+            return None
+        kept: Sequence[Tensor] = (found - self._starts).split(self._kept)
+        return kept
+
+
 class SubNetwork:
     """The smaller dense network of one vector of kept counts.
 
@@ -84,8 +131,7 @@ class SubNetwork:
         self.counts: KeptCounts = check_counts(counts, channels.groups)
         shares = np.divide([*self.counts, 1], [*channels.widths, 1])
         self._share_of_unit = shares[channels.group_of_unit()]
-        self._tables: list[Tensor] = []
-        self._table_of: dict[bytes, int] = {}
+        self._tables = _Tables(self._share_of_unit)
         self._scales: list[tuple[_ScaledForward, Tensor, int]] = []
 
         full = {**dict(network.named_parameters()), **dict(network.named_buffers())}
@@ -98,16 +144,16 @@ class SubNetwork:
         for module in self.module.modules():
             _adopt_sizes(module)
         self.slots = tuple(
-            Slot(name, full[name], small[name].detach(), *map(self._table, _pair(axes)))
+            Slot(name, full[name], small[name].detach(), *self._tables.numbers(axes))
             for name, axes in channels.axes.items()
         )
         self._whole = [(full[name], small[name]) for name in full if name not in channels.axes]
         self._modules = list(zip(network.modules(), self.module.modules(), strict=True))
-        self._group_of = torch.from_numpy(channels.group_of_unit()[:-1])
         if scaling not in SCALINGS:
             raise InputError(f"scaling '{scaling}': expected {' or '.join(SCALINGS)}")
         if scaling == "inverted":
             self._add_scaling(channels)
+        self._tables.freeze()
 
     def _small(self, full: Tensor, axes: Sequence[Units | None]) -> Tensor:
         shape = list(full.shape)
@@ -119,16 +165,6 @@ class SubNetwork:
             return nn.Parameter(small, requires_grad=full.requires_grad)
         return small
 
-    def _table(self, units: Units | None) -> int | None:
-        """Number of the table of ``units``; axes with equal units share one."""
-        if units is None:
-            return None
-        key = units.tobytes()
-        if key not in self._table_of:
-            self._table_of[key] = len(self._tables)
-            self._tables.append(torch.from_numpy(units))
-        return self._table_of[key]
-
     def _add_scaling(self, channels: ChannelMap) -> None:
         for layer in channels.layers:
             factors = 1 / self._share_of_unit[layer.inputs]
@@ -138,8 +174,7 @@ class SubNetwork:
             if (factors == factors[0]).all():
                 scaled.factor = float(factors[0])
             else:
-                table = self._table(layer.inputs)
-                assert table is not None
+                table = self._tables.number(layer.inputs)
                 self._scales.append((scaled, torch.tensor(factors), table))
 
     def select(self, mask: Tensor) -> list[Tensor]:
@@ -150,34 +185,34 @@ class SubNetwork:
         VectorError
             If the mask does not keep this sub-network's counts.
         """
-        kept_of = torch.bincount(self._group_of[mask], minlength=len(self.counts)).tolist()
-        if tuple(kept_of) != self.counts:
+        kept = self._tables.positions(mask)
+        if kept is None:
             raise VectorError(
-                f"mask keeps {kept_of} units: expected {list(self.counts)}, the kept counts of "
-                "the vector; mend the mask policy"
+                f"mask keeps {int(mask.sum())} of {len(mask)} units: expected {self.counts} of "
+                "the channel groups, the kept counts of the vector; mend the mask policy"
             )
-        extended = torch.cat([mask, mask.new_ones(1)])  # the last one stands for fixed channels
-        kept = [extended[table].nonzero().squeeze(1) for table in self._tables]
         for scale, factors, table in self._scales:
             scale.factor = scale.shaped(factors[kept[table]])
         return [positions.to(self.device) for positions in kept]
 
+    @torch.no_grad()
     def load(self, kept: Sequence[Tensor]) -> None:
         """Fill the small tensors from the kept positions of the full ones.
 
         Also shares anew what is whole, and puts each layer into the mode of the full network's.
         """
         for slot in self.slots:
-            slot.gather(slot.full.detach(), kept, out=slot.small)
+            slot.gather(slot.full, kept, out=slot.small)
         for full, small in self._whole:
             small.data = full.detach()
         for module, copied in self._modules:
             copied.training = module.training
 
+    @torch.no_grad()
     def store(self, kept: Sequence[Tensor]) -> None:
         """Write the small tensors back to the kept positions of the full ones."""
         for slot in self.slots:
-            slot.scatter(slot.small, slot.full.detach(), kept)
+            slot.scatter(slot.small, slot.full, kept)
 
 
 class _ScaledForward:
@@ -204,10 +239,6 @@ class _ScaledForward:
             return functional.linear(inputs, weight, self._module.bias)
         outputs: Tensor = self._module._conv_forward(inputs, weight, self._module.bias)
         return outputs
-
-
-def _pair(axes: tuple[Units | None, ...]) -> tuple[Units | None, Units | None]:
-    return (axes[0], axes[1]) if len(axes) > 1 else (axes[0], None)
 
 
 def _adopt_sizes(module: nn.Module) -> None:

@@ -139,6 +139,7 @@ class DropoutTrainer:
             ],
         )
 
+    @torch.no_grad()
     def _load_state(self, plan: _Plan, kept: list[Tensor]) -> None:
         plan.optimizer.state.clear()
         for full, small, slot in plan.parameters:
@@ -151,6 +152,7 @@ class DropoutTrainer:
                     for key, value in state.items()
                 }
 
+    @torch.no_grad()
     def _store_state(self, plan: _Plan, kept: list[Tensor]) -> None:
         for full, small, slot in plan.parameters:
             for key, value in plan.optimizer.state.get(small, {}).items():
