@@ -3,8 +3,8 @@
 Overhead: wall time from the start of the first trial to the end of the last one, less the time
 inside evaluations, as a share of that wall time. Workers: trials per minute with two workers over
 those with one, both from the first finished trial to the last (steady state) and for the whole
-search with the start of the processes; the two kinds of search take turns, and each repetition
-gives one ratio. ``distreal-dse --help``: wall time of the whole process.
+search with loading, warm-up and the start of the processes; the two kinds of search take turns, and
+each repetition gives one ratio. ``distreal-dse --help``: wall time of the whole process.
 """
 
 from __future__ import annotations
@@ -33,9 +33,14 @@ class TrialsDone(Exception):
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds of one search: for all trials, from first to last finished trial, in evaluations."""
+    """Seconds of one search.
+
+    ``whole`` includes loading and warm-up, ``trials`` begins with the first trial, ``steady`` with
+    its end; ``evaluating`` are those inside evaluations.
+    """
 
     whole: float
+    trials: float
     steady: float
     evaluating: float
 
@@ -51,13 +56,16 @@ def timed_search(trials: int, workers: int, seed: int) -> Timing:
             raise TrialsDone
 
     settings = SearchSettings(StudySource(STUDY), trials=trials, workers=workers, seed=seed)
+    started = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         storage = f"sqlite:///{Path(folder) / 'search.db'}"
         with suppress(TrialsDone):
             search(settings, storage, listen)
         study = optuna.load_study(study_name=STUDY, storage=storage)
         evaluating = sum(trial.user_attrs["seconds"] for trial in study.trials)
-    return Timing(finished[-1] - finished[0], finished[-1] - finished[1], evaluating)
+    return Timing(
+        finished[-1] - started, finished[-1] - finished[0], finished[-1] - finished[1], evaluating
+    )
 
 
 def help_seconds() -> float:
@@ -78,7 +86,7 @@ def main() -> None:
     for repetition in range(given.repetitions):
         one = timed_search(given.trials, 1, repetition)
         two = timed_search(given.trials, 2, repetition)
-        overheads.append((one.whole - one.evaluating) / one.whole)
+        overheads.append((one.trials - one.evaluating) / one.trials)
         steady.append(one.steady / two.steady)
         whole.append(one.whole / two.whole)
     helps = [help_seconds() for _ in range(7)]

@@ -32,7 +32,7 @@ from dashboards.findings import (
 )
 from distreal_dse.errors import InputError
 from distreal_dse.files import write_whole
-from distreal_dse.fronts import Front, hypervolume, utc_now
+from distreal_dse.fronts import Front, curve_hypervolume, utc_now
 from fl.runs import Run
 
 _PAGE = Template("""\
@@ -167,12 +167,13 @@ def _front_section(front: Front, trials: Sequence[TrialPoint]) -> str:
         f"Hypervolume of the front: {front.hypervolume:.3f}"
     )
     if family:
-        area = hypervolume(((p.cost, p.convergence) for p in family), front.reference_cost)
+        area = curve_hypervolume(((p.cost, p.convergence) for p in family), front.reference_cost)
         searched = sum(not point.uniform for point in front.points)
         caption += (
-            f"; of one rate for all layers alone: {area:.3f}. {savings(front, trials)} of the "
-            f"{searched} searched vectors cost less than one rate for all layers needs for a gain "
-            f"{NOISE:g} standard errors below theirs; the title names the one that saves most"
+            f"; of the curve through one rate for all layers: {area:.3f}. "
+            f"{savings(front, trials)} of the {searched} searched vectors cost less than one rate "
+            f"for all layers needs for a gain {NOISE:g} standard errors below theirs; the title "
+            "names the one that saves most"
         )
     rates = (
         f"Heat map of the dropout rate of {len(front.groups)} channel groups at the "

@@ -92,6 +92,8 @@ class StudySource:
         loading = importlib.util.spec_from_file_location(name, path)
         if loading is None or loading.loader is None:
             raise StudyError(f"study file {path} can't be imported: expected a name ending in .py")
+        if b"torchvision" in path.read_bytes():
+            importlib.import_module("distreal_dse.compat")  # its import may need help
         module = importlib.util.module_from_spec(loading)
         sys.modules[name] = module  # dataclasses and pickle look a class's module up here
         sys.path.insert(0, str(path.parent.resolve()))  # as if it were run as a script

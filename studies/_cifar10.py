@@ -15,6 +15,7 @@ from distreal_dse.errors import DataError
 MEAN = (0.4914, 0.4822, 0.4465)  # of the training images, per channel, of pixels in [0, 1]
 STD = (0.2470, 0.2435, 0.2616)
 VALIDATION_SHARE = 0.1
+SMALLEST_SUBSET = 5  # so that there is a test image
 
 
 class Images(TensorDataset):
@@ -36,9 +37,12 @@ def load(data: Path | None, subset: int) -> Data:
         A folder with class folders in ``train/`` and ``test/``, or where torchvision keeps its
         download; ``~/.cache/distreal-dse`` by default.
     subset
-        How many of the training images to use, with a fifth as many test images; 0 for all.
+        How many of the training images to use, 5 or more, with a fifth as many test images;
+        0 for all.
         A tenth of the training images is set aside for validation.
     """
+    if subset != 0 and subset < SMALLEST_SUBSET:
+        raise DataError(f"option subset is {subset}: expected 0 (all) or {SMALLEST_SUBSET} or more")
     if data is not None and not data.is_dir():
         raise DataError(f"data folder {data} does not exist: expected CIFAR-10 or a place for it")
     folders = data is not None and (data / "train").is_dir()
@@ -64,9 +68,15 @@ def load(data: Path | None, subset: int) -> Data:
                 ) from error
         parts.append(_tensors(images, count))
     (pixels, labels), test = parts
-    train, validation = train_test_split(
-        torch.arange(len(labels)), test_size=VALIDATION_SHARE, random_state=0, stratify=labels
-    )
+    try:
+        train, validation = train_test_split(
+            torch.arange(len(labels)), test_size=VALIDATION_SHARE, random_state=0, stratify=labels
+        )
+    except ValueError as error:
+        raise DataError(
+            f"{len(labels)} training images can't be split ({error}): expected enough for a "
+            f"validation share of {VALIDATION_SHARE:.0%} with every class; use a larger subset"
+        ) from error
     return Data(
         train=Images(pixels[train], labels[train]),
         validation=Images(pixels[validation], labels[validation]),

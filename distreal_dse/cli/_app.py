@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from distreal_dse.cli import _federated, _fronts, _optimize, _report, _studies
-from distreal_dse.errors import DistrealError
+from distreal_dse.errors import DistrealError, described
 
 app = typer.Typer(
     name="distreal-dse",
@@ -52,16 +52,22 @@ def main() -> None:
 
     Exit codes: 0 done, 1 failed, 2 wrong usage or input, 130 interrupted.
     """
-    debug = "--debug" in sys.argv[1:]
+    debug = "--debug" in sys.argv  # understood anywhere, not only before the command
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     # A terminated process keeps what is finished, like an interrupted one.
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        app()
+        app(args=arguments)
     except DistrealError as error:
         if debug:
             raise
         typer.echo(f"error: {error}", err=True)
         sys.exit(error.exit_code)
+    except Exception as error:  # a user's code in a place we did not think of, or our own mistake
+        if debug:
+            raise
+        typer.echo(f"error: {described(error)}; --debug shows where it comes from", err=True)
+        sys.exit(1)
     except KeyboardInterrupt:
         typer.echo("interrupted", err=True)
         sys.exit(130)

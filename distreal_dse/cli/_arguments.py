@@ -42,7 +42,9 @@ StudyOptions = Annotated[
     list[str] | None,
     typer.Option("--option", "-o", metavar="NAME=VALUE", help="An option of the study."),
 ]
-SeedOption = Annotated[int, typer.Option(help="Same seed, same machine: same result.")]
+SeedOption = Annotated[
+    int, typer.Option(help="Same seed, same machine, one worker, in one go: same result.")
+]
 DeviceOption = Annotated[str, typer.Option(metavar="cpu|cuda", help="Where to train.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON to standard output.")]
 

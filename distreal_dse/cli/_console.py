@@ -48,7 +48,6 @@ def progress_bar(target: Console) -> Iterator[Progress]:
         MofNCompleteColumn,
         Progress,
         TextColumn,
-        TimeElapsedColumn,
         TimeRemainingColumn,
     )
 
@@ -56,9 +55,7 @@ def progress_bar(target: Console) -> Iterator[Progress]:
         TextColumn("{task.description}"),
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
+        TimeRemainingColumn(elapsed_when_finished=True),
         TextColumn("{task.fields[note]}"),
     )
     progress = Progress(*columns, console=target)

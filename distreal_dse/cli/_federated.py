@@ -102,7 +102,7 @@ def run(
 def _note(result: RoundResult) -> str:
     accuracy = "" if result.accuracy is None else f"accuracy {result.accuracy:.1%}, "
     share = "" if result.mean_cost_share is None else f", mean cost {result.mean_cost_share:.0%}"
-    return f"{accuracy}virtual {result.virtual_seconds:.2f} s{share}"
+    return f"{accuracy}virtual {result.virtual_seconds:.3g} s{share}"
 
 
 def _print_curve(rounds: tuple[RoundResult, ...]) -> None:
@@ -125,7 +125,7 @@ def _print_curve(rounds: tuple[RoundResult, ...]) -> None:
         bar = "█" * round(accuracy * CURVE_WIDTH)
         table.add_row(
             str(result.round),
-            f"{result.virtual_seconds:.2f}",
+            f"{result.virtual_seconds:.4g}",
             "" if share is None else f"{share:.0%}",
             f"{bar} {accuracy:.1%}",
         )

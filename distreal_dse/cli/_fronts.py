@@ -29,11 +29,11 @@ def list_(storage: StorageOption = None, as_json: JsonOption = False) -> None:
     from distreal_dse.fronts import list_fronts, open_database
 
     url = storage_url(storage)
-    fronts = list_fronts(open_database(url))
+    fronts = list_fronts(open_database(url, create=False))
     if as_json:
         print_json([asdict(front) for front in fronts])
         return
-    table = Table("front", "study", "points", "cost", "hypervolume", "created", "hash")
+    table = Table("front", "study", "points", "cost", "hv", "created", "hash")
     for front in fronts:
         table.add_row(
             front.label,
@@ -41,8 +41,8 @@ def list_(storage: StorageOption = None, as_json: JsonOption = False) -> None:
             str(front.points),
             front.cost_metric,
             f"{front.hypervolume:.3f}",
-            front.created_at,
-            front.content_hash[:12],
+            front.created_at[:16].replace("T", " "),
+            front.content_hash[:8],
         )
     screen = console()
     screen.print(table if fronts else "No fronts yet: make one with `distreal-dse optimize`.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,7 +24,7 @@ from distreal_dse.cli._arguments import (
 from distreal_dse.cli._console import console, front_table, interruptible, print_json, progress_bar
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
+    from rich.progress import Progress, TaskID
 
     from distreal_dse.fronts import Front
     from distreal_dse.search import SearchProgress
@@ -67,12 +68,14 @@ def optimize(
     )
     url = storage_url(storage)
     screen = console()
-    last: list[SearchProgress] = []
+    failed = 0
     with interruptible(lambda: KEPT), progress_bar(screen) as bar:
         show = _listener(bar)
 
         def listen(progress: SearchProgress) -> None:
-            last[:] = [progress]
+            nonlocal failed
+            if progress.stage == "search":
+                failed = progress.failed
             show(progress)
 
         front = search(settings, url, listen)
@@ -80,17 +83,22 @@ def optimize(
         print_json({**front.content(), "version": front.version, "hash": front.content_hash})
         return
     screen.print(front_table(front))
-    screen.print(_summary(front, last[-1].failed if last else 0), markup=False)
-    screen.print(f"Train with it: distreal-dse fl run {study} --front {front.name}", markup=False)
+    screen.print(_summary(front, failed), markup=False)
+    asked = ["distreal-dse", "fl", "run", study, "--front", front.name]
+    for flag, values in (("--data", [data]), ("-o", option or []), ("--storage", [storage])):
+        asked += [part for value in values if value is not None for part in (flag, value)]
+    screen.print(f"Train with it: {shlex.join(asked)}", markup=False, soft_wrap=True)
 
 
 def _listener(bar: Progress) -> Callable[[SearchProgress], None]:
     """Shows each stage of a search as a task of the progress bar."""
-    tasks = {}
+    tasks: dict[str, TaskID] = {}
 
     def show(progress: SearchProgress) -> None:
         if progress.stage not in tasks:
             bar.start()
+            for task in tasks.values():
+                bar.stop_task(task)
             tasks[progress.stage] = bar.add_task(
                 f"{progress.stage:12}", total=progress.total, completed=progress.done, note=""
             )
@@ -103,16 +111,13 @@ def _listener(bar: Progress) -> Callable[[SearchProgress], None]:
 
 def _summary(front: Front, failed: int) -> str:
     """How the front compares with one rate for all layers."""
-    from distreal_dse.fronts import hypervolume
-
-    family = front.settings["uniform family"]
-    uniform = hypervolume(
-        ((one["cost"], one["convergence"]) for one in family), front.reference_cost
-    )
     searched = sum(not point.uniform for point in front.points)
+    left_out = len(front.settings["failed verification"])
     return (
         f"{len(front.points)} points, {searched} of them with rates of their own for each layer; "
         "no uniform-rate vector dominates any.\n"
-        f"Hypervolume {front.hypervolume:.3f}; uniform rates alone {uniform:.3f}."
+        f"Hypervolume {front.hypervolume:.3f}; the curve through uniform rates "
+        f"{front.uniform_hypervolume:.3f}."
         + (f"\n{failed} trials failed; their reasons are with the trials." if failed else "")
+        + (f"\n{left_out} vectors failed in verification and are left out." if left_out else "")
     )

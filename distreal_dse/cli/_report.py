@@ -47,7 +47,7 @@ def report(
     from fl.runs import list_runs, load_run
 
     url = storage_url(storage)
-    engine = open_database(url)
+    engine = open_database(url, create=False)
     fronts: list[tuple[Front, list[TrialPoint]]] = []
     runs: list[Run] = []
     if not subjects:

@@ -16,9 +16,9 @@ class MacCost:
     """MACs of a network as a function of its kept counts.
 
     Counted are convolutions and linear layers, per sample. The forward pass of a layer takes
-    ``positions · inputs · outputs`` MACs; the gradient of its weight as many again, and the
-    gradient of its input as many again unless nothing trainable lies before it (a product of
-    matrices in each case; Goodfellow et al., Deep Learning, section 6.5).
+    ``positions · inputs · outputs`` MACs; the gradient of its weight as many again unless it is
+    frozen, and the gradient of its input as many again unless nothing trainable lies before it (a
+    product of matrices in each case; Goodfellow et al., Deep Learning, section 6.5).
 
     Parameters
     ----------
@@ -30,7 +30,9 @@ class MacCost:
         self._inputs = _positions_per_group(channels, [layer.inputs for layer in channels.layers])
         self._outputs = _positions_per_group(channels, [layer.outputs for layer in channels.layers])
         self._forward = np.array([layer.positions for layer in channels.layers], dtype=np.float64)
-        self._training = self._forward * [2 + layer.input_gradient for layer in channels.layers]
+        self._training = self._forward * [
+            1 + layer.weight_gradient + layer.input_gradient for layer in channels.layers
+        ]
         self.layers: tuple[WeightedLayer, ...] = channels.layers
         self.full: float = self.training(channels.widths)
 

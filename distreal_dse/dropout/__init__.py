@@ -10,7 +10,7 @@ from distreal_dse.dropout._policies import MaskPolicy, RandomMasks
 from distreal_dse.dropout._subnetwork import SubNetwork
 from distreal_dse.dropout._tracing import BATCH_NORMS, trace_channels
 from distreal_dse.dropout._training import DropoutTrainer
-from distreal_dse.dropout._vector import KeptCounts, check_counts, kept_counts
+from distreal_dse.dropout._vector import KeptCounts, check_counts, kept_counts, uniform_rate
 
 __all__ = [
     "BATCH_NORMS",
@@ -27,5 +27,6 @@ __all__ = [
     "check_dropping_equals_zeroing",
     "kept_counts",
     "trace_channels",
+    "uniform_rate",
     "zero_dropped",
 ]

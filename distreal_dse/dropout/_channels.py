@@ -39,14 +39,15 @@ class WeightedLayer:
     ``inputs`` are the units along the input axis of its weight (for a grouped convolution those
     of one convolution group), ``outputs`` those along the output axis. ``positions`` is the number
     of multiply-accumulates per sample for one input and one output channel: kernel size × output
-    positions. ``input_gradient`` is false where nothing trainable lies before the layer, so that
-    back-propagation stops there.
+    positions. ``weight_gradient`` is false for a frozen layer, ``input_gradient`` where nothing
+    trainable lies before it, so that back-propagation stops there.
     """
 
     name: str
     inputs: Units
     outputs: Units
     positions: int
+    weight_gradient: bool
     input_gradient: bool
 
 
@@ -75,8 +76,15 @@ class ChannelMap:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of the tensors' names and shapes and of the groups: what a front belongs to."""
+        """Hash of what a front belongs to: tensors, groups, and the sums that layers take.
+
+        Another width makes another network, and so does another stride or pooling.
+        """
         described = {
+            "layers": [
+                [layer.name, layer.inputs.tolist(), layer.outputs.tolist(), layer.positions]
+                for layer in self.layers
+            ],
             "groups": [[group.name, group.channels, *group.layers] for group in self.groups],
             "tensors": sorted([name, *shape] for name, shape in self.shapes.items()),
         }

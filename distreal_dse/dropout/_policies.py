@@ -55,9 +55,9 @@ class RandomMasks(MaskPolicy):
         """
         group_of, first = _layout(tuple(widths), counts)
         # Whole numbers keep the groups apart, so that one sort permutes each of them on its own.
-        keys = torch.rand(len(group_of), generator=generator, dtype=torch.float64)
+        keys = torch.rand(len(group_of), generator=generator).double()
         kept = torch.zeros(len(group_of), dtype=torch.bool)
-        kept[(keys + group_of).argsort()[first]] = True
+        kept[(group_of - keys).argsort()[first]] = True
         return kept
 
 

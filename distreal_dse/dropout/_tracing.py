@@ -178,7 +178,8 @@ class _Tracer:
         self, node: fx.Node, name: str, module: nn.Module, sources: Sequence[fx.Node]
     ) -> Units:
         if any(True for _ in module.parameters()):
-            self._trainable[node] = True
+            if any(parameter.requires_grad for parameter in module.parameters()):
+                self._trainable[node] = True
             if name in self._seen:
                 raise UnsupportedModelError(
                     f"layer {name} is called more than once: expected layers with parameters to "
@@ -232,6 +233,7 @@ class _Tracer:
                 inputs=self._one_kept() if summed is None else summed,
                 outputs=outputs,
                 positions=math.prod(conv.kernel_size) * math.prod(shape[2:]),
+                weight_gradient=conv.weight.requires_grad,
                 input_gradient=input_gradient,
             )
         )
@@ -246,7 +248,11 @@ class _Tracer:
             )
         outputs, incoming = self._keep_all(node), self._of(source)
         self._axes[f"{name}.weight"] = (None, incoming)
-        self._layers.append(WeightedLayer(name, incoming, outputs, 1, self._trainable[source]))
+        self._layers.append(
+            WeightedLayer(
+                name, incoming, outputs, 1, linear.weight.requires_grad, self._trainable[source]
+            )
+        )
         return outputs
 
     def _merge(self, node: fx.Node, sources: Sequence[fx.Node]) -> Units:
@@ -384,6 +390,7 @@ class _Tracer:
                     numbered(layer.inputs),
                     numbered(layer.outputs),
                     layer.positions,
+                    layer.weight_gradient,
                     layer.input_gradient,
                 )
                 for layer in self._layers

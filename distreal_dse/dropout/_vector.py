@@ -55,3 +55,21 @@ def check_counts(counts: Sequence[int], groups: Sequence[ChannelGroup]) -> KeptC
                 f"kept count of group {group.name} is {count}: expected 1 to {group.channels}"
             )
     return tuple(counts)
+
+
+def uniform_rate(counts: Sequence[int], widths: Sequence[int]) -> float | None:
+    """A rate which, used for all groups, keeps just these counts; None if there is none.
+
+    Rounding to ``k`` of ``C`` channels comes from keep shares in [(k − ½) / C, (k + ½) / C], and
+    keeping a single one from all smaller shares too.
+    """
+    lowest = max(
+        (count - 0.5) / width if count > 1 else 0.0
+        for count, width in zip(counts, widths, strict=True)
+    )
+    highest = min(
+        min((count + 0.5) / width, 1.0) for count, width in zip(counts, widths, strict=True)
+    )
+    if tuple(counts) == tuple(widths):
+        return 0.0
+    return 1 - (lowest + highest) / 2 if lowest < highest else None

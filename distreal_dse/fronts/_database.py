@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from os.path import exists
 from typing import Any
 
 from sqlalchemy import (
@@ -59,8 +60,8 @@ def normalise_url(url: str) -> str:
     return _parse(url).render_as_string(hide_password=False)
 
 
-def open_database(url: str) -> Engine:
-    """Open a database and bring our tables up to date; creates a SQLite file that isn't there.
+def open_database(url: str, create: bool = True) -> Engine:
+    """Open a database and bring our tables up to date.
 
     Any number of processes may open one database, fresh or not, at the same time. An up-to-date
     one may be read-only.
@@ -69,6 +70,8 @@ def open_database(url: str) -> Engine:
     ----------
     url
         ``sqlite:///distreal.db`` or ``postgresql://user:password@host/database``.
+    create
+        Whether to make a SQLite file that isn't there; what only reads should not.
 
     Raises
     ------
@@ -78,6 +81,12 @@ def open_database(url: str) -> Engine:
         Where the database can't be reached, opened, or read by this version.
     """
     engine = _create_engine(_parse(url))
+    file = engine.url.database if engine.dialect.name == "sqlite" else None
+    if not create and file and not file.startswith((":memory:", "file:")) and not exists(file):
+        raise StorageError(
+            f"storage {_shown(engine.url)}: expected a database, found no such file; make one with "
+            "`distreal-dse optimize`, or name another with --storage"
+        )
     try:
         with _plain_errors(engine.url):
             _bring_up_to_date(engine)

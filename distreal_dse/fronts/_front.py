@@ -101,14 +101,43 @@ def check_front_name(name: str) -> None:
     Raises
     ------
     FrontError
-        If there is anything in it but letters, digits and ``_ . + -``, or it ends in ``.json``.
+        If there is anything in it but letters, digits and ``_ . + -``, it ends in ``.json``, or
+        it is a number, which would name a federated run.
     """
     _expect(
-        _NAME.fullmatch(name) and not name.lower().endswith(".json"),
+        _NAME.fullmatch(name) and not name.lower().endswith(".json") and not name.isdecimal(),
         f"front {name!r}",
-        "a name of letters, digits and _ . + - that doesn't end in .json",
+        "a name of letters, digits and _ . + - that is no number and doesn't end in .json "
+        "(choose one with --name)",
         repr(name),
     )
+
+
+def curve_hypervolume(points: Iterable[tuple[float, float]], reference_cost: float) -> float:
+    """Like `hypervolume`, but of the curve through the points: as if all between them were there.
+
+    What a sampled family of vectors (one rate for all layers, say) could reach if it were sampled
+    without end, so that a front is not credited for having more points. Between neighbours the
+    convergence is taken as linear in the logarithm of the cost, as figures draw it.
+
+    Parameters
+    ----------
+    points
+        Pairs of cost (> 0) and convergence, in any order; as for `hypervolume`.
+    reference_cost
+        Cost of the full network, > 0.
+    """
+    useful = [(cost, gain) for cost, gain in points if 0 < cost <= reference_cost and gain > 0]
+    best = non_dominated([cost for cost, _ in useful], [gain for _, gain in useful])
+    curve = [(useful[index][0] / reference_cost, useful[index][1]) for index in best]
+    area = 0.0
+    for (cheap, low), (dear, high) in pairwise(curve):
+        ratio = math.log(dear / cheap)
+        # The integral of low + (high − low) · ln(c / cheap) / ratio over c from cheap to dear.
+        area += low * (dear - cheap) + (high - low) * (dear - (dear - cheap) / ratio)
+    if curve:
+        area += curve[-1][1] * (1 - curve[-1][0])
+    return area
 
 
 @dataclass(frozen=True)
@@ -295,6 +324,18 @@ class Front:
     def hypervolume(self) -> float:
         """The `hypervolume` of the points, relative to the cost of the full network."""
         return hypervolume(((p.cost, p.convergence) for p in self.points), self.reference_cost)
+
+    @property
+    def uniform_hypervolume(self) -> float | None:
+        """The `curve_hypervolume` of one rate for all layers, as verified beside the front.
+
+        None where the settings hold no such family, as a front made elsewhere may not.
+        """
+        try:
+            family = [(one["cost"], one["convergence"]) for one in self.settings["uniform family"]]
+            return curve_hypervolume(family, self.reference_cost)
+        except (KeyError, TypeError, FrontError):
+            return None
 
     def content(self) -> dict[str, Any]:
         """All but the version, as plain values for JSON; `from_content` is the way back."""

@@ -170,7 +170,7 @@ def find_front(storage: Engine | str, spec: str) -> Front:
         return import_front(spec)
     if isinstance(storage, Engine):
         return load_front(storage, spec)
-    engine = open_database(storage)
+    engine = open_database(storage, create=False)
     try:
         return load_front(engine, spec)
     finally:

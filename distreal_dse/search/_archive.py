@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,12 +20,15 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
-from distreal_dse.errors import InputError, StorageError
+from distreal_dse.errors import DistrealError, InputError, StorageError
 from distreal_dse.fronts import normalise_url
 
 DIRECTIONS = (StudyDirection.MINIMIZE, StudyDirection.MAXIMIZE)
 METRICS = ("training MACs", "validation loss gain")
 SETTINGS = "settings"
+SNAPSHOT = "snapshot loss"
+# Far above rounding, far below what a change of data or model does.
+SAME_LOSS = 1e-3
 
 
 class TrialArchive:
@@ -80,6 +83,36 @@ class TrialArchive:
                     study.set_user_attr(key, value)
         canonical = json.dumps(settings, sort_keys=True)
         self.key = f"{name}/{hashlib.sha256(canonical.encode()).hexdigest()[:12]}"
+
+    def check_snapshots(self, losses: Sequence[float]) -> None:
+        """Refuse to compare runs from a snapshot with runs from another one.
+
+        The loss of the snapshot stands for all that can't be compared by name: data, loss
+        function, model code, versions.
+
+        Raises
+        ------
+        InputError
+            If the search was begun from another snapshot.
+        DistrealError
+            If the workers disagree.
+        """
+        if max(losses) - min(losses) > SAME_LOSS:
+            raise DistrealError(
+                f"the workers of search '{self._name}' trained different snapshots (validation "
+                f"loss {min(losses):.4f} to {max(losses):.4f}): expected equal ones; is there "
+                "randomness in the study that is not PyTorch's own?"
+            )
+        with plain_errors(self._name):
+            stored = self._storage.get_study_user_attrs(self._study_id).get(SNAPSHOT)
+            if stored is None:
+                self._storage.set_study_user_attr(self._study_id, SNAPSHOT, losses[0])
+            elif abs(stored - losses[0]) > SAME_LOSS:
+                raise InputError(
+                    f"search '{self._name}' was begun from a snapshot with validation loss "
+                    f"{stored:.4f}, now it is {losses[0]:.4f}: the data, the model, the loss or "
+                    "versions have changed; undo that, or start a search of its own with --name"
+                )
 
     def trials(self) -> list[FrozenTrial]:
         """All finished trials, by number."""

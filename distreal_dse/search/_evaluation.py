@@ -66,6 +66,11 @@ class Evaluator:
                 f"training of study {study.name} fails in its warm-up: {described(error)}"
             ) from error
 
+    @property
+    def snapshot_loss(self) -> float:
+        """Validation loss of the snapshot that all short runs start from."""
+        return self._runs.before.loss
+
     def evaluate(self, task: Task) -> Outcome:
         """Do a task; one that diverges or raises is a failed one, with its reason."""
         start = time.perf_counter()

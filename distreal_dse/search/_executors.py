@@ -15,6 +15,7 @@ from multiprocessing.connection import wait as wait_for_process
 from tqdm import tqdm
 
 from distreal_dse.catalogue import StudySource
+from distreal_dse.errors import DistrealError
 from distreal_dse.preparation import prepare
 from distreal_dse.search._evaluation import Evaluator, Outcome, Task
 
@@ -28,6 +29,13 @@ class Executor(ABC):
 
     #: How many tasks make sense to have under way.
     capacity: int = 1
+
+    @abstractmethod
+    def snapshot_losses(self) -> list[float]:
+        """Validation loss of the snapshot, from each place where tasks are evaluated.
+
+        Called once, before the first task.
+        """
 
     @abstractmethod
     def submit(self, key: int, task: Task) -> None:
@@ -48,6 +56,10 @@ class InlineExecutor(Executor):
     def __init__(self, evaluator: Evaluator) -> None:
         self._evaluator = evaluator
         self._waiting: deque[tuple[int, Task]] = deque()
+
+    def snapshot_losses(self) -> list[float]:
+        """That of the one evaluator."""
+        return [self._evaluator.snapshot_loss]
 
     def submit(self, key: int, task: Task) -> None:
         """Remember the task; `completed` does it."""
@@ -92,6 +104,17 @@ class ProcessExecutor(Executor):
             initializer=_start_worker,
             initargs=self._arguments,
         )
+
+    def snapshot_losses(self) -> list[float]:
+        """Those of the workers, which train their snapshots at the same time."""
+        try:
+            asked = [self._pool.submit(_snapshot_loss) for _ in range(self.capacity)]
+            return [future.result() for future in asked]
+        except BrokenProcessPool as error:
+            raise DistrealError(
+                "a worker process died while it trained the snapshot: expected it to fit into "
+                "memory; take fewer --workers"
+            ) from error
 
     def submit(self, key: int, task: Task) -> None:
         """Queue a task for the next free worker."""
@@ -177,9 +200,17 @@ def _start_worker(source: StudySource, seed: int, device: str) -> None:
     tqdm.set_lock(threading.RLock())
 
 
+def _snapshot_loss() -> float:
+    return _own_evaluator().snapshot_loss
+
+
 def _evaluate(task: Task) -> Outcome:
+    return _own_evaluator().evaluate(task)
+
+
+def _own_evaluator() -> Evaluator:
     if _Worker.evaluator is None:
         study = _Worker.source.load()
         network, data = prepare(study, _Worker.seed, _Worker.device)
         _Worker.evaluator = Evaluator(study, network, data, _Worker.seed, _Worker.device)
-    return _Worker.evaluator.evaluate(task)
+    return _Worker.evaluator

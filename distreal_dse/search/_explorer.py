@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from distreal_dse.convergence import Convergence, Replicate
 from distreal_dse.cost import MacCost
-from distreal_dse.dropout import DroppableNetwork, KeptCounts, kept_counts
+from distreal_dse.dropout import DroppableNetwork, KeptCounts, kept_counts, uniform_rate
 from distreal_dse.errors import DistrealError
 from distreal_dse.fronts import hypervolume, non_dominated
 from distreal_dse.search._archive import DIRECTIONS, TrialArchive
@@ -99,7 +99,9 @@ class Explorer:
         best = set(non_dominated([candidate.cost for candidate in candidates], gains))
         return [c for index, c in enumerate(candidates) if index in best or c.uniform]
 
-    def progress(self, stage: str, done: int, total: int) -> SearchProgress:
+    def progress(
+        self, stage: str, done: int, total: int, failed: int | None = None
+    ) -> SearchProgress:
         """How far the search is, with the quality of the trials so far."""
         pairs = [
             (candidate.cost, self._convergences[counts].loss_gain)
@@ -109,7 +111,7 @@ class Explorer:
             stage,
             done,
             total,
-            self.failed,
+            self.failed if failed is None else failed,
             len(non_dominated(*zip(*pairs, strict=True))) if pairs else 0,
             hypervolume(pairs, self._cost.full),
         )
@@ -150,7 +152,7 @@ class Explorer:
         rates = self._space.rates(trial.params)
         counts = self._counts(trial.params)
         if counts not in self._candidates:
-            uniform = self._space.is_uniform(trial.params)
+            uniform = uniform_rate(counts, self._network.full_counts) is not None
             cost = self._cost.training(counts)
             self._candidates[counts] = Candidate(rates, counts, cost, uniform, number)
             attributes = trial.user_attrs

@@ -9,8 +9,10 @@ from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
 
+from torch.optim import Optimizer
+
 from distreal_dse.cost import MacCost
-from distreal_dse.dropout import DroppableNetwork
+from distreal_dse.dropout import DroppableNetwork, uniform_rate
 from distreal_dse.errors import InputError, StudyError, described
 from distreal_dse.fronts import (
     Front,
@@ -82,16 +84,19 @@ def search(
         closing(TrialArchive(storage, name, comparable, attributes)) as archive,
         closing(_executor(settings, study, network, data, listen)) as executor,
     ):
+        archive.check_snapshots(executor.snapshot_losses())
         explorer = Explorer(settings, study, network, cost, archive)
         explorer.run(executor, listen)
-        verified = verify(
+        verified, failures = verify(
             explorer.candidates(),
             study.short_run.verification_replicates,
             executor,
             engine,
             archive.key,
             settings.seed,
-            lambda done, total: listen(explorer.progress("verification", done, total)),
+            lambda done, total, failed: listen(
+                explorer.progress("verification", done, total, failed)
+            ),
         )
     best = non_dominated([p.cost for p in verified], [p.convergence for p in verified])
     front = Front(
@@ -104,8 +109,12 @@ def search(
         reference_cost=cost.full,
         settings={
             **comparable,
+            # Where the data lies does not matter to a reader of the front.
+            "options": {name: value for name, value in settings.source.options if name != "data"},
+            "sampler": settings.sampler,
             "trials": explorer.finished,
-            "uniform family": _uniform_family(verified),
+            "uniform family": _uniform_family(verified, network.channels.widths),
+            "failed verification": failures,
             "versions": _versions(),
         },
         points=tuple(verified[index] for index in best),
@@ -129,11 +138,13 @@ def _executor(
     return InlineExecutor(Evaluator(study, network, data, settings.seed, settings.device, progress))
 
 
-def _uniform_family(verified: Sequence[FrontPoint]) -> list[dict[str, float]]:
+def _uniform_family(
+    verified: Sequence[FrontPoint], widths: Sequence[int]
+) -> list[dict[str, float | None]]:
     """What the front is held against, dominated or not."""
     return [
         {
-            "rate": point.rates[0],
+            "rate": uniform_rate(point.kept_counts, widths),
             "cost": point.cost,
             "convergence": point.convergence,
             "standard_error": point.standard_error,
@@ -160,18 +171,24 @@ def _comparable(
         optimizer = study.optimizer(network.module.parameters())
     except Exception as error:  # the user's function may raise anything
         raise StudyError(f"optimizer() of study {study.name} fails: {described(error)}") from error
+    if not isinstance(optimizer, Optimizer):
+        raise StudyError(
+            f"optimizer() of study {study.name} returned a {type(optimizer).__name__}: expected "
+            "an optimiser of torch.optim"
+        )
     return {
         "study": study.name,
-        # Where the data lies does not matter, which data it is does.
-        "options": {name: value for name, value in settings.source.options if name != "data"},
         "seed": settings.seed,
-        "sampler": settings.sampler,
         "device": settings.device,
         "model": network.channels.fingerprint,
         "scaling": network.scaling,
         "batch size": study.batch_size,
         "max rate": study.max_rate,
-        "short run": asdict(study.short_run),
+        "short run": {
+            name: value
+            for name, value in asdict(study.short_run).items()
+            if name != "verification_replicates"  # says nothing of trials
+        },
         "optimizer": f"{type(optimizer).__name__} {optimizer.defaults}",
     }
 

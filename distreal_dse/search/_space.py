@@ -45,10 +45,6 @@ class SearchSpace:
             min(max(params[LEVEL] + params[name], 0.0), self._max_rate) for name in self._offsets
         )
 
-    def is_uniform(self, params: Mapping[str, float]) -> bool:
-        """Whether all groups have the rate of the common level."""
-        return all(rate == params[LEVEL] for rate in self.rates(params))
-
     def uniform(self) -> list[dict[str, float]]:
         """Parameters of the uniform vectors, from no dropout to the largest rate."""
         steps = UNIFORM_RATES - 1

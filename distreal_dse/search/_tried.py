@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import optuna
 from optuna.trial import TrialState
 
+from distreal_dse.dropout import uniform_rate
 from distreal_dse.fronts import Front, normalise_url
 from distreal_dse.search._archive import SETTINGS, plain_errors
 from distreal_dse.search._space import SearchSpace
@@ -54,19 +55,21 @@ def tried_vectors(storage: str, front: Front) -> Sequence[TriedVector]:
             return []
         trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     space = SearchSpace(front.groups, settings["max rate"])
+    widths = [group.channels for group in front.groups]
     tried = []
     for trial in trials:
         cost, convergence = trial.values
+        counts = tuple(trial.user_attrs["kept channels"].values())
         tried.append(
             TriedVector(
                 number=trial.number,
                 rates=space.rates(trial.params),
-                kept_counts=tuple(trial.user_attrs["kept channels"].values()),
+                kept_counts=counts,
                 cost=cost,
                 convergence=convergence,
                 standard_error=trial.user_attrs["standard error"],
                 accuracy=trial.user_attrs["accuracy"],
-                uniform=space.is_uniform(trial.params),
+                uniform=uniform_rate(counts, widths) is not None,
             )
         )
     return tried

@@ -40,8 +40,8 @@ def verify(
     engine: Engine,
     key: str,
     seed: int,
-    progress: Callable[[int, int], None],
-) -> tuple[FrontPoint, ...]:
+    progress: Callable[[int, int, int], None],
+) -> tuple[tuple[FrontPoint, ...], dict[str, str]]:
     """Measure candidates with fresh seeds.
 
     Parameters
@@ -55,12 +55,14 @@ def verify(
     engine, key, seed
         Where finished runs are kept, so that an interrupted verification goes on.
     progress
-        Called with (done, total) short runs.
+        Called with (done, total, failed) short runs.
 
     Returns
     -------
-    tuple of FrontPoint
-        One for each candidate that trained without diverging, in their order.
+    points
+        One for each candidate whose short runs all ended well, in their order.
+    failures
+        Kept counts, as text, of the other candidates, and why the last of their runs failed.
 
     Raises
     ------
@@ -77,9 +79,9 @@ def verify(
         for index, (candidate, number) in enumerate(wanted)
         if (kept_counts_key(candidate.counts), number) not in known
     ]
-    total, failed = len(wanted), set[KeptCounts]()
+    total, failures, failed = len(wanted), dict[str, str](), 0
     queue, under_way, done = list(reversed(missing)), 0, len(wanted) - len(missing)
-    progress(done, total)
+    progress(done, total, failed)
     while queue or under_way:
         while queue and under_way < executor.capacity:
             index = queue.pop()
@@ -89,25 +91,28 @@ def verify(
         for index, outcome in executor.completed():
             candidate, number = wanted[index]
             under_way, done = under_way - 1, done + 1
+            counts_key = kept_counts_key(candidate.counts)
             if outcome.failure:
-                failed.add(candidate.counts)
+                failures[counts_key] = outcome.failure
+                failed += 1
             else:
                 (replicate,) = outcome.replicates
-                counts_key = kept_counts_key(candidate.counts)
                 known[counts_key, number] = replicate
                 save_verification(
                     engine, key, seed, counts_key, number, replicate.loss_gain, replicate.accuracy
                 )
-            progress(done, total)
+            progress(done, total, failed)
 
     points = [
         _point(candidate, [known[kept_counts_key(candidate.counts), n] for n in range(replicates)])
         for candidate in candidates
-        if candidate.counts not in failed
+        if kept_counts_key(candidate.counts) not in failures
     ]
     if not points:
-        raise DistrealError("every vector diverged when it was verified: lower the learning rate")
-    return tuple(points)
+        raise DistrealError(
+            f"every vector failed when it was verified; the last one: {[*failures.values()][-1]}"
+        )
+    return tuple(points), failures
 
 
 def _point(candidate: Candidate, replicates: Sequence[Replicate]) -> FrontPoint:

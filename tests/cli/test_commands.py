@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from command_line import COMMAND, Ended, environment, run
+from distreal_dse.fronts import open_database
+from tiny_study import write_study
 
 
 def test_studies_lists_the_shipped_ones_as_json() -> None:
@@ -116,8 +119,18 @@ def test_the_storage_comes_from_the_environment_where_none_is_given(storage: str
 
 def test_an_empty_storage_has_no_fronts(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/empty.db"
+    open_database(url).dispose()
     assert run("front", "list", "--json", "--storage", url).json == []
     assert "No fronts yet" in run("front", "list", "--storage", url).stderr
+
+
+@pytest.mark.parametrize(
+    "command", [("front", "list"), ("front", "show", "x"), ("lookup", "x", "--budget", "9%")]
+)
+def test_what_only_reads_makes_no_database(tmp_path: Path, command: tuple[str, ...]) -> None:
+    ended = run(*command, "--storage", f"sqlite:///{tmp_path}/typo.db")
+    assert ended.code == 1 and "typo.db: expected a database, found no such file" in ended.stderr
+    assert not list(tmp_path.iterdir())
 
 
 def modules_after(*arguments: str) -> set[str]:
@@ -155,3 +168,26 @@ def test_help_names_every_command() -> None:
     for name in ("studies", "optimize", "front", "lookup", "fl"):
         assert name in ended.stdout
     assert os.linesep in ended.stdout
+
+
+def test_the_hint_after_a_search_names_all_that_training_needs(tmp_path: Path) -> None:
+    path = write_study(tmp_path, change=WITH_A_WIDTH)
+    url = f"sqlite:///{tmp_path}/hint.db"
+    ended = run("optimize", path, "-o", "width=7", "--trials", "9", "--storage", url)
+    (hint,) = (line for line in ended.stderr.splitlines() if line.startswith("Train with it: "))
+    _, *arguments = shlex.split(hint.removeprefix("Train with it: "))
+    assert run(*arguments, "--rounds", "1", "--devices", "5").code == 0
+
+
+WITH_A_WIDTH = """
+made = study
+
+
+def study(width: int = 6) -> Study:
+    def wide():
+        return nn.Sequential(
+            nn.Conv2d(1, width, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, 3)
+        )
+
+    return replace(made, model=wide)
+"""

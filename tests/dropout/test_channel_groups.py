@@ -158,3 +158,20 @@ def test_fingerprint_depends_on_the_structure_and_not_on_the_values() -> None:
     assert one == other
     assert traced(Plain(width=9)).fingerprint != one
     assert len({traced(make()).fingerprint for make in NETWORKS.values()}) == len(NETWORKS)
+
+
+def test_another_stride_or_pooling_makes_another_fingerprint() -> None:
+    def build(stride: int, pool: nn.Module) -> nn.Module:
+        conv = nn.Conv2d(3, 8, 3, stride=stride, padding=1)
+        return nn.Sequential(
+            conv, pool, nn.Conv2d(8, 4, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)
+        )
+
+    example = torch.randn(2, 3, 16, 16)
+    prints = {
+        trace_channels(build(stride, pool), example).fingerprint
+        for stride in (1, 2)
+        for pool in (nn.Identity(), nn.MaxPool2d(2))
+    }
+    # Stride 2 without pooling and stride 1 with it differ in what the first layer costs.
+    assert len(prints) == 4

@@ -11,6 +11,7 @@ from torch import nn
 from distreal_dse.compat import torchvision
 from distreal_dse.dropout import DropoutTrainer, DroppableNetwork, RandomMasks, kept_counts
 from distreal_dse.errors import UnsupportedModelError
+from distreal_dse.seeding import seeded
 
 # Number of groups. A sequential network has one per convolution: VGG-11 8, DenseNet-121 1 + 2 · 58
 # + 3. ResNet-50 has 53 convolutions: 2 inner ones in each of 16 blocks, and 5 trunks (stem, and one
@@ -66,14 +67,16 @@ def test_networks_that_mix_channels_are_refused_by_name_of_the_block(
 
 
 def test_dropped_filters_of_resnet18_are_left_as_they_were() -> None:
-    model = build("resnet18")
-    network = DroppableNetwork(model, torch.randn(2, 3, 32, 32))
+    with seeded(0):
+        model = build("resnet18")
+        inputs, targets = torch.randn(4, 3, 64, 64), torch.randint(10, (4,))
+    network = DroppableNetwork(model, inputs)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4)
     masks = torch.Generator().manual_seed(0)
     trainer = DropoutTrainer(network, optimizer, nn.functional.cross_entropy, RandomMasks(), masks)
     counts = kept_counts([0.5] * len(network.groups), network.groups)
     before = copy.deepcopy(model.state_dict())
-    trainer.step(torch.randn(4, 3, 32, 32), torch.randint(10, (4,)), counts)
+    trainer.step(inputs, targets, counts)
     after = model.state_dict()
     for name, part in model.named_modules():
         if isinstance(part, nn.Conv2d):
