@@ -388,10 +388,12 @@ class Front:
             Where the fingerprints differ.
         """
         if fingerprint != self.model_fingerprint:
+            options = self.settings.get("options")
+            with_options = f" with the options {options}" if options else ""
             raise FrontError(
                 f"front {self.label} is for another model than {what}: expected model fingerprint "
-                f"{self.model_fingerprint}, found {fingerprint}; use the study {self.study!r}, or "
-                f"search a front for this model with `distreal-dse optimize`"
+                f"{self.model_fingerprint}, found {fingerprint}; use the study {self.study!r}"
+                f"{with_options}, or search a front for this model with `distreal-dse optimize`"
             )
 
 
