@@ -88,4 +88,6 @@ def fronts(draw: st.DrawFn) -> Front:
         reference_cost=draw(st.floats(1e-3, 1e100)),
         settings=draw(_objects),
         points=points,
+        # Fixed: a front that differs in its time alone is not stored again.
+        created_at="2026-01-31T12:00:00+00:00",
     )

@@ -81,7 +81,8 @@ class VerificationRow(Base):
 
     __tablename__ = "verifications"
 
-    study: Mapped[str] = mapped_column(primary_key=True)
+    # Name and settings of the search, which make its runs comparable.
+    search: Mapped[str] = mapped_column(primary_key=True)
     kept_counts_key: Mapped[str] = mapped_column(primary_key=True)
     seed: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
     replicate: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)

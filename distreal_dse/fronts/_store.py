@@ -178,9 +178,9 @@ def find_front(storage: Engine | str, spec: str) -> Front:
 
 
 def load_verifications(
-    engine: Engine, study: str, seed: int
+    engine: Engine, search: str, seed: int
 ) -> dict[tuple[str, int], tuple[float, float]]:
-    """Get the finished verification runs of a study under a seed.
+    """Get the finished verification runs of a search under a seed.
 
     Returns
     -------
@@ -195,7 +195,7 @@ def load_verifications(
     with reading(engine) as session:
         rows = session.scalars(
             select(VerificationRow).where(
-                VerificationRow.study == study, VerificationRow.seed == seed
+                VerificationRow.search == search, VerificationRow.seed == seed
             )
         )
         return {(r.kept_counts_key, r.replicate): (r.loss_gain, r.accuracy) for r in rows}
@@ -203,7 +203,7 @@ def load_verifications(
 
 def save_verification(
     engine: Engine,
-    study: str,
+    search: str,
     seed: int,
     kept_counts_key: str,
     replicate: int,
@@ -216,7 +216,7 @@ def save_verification(
     ----------
     engine
         An opened database.
-    study, seed
+    search, seed
         What `load_verifications` is asked for.
     kept_counts_key, replicate
         The run: kept counts as text (`kept_counts_key`) and the number of its replicate.
@@ -236,7 +236,7 @@ def save_verification(
             f"found loss gain {loss_gain} and accuracy {accuracy}; leave diverged runs out"
         )
     row = VerificationRow(
-        study=study,
+        search=search,
         seed=seed,
         kept_counts_key=kept_counts_key,
         replicate=replicate,

@@ -187,7 +187,7 @@ def test_processes_on_postgres_that_open_and_save_at_once_all_get_a_version(
     _save_from_processes(fresh_postgres_url, tmp_path)
 
 
-def test_verification_runs_are_kept_per_study_and_seed(database: Engine) -> None:
+def test_verification_runs_are_kept_per_search_and_seed(database: Engine) -> None:
     assert load_verifications(database, "digits", 0) == {}
     big_seed = 2**63 - 1
     save_verification(database, "digits", 0, "16-8", 0, 0.1 + 0.2, 0.5)

@@ -49,14 +49,14 @@ def upgrade() -> None:
     )
     op.create_table(
         "verifications",
-        sa.Column("study", sa.String, nullable=False),
+        sa.Column("search", sa.String, nullable=False),
         sa.Column("kept_counts_key", sa.String, nullable=False),
         sa.Column("seed", sa.BigInteger, nullable=False, autoincrement=False),
         sa.Column("replicate", sa.Integer, nullable=False, autoincrement=False),
         sa.Column("loss_gain", sa.Double, nullable=False),
         sa.Column("accuracy", sa.Double, nullable=False),
         sa.PrimaryKeyConstraint(
-            "study", "kept_counts_key", "seed", "replicate", name="pk_verifications"
+            "search", "kept_counts_key", "seed", "replicate", name="pk_verifications"
         ),
     )
     op.create_table(
