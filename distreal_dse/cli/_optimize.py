@@ -110,7 +110,11 @@ def _listener(bar: Progress) -> Callable[[SearchProgress], None]:
 
 
 def _summary(front: Front, failed: int) -> str:
-    """How the front compares with one rate for all layers."""
+    """How the front compares with one rate for all layers.
+
+    That no uniform vector dominates a point holds by construction: they are verified with the
+    candidates, and the front is what is non-dominated among all of them.
+    """
     searched = sum(not point.uniform for point in front.points)
     left_out = len(front.settings["failed verification"])
     return (

@@ -20,8 +20,8 @@ class SearchSpace:
     """Dropout vectors as parameters of a trial: ``rate = level + offset``, clipped.
 
     With a level of its own, the family of uniform vectors is a line in the space rather than its
-    diagonal, and samplers move along the cost axis with one parameter. (Our own choice: on a toy
-    with the structure of this problem it gave a larger hypervolume than one rate per group.)
+    diagonal, and samplers move along the cost axis with one parameter. (Our own choice; not
+    measured against one rate per group.)
 
     Parameters
     ----------
