@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from distreal_dse.dropout._channels import ChannelMap, Units
-from distreal_dse.dropout._tracing import BATCH_NORMS, CONVOLUTIONS
+from distreal_dse.dropout._sizes import adopt_sizes
+from distreal_dse.dropout._tracing import CONVOLUTIONS
 from distreal_dse.dropout._vector import KeptCounts, check_counts
 from distreal_dse.errors import InputError, VectorError
 
@@ -142,7 +143,7 @@ class SubNetwork:
         memo: dict[int, Any] = {id(full[name]): small[name] for name in full}
         self.module: nn.Module = copy.deepcopy(network, memo)
         for module in self.module.modules():
-            _adopt_sizes(module)
+            adopt_sizes(module)
         self.slots = tuple(
             Slot(name, full[name], small[name].detach(), *self._tables.numbers(axes))
             for name, axes in channels.axes.items()
@@ -239,20 +240,3 @@ class _ScaledForward:
             return functional.linear(inputs, weight, self._module.bias)
         outputs: Tensor = self._module._conv_forward(inputs, weight, self._module.bias)
         return outputs
-
-
-def _adopt_sizes(module: nn.Module) -> None:
-    """Make the size attributes of a layer agree with its new tensors."""
-    if isinstance(module, CONVOLUTIONS):
-        multiplier = module.out_channels // module.in_channels
-        depthwise = module.groups == module.in_channels > 1
-        module.out_channels = module.weight.shape[0]
-        if depthwise:
-            module.groups = module.out_channels // multiplier
-        module.in_channels = module.weight.shape[1] * module.groups
-    elif isinstance(module, nn.Linear):
-        module.out_features, module.in_features = module.weight.shape
-    elif isinstance(module, BATCH_NORMS):
-        for tensor in (module.weight, module.running_mean):
-            if isinstance(tensor, Tensor):
-                module.num_features = len(tensor)
