@@ -7,12 +7,12 @@ from collections import OrderedDict
 from torch import Tensor, nn
 
 from distreal_dse.dropout._channels import ChannelGroup, ChannelMap
-from distreal_dse.dropout._subnetwork import SubNetwork
+from distreal_dse.dropout._subnetwork import SubNetwork, Workspace
 from distreal_dse.dropout._tracing import trace_channels
 from distreal_dse.dropout._vector import KeptCounts
 from distreal_dse.dropout._zeroing import check_dropping_equals_zeroing
 
-# A front has tens of vectors; each costs one set of small tensors while it is in this cache.
+# A front has tens of vectors; each costs some modules, and tables of positions, in this cache.
 CACHED_SUBNETWORKS = 32
 
 
@@ -39,6 +39,7 @@ class DroppableNetwork:
         self.scaling = scaling
         self.channels: ChannelMap = trace_channels(module, example)
         self._subnetworks: OrderedDict[KeptCounts, SubNetwork] = OrderedDict()
+        self._workspace: Workspace | None = None
         check_dropping_equals_zeroing(module, self.channels, example, scaling)
 
     @property
@@ -52,9 +53,16 @@ class DroppableNetwork:
         return self.channels.widths
 
     def subnetwork(self, counts: KeptCounts) -> SubNetwork:
-        """The sub-network of ``counts``, built at its first use."""
+        """The sub-network of ``counts``, built at its first use.
+
+        All sub-networks of a network share the memory of their values: those loaded last are there.
+        """
+        if self._workspace is None:
+            self._workspace = Workspace(self.module, self.channels)
         if counts not in self._subnetworks:
-            self._subnetworks[counts] = SubNetwork(self.module, self.channels, counts, self.scaling)
+            self._subnetworks[counts] = SubNetwork(
+                self.module, self.channels, counts, self.scaling, self._workspace
+            )
             if len(self._subnetworks) > CACHED_SUBNETWORKS:
                 self._subnetworks.popitem(last=False)
         self._subnetworks.move_to_end(counts)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from distreal_dse.dropout._channels import ChannelMap, Units
+from distreal_dse.dropout._packing import Layout, PackedNetwork, gather, scatter
 from distreal_dse.dropout._sizes import adopt_sizes
 from distreal_dse.dropout._tracing import CONVOLUTIONS
 from distreal_dse.dropout._vector import KeptCounts, check_counts
@@ -21,8 +23,15 @@ from distreal_dse.errors import InputError, VectorError
 SCALINGS = ("inverted", "none")
 
 
+class Kept(NamedTuple):
+    """What a mask keeps: entries of each packed block, and positions by table for other tensors."""
+
+    entries: Sequence[Tensor]
+    positions: Mapping[int, Tensor]
+
+
 class Slot(NamedTuple):
-    """A tensor of the full network, its smaller copy, and the tables of its first two axes.
+    """A tensor that is not packed, its smaller copy, and the tables of its first two axes.
 
     The full tensor is the network's own, not an alias: its storage may be exchanged by others.
     """
@@ -33,30 +42,32 @@ class Slot(NamedTuple):
     rows: int | None
     columns: int | None
 
-    def gather(self, full: Tensor, kept: Sequence[Tensor], out: Tensor | None = None) -> Tensor:
+    def gather(self, full: Tensor, kept: Kept, out: Tensor | None = None) -> Tensor:
         """Kept part of ``full``, a tensor laid out as the slot's full one."""
-        if self.rows is None:
-            assert self.columns is not None
-            return torch.index_select(full, 1, kept[self.columns], out=out)
-        if self.columns is None:
-            return torch.index_select(full, 0, kept[self.rows], out=out)
-        return torch.index_select(
-            full.index_select(0, kept[self.rows]), 1, kept[self.columns], out=out
-        )
+        if self.rows is not None:
+            rows = kept.positions[self.rows]
+            if self.columns is None:
+                return torch.index_select(full, 0, rows, out=out)
+            full = full.index_select(0, rows)
+        assert self.columns is not None
+        return torch.index_select(full, 1, kept.positions[self.columns], out=out)
 
-    def scatter(self, small: Tensor, full: Tensor, kept: Sequence[Tensor]) -> None:
+    def scatter(self, small: Tensor, full: Tensor, kept: Kept) -> None:
         """Write ``small`` to the kept part of ``full``; what was dropped stays as it is."""
         if self.rows is None:
             assert self.columns is not None
-            full.index_copy_(1, kept[self.columns], small)
+            full.index_copy_(1, kept.positions[self.columns], small)
         elif self.columns is None:
-            full.index_copy_(0, kept[self.rows], small)
+            full.index_copy_(0, kept.positions[self.rows], small)
         else:
-            full[kept[self.rows][:, None], kept[self.columns]] = small
+            full[kept.positions[self.rows][:, None], kept.positions[self.columns]] = small
 
 
 class _Tables:
-    """Kept positions along axes, found for all distinct axes at once."""
+    """Kept positions along axes, found for all distinct axes at once.
+
+    The arithmetic is done by NumPy, whose calls take a fraction of the time on short arrays.
+    """
 
     def __init__(self, share_of_unit: npt.NDArray[np.float64]) -> None:
         self._share_of_unit = share_of_unit
@@ -80,25 +91,95 @@ class _Tables:
 
     def freeze(self) -> None:
         """Prepare `positions`; no table may be added behind."""
-        lengths = torch.tensor([len(units) for units in self._units])
-        self._kept = [round(float(self._share_of_unit[units].sum())) for units in self._units]
-        numbers = torch.arange(len(self._units))
-        self._all = torch.from_numpy(np.concatenate(self._units))
-        self._table_of_position = numbers.repeat_interleave(lengths)
-        self._expected = numbers.repeat_interleave(torch.tensor(self._kept))
-        self._starts = (lengths.cumsum(0) - lengths)[self._expected]
+        kept = [round(float(self._share_of_unit[units].sum())) for units in self._units]
+        lengths = [len(units) for units in self._units]
+        numbers = np.arange(len(self._units))
+        self._all = np.concatenate(self._units)
+        self._table_of_position = np.repeat(numbers, lengths)
+        self._expected = np.repeat(numbers, kept)
+        self._starts = np.repeat(np.cumsum([0, *lengths[:-1]]), kept)
+        ends = np.cumsum(kept).tolist()
+        self.ranges = [
+            slice(end - count, end) for end, count in zip(ends, kept, strict=True)
+        ]  # of each table in what `positions` returns
+        self._kept_units = np.ones(len(self._share_of_unit), dtype=np.bool_)
 
-    def positions(self, mask: Tensor) -> Sequence[Tensor] | None:
-        """Kept positions by table, for a mask of the units, shape [units].
+    def positions(self, mask: Tensor) -> Units | None:
+        """Kept positions of all tables end to end, for a mask of the units, shape [units].
 
         None if the mask does not keep as many as the tables are made for.
         """
-        extended = torch.cat([mask, mask.new_ones(1)])  # the last one stands for fixed channels
-        found = extended[self._all].nonzero().squeeze(1)
-        if not torch.equal(self._table_of_position[found], self._expected):
+        if len(mask) != len(self._kept_units) - 1:
             return None
-        kept: Sequence[Tensor] = (found - self._starts).split(self._kept)
-        return kept
+        self._kept_units[:-1] = mask.cpu().numpy()  # the last one stands for fixed channels
+        found = np.flatnonzero(self._kept_units[self._all])
+        if not np.array_equal(self._table_of_position[found], self._expected):
+            return None
+        positions: Units = found - self._starts
+        return positions
+
+
+class _Entries:
+    """Kept entries of the packed blocks, from the positions along their axes.
+
+    The entry of a matrix at a row and a column is ``first + row · columns + column``. The first
+    two terms are found for the rows of all tensors at once, and columns are added matrix by
+    matrix; vectors have none, so that a run of them is a single copy.
+
+    Parameters
+    ----------
+    full, small
+        Layouts of the full and of the small tensors.
+    tables
+        Numbers of the tables of each tensor's rows and columns.
+    ranges
+        Of the tables in what `_Tables.positions` returns.
+    """
+
+    def __init__(
+        self,
+        full: Layout,
+        small: Layout,
+        tables: Mapping[str, tuple[int, int]],
+        ranges: Sequence[slice],
+    ) -> None:
+        starts = np.cumsum([0, *small.sizes]).tolist()
+        self._blocks = [slice(start, end) for start, end in pairwise(starts)]
+        self._size = starts[-1]
+        sources, factors, firsts = [np.arange(0)], list[int](), list[int]()
+        self._pieces: list[tuple[slice, slice | None, slice]] = []
+        ordered = sorted(small.places.items(), key=lambda item: (item[1].block, item[1].first))
+        for name, place in ordered:
+            of_rows, of_columns = (ranges[table] for table in tables[name])
+            origin = full.places[name]
+            rows = slice(len(factors), len(factors) + place.rows)
+            sources.append(np.arange(of_rows.start, of_rows.stop))
+            factors += [origin.columns] * place.rows
+            firsts += [origin.first] * place.rows
+            target = slice(starts[place.block] + place.first, starts[place.block] + place.end)
+            if len(place.shape) > 1:
+                self._pieces.append((rows, of_columns, target))
+            elif self._pieces and self._pieces[-1][1] is None:
+                run, _, so_far = self._pieces[-1]
+                joined = slice(run.start, rows.stop), None, slice(so_far.start, target.stop)
+                self._pieces[-1] = joined
+            else:
+                self._pieces.append((rows, None, target))
+        self._sources = np.concatenate(sources)
+        self._factors, self._firsts = np.array(factors), np.array(firsts)
+
+    def find(self, positions: Units) -> list[Tensor]:
+        """Kept entries of each block."""
+        rows = positions[self._sources] * self._factors + self._firsts
+        entries = np.empty(self._size, dtype=np.int64)
+        for of_rows, of_columns, target in self._pieces:
+            if of_columns is None:
+                entries[target] = rows[of_rows]
+            else:
+                columns = positions[of_columns]
+                np.add.outer(rows[of_rows], columns, out=entries[target].reshape(-1, len(columns)))
+        found = torch.from_numpy(entries)
+        return [found[block] for block in self._blocks]
 
 
 class SubNetwork:
@@ -120,6 +201,10 @@ class SubNetwork:
         ``"inverted"``: the inputs that a layer sums over are multiplied by width ÷ kept of the
         group they come from, which preserves the expected sum (inverted dropout; Srivastava et
         al., JMLR 15, 2014, section 10). ``"none"``: they are left as they are.
+    workspace
+        Where the packed full network and the memory of small tensors are; one of its own by
+        default. Sub-networks that share one overwrite each other's values: what was loaded last
+        is there.
     """
 
     def __init__(
@@ -128,16 +213,22 @@ class SubNetwork:
         channels: ChannelMap,
         counts: Sequence[int],
         scaling: str = "inverted",
+        workspace: Workspace | None = None,
     ) -> None:
+        if scaling not in SCALINGS:
+            raise InputError(f"scaling '{scaling}': expected {' or '.join(SCALINGS)}")
         self.counts: KeptCounts = check_counts(counts, channels.groups)
         shares = np.divide([*self.counts, 1], [*channels.widths, 1])
         self._share_of_unit = shares[channels.group_of_unit()]
         self._tables = _Tables(self._share_of_unit)
         self._scales: list[tuple[_ScaledForward, Tensor, int]] = []
+        self._workspace = workspace or Workspace(network, channels)
+        self._packed = self._workspace.packed
+        self.full_layout = self._packed.layout
 
         full = {**dict(network.named_parameters()), **dict(network.named_buffers())}
         self.device = next(iter(full.values())).device
-        small = {name: self._small(t, channels.axes.get(name, ())) for name, t in full.items()}
+        small = self._small_tensors(full, channels)
         # deepcopy() uses what the memo holds as the copy of an object: so the network's structure
         # is copied with the small tensors in place of the large ones.
         memo: dict[int, Any] = {id(full[name]): small[name] for name in full}
@@ -147,24 +238,60 @@ class SubNetwork:
         self.slots = tuple(
             Slot(name, full[name], small[name].detach(), *self._tables.numbers(axes))
             for name, axes in channels.axes.items()
+            if name not in self.layout.places
         )
         self._whole = [(full[name], small[name]) for name in full if name not in channels.axes]
         self._modules = list(zip(network.modules(), self.module.modules(), strict=True))
-        if scaling not in SCALINGS:
-            raise InputError(f"scaling '{scaling}': expected {' or '.join(SCALINGS)}")
         if scaling == "inverted":
             self._add_scaling(channels)
+        tables = {
+            name: self._tables_of_packed(axes, full[name].shape, channels.fixed)
+            for name, axes in channels.axes.items()
+            if name in self.layout.places
+        }
         self._tables.freeze()
+        self._entries = _Entries(self.full_layout, self.layout, tables, self._tables.ranges)
+        used = {table for slot in self.slots for table in (slot.rows, slot.columns)}
+        used |= {table for _, _, table in self._scales}
+        self._used_tables = [table for table in used if table is not None]
 
-    def _small(self, full: Tensor, axes: Sequence[Units | None]) -> Tensor:
+    def _small_tensors(self, full: Mapping[str, Tensor], channels: ChannelMap) -> dict[str, Tensor]:
+        """Parameters and buffers of the small network: in the workspace unless they are whole."""
+        shapes = {name: self._small_shape(full[name], axes) for name, axes in channels.axes.items()}
+        self.layout = Layout(
+            (name, full[name].dtype, shape, isinstance(full[name], nn.Parameter))
+            for name, shape in shapes.items()
+            if name in self.full_layout.places
+        )
+        self._blocks = self._workspace.blocks(self.layout.sizes)
+        small = {}
+        for name, tensor in full.items():
+            if name in self.layout.places:
+                values = self.layout.view(self._blocks, name)
+            elif name in shapes:
+                values = self._workspace.tensor(name, tensor, shapes[name])
+            else:
+                values = tensor.detach()
+            is_parameter = isinstance(tensor, nn.Parameter)
+            small[name] = nn.Parameter(values, tensor.requires_grad) if is_parameter else values
+        return small
+
+    def _small_shape(self, full: Tensor, axes: Sequence[Units | None]) -> tuple[int, ...]:
         shape = list(full.shape)
         for axis, units in enumerate(axes):
             if units is not None:
                 shape[axis] = round(float(self._share_of_unit[units].sum()))
-        small = full.detach().new_empty(shape) if axes else full.detach()
-        if isinstance(full, nn.Parameter):
-            return nn.Parameter(small, requires_grad=full.requires_grad)
-        return small
+        return tuple(shape)
+
+    def _tables_of_packed(
+        self, axes: Sequence[Units | None], shape: Sequence[int], fixed: int
+    ) -> tuple[int, int]:
+        """Numbers of the tables of rows and columns; an axis that is whole has one as well."""
+        rows, columns = (
+            self._tables.number(np.full(size, fixed) if units is None else units)
+            for units, size in zip((*axes, None)[:2], (*shape, 1)[:2], strict=True)
+        )
+        return rows, columns
 
     def _add_scaling(self, channels: ChannelMap) -> None:
         for layer in channels.layers:
@@ -176,44 +303,85 @@ class SubNetwork:
                 scaled.factor = float(factors[0])
             else:
                 table = self._tables.number(layer.inputs)
-                self._scales.append((scaled, torch.tensor(factors), table))
+                self._scales.append((scaled, torch.from_numpy(factors), table))
 
-    def select(self, mask: Tensor) -> list[Tensor]:
-        """Kept positions along each distinct axis, from a mask of the units, shape [units].
+    def select(self, mask: Tensor) -> Kept:
+        """What a mask of the units keeps; shape [units].
 
         Raises
         ------
         VectorError
             If the mask does not keep this sub-network's counts.
         """
-        kept = self._tables.positions(mask)
-        if kept is None:
+        found = self._tables.positions(mask)
+        if found is None:
             raise VectorError(
                 f"mask keeps {int(mask.sum())} of {len(mask)} units: expected {self.counts} of "
                 "the channel groups, the kept counts of the vector; mend the mask policy"
             )
+        positions = {
+            table: torch.from_numpy(found[self._tables.ranges[table]])
+            for table in self._used_tables
+        }
         for scale, factors, table in self._scales:
-            scale.factor = scale.shaped(factors[kept[table]])
-        return [positions.to(self.device) for positions in kept]
+            scale.factor = scale.shaped(factors[positions[table]])
+        return Kept(
+            [entries.to(self.device) for entries in self._entries.find(found)],
+            {table: along.to(self.device) for table, along in positions.items()},
+        )
 
     @torch.no_grad()
-    def load(self, kept: Sequence[Tensor]) -> None:
-        """Fill the small tensors from the kept positions of the full ones.
+    def load(self, kept: Kept) -> None:
+        """Fill the small tensors from the kept parts of the full ones.
 
         Also shares anew what is whole, and puts each layer into the mode of the full network's.
         """
+        self._packed.refresh()
+        gather(self._packed.blocks, kept.entries, self._blocks)
         for slot in self.slots:
             slot.gather(slot.full, kept, out=slot.small)
         for full, small in self._whole:
-            small.data = full.detach()
+            if small.data_ptr() != full.data_ptr():
+                small.data = full.detach()
         for module, copied in self._modules:
-            copied.training = module.training
+            if copied.training != module.training:
+                copied.training = module.training
 
     @torch.no_grad()
-    def store(self, kept: Sequence[Tensor]) -> None:
-        """Write the small tensors back to the kept positions of the full ones."""
+    def store(self, kept: Kept) -> None:
+        """Write the small tensors back to the kept parts of the full ones."""
+        scatter(self._blocks, kept.entries, self._packed.blocks)
         for slot in self.slots:
             slot.scatter(slot.small, slot.full, kept)
+
+
+class Workspace:
+    """Memory that the sub-networks of one network share, and the network's packed tensors.
+
+    It holds one set of small tensors, as large as the full network at most, whatever the number
+    of sub-networks.
+    """
+
+    def __init__(self, network: nn.Module, channels: ChannelMap) -> None:
+        self.packed = PackedNetwork(network, channels)
+        layout = self.packed.layout
+        self._blocks = layout.blocks(layout.sizes, self.packed.device)
+        self._tensors: dict[str, Tensor] = {}
+
+    def blocks(self, sizes: Sequence[int]) -> list[Tensor]:
+        """The first entries of each block, as many as given."""
+        return [block[:size] for block, size in zip(self._blocks, sizes, strict=True)]
+
+    def tensor(self, name: str, full: Tensor, shape: Sequence[int]) -> Tensor:
+        """A tensor of this shape, at most as large as ``full`` and in its memory format."""
+        if name not in self._tensors:
+            self._tensors[name] = full.new_empty(full.numel())
+        formats = {4: torch.channels_last, 5: torch.channels_last_3d}
+        channels_last = formats.get(full.dim()) if not full.is_contiguous() else None
+        strides = torch.empty(
+            tuple(shape), device="meta", memory_format=channels_last or torch.contiguous_format
+        ).stride()
+        return self._tensors[name].as_strided(tuple(shape), strides)
 
 
 class _ScaledForward:

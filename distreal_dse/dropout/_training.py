@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
-from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 import torch
@@ -12,8 +10,9 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from distreal_dse.dropout._network import DroppableNetwork
+from distreal_dse.dropout._optimizer_state import PackedState, SmallOptimizer
 from distreal_dse.dropout._policies import MaskPolicy
-from distreal_dse.dropout._subnetwork import Slot, SubNetwork
+from distreal_dse.dropout._subnetwork import SubNetwork
 from distreal_dse.dropout._vector import KeptCounts
 from distreal_dse.errors import UnsupportedOptimizerError
 
@@ -73,7 +72,8 @@ class DropoutTrainer:
         self._generator = generator
         self._name_of = {id(p): name for name, p in network.module.named_parameters()}
         # Weak: a sub-network that the network no longer keeps takes its optimiser with it.
-        self._plans: WeakKeyDictionary[SubNetwork, _Plan] = WeakKeyDictionary()
+        self._small_optimizers: WeakKeyDictionary[SubNetwork, SmallOptimizer] = WeakKeyDictionary()
+        self._packed: dict[str, PackedState] = {}
 
     def step(self, inputs: Tensor, targets: Tensor, counts: KeptCounts) -> float:
         """Train one mini-batch with ``counts`` kept units per group; return its loss.
@@ -88,91 +88,36 @@ class DropoutTrainer:
             From `kept_counts` or a front point.
         """
         if counts == self._network.full_counts:
-            return self._ordinary_step(self._network.module, self._optimizer, inputs, targets)
+            return self._full_step(inputs, targets)
         small = self._network.subnetwork(counts)
         mask = self._policy.draw(self._network.channels.widths, counts, self._generator)
         kept = small.select(mask)
         small.load(kept)
-        plan = self._plan(small)
-        self._load_state(plan, kept)
-        loss = self._ordinary_step(small.module, plan.optimizer, inputs, targets)
-        small.store(kept)
-        self._store_state(plan, kept)
-        return loss
-
-    def _ordinary_step(
-        self, module: torch.nn.Module, optimizer: Optimizer, inputs: Tensor, targets: Tensor
-    ) -> float:
-        loss = self._loss(module(inputs), targets)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        return loss.item()
-
-    def _plan(self, small: SubNetwork) -> _Plan:
-        """The sub-network's plan, with the hyper-parameters that the full optimiser has now."""
-        full_groups = self._optimizer.param_groups
-        parameters = [parameter for group in full_groups for parameter in group["params"]]
-        plan = self._plans.get(small)
-        if plan is None or [id(p) for p, _, _ in plan.parameters] != [id(p) for p in parameters]:
-            plan = self._plans[small] = self._new_plan(small, parameters)
-        for group, full_group in zip(plan.optimizer.param_groups, full_groups, strict=True):
-            group.update({name: full_group[name] for name in full_group if name != "params"})
-        return plan
-
-    def _new_plan(self, small: SubNetwork, parameters: list[Tensor]) -> _Plan:
-        slots = {slot.name: slot for slot in small.slots}
-        named = dict(small.module.named_parameters())
-        names = [self._name_of[id(parameter)] for parameter in parameters]
-        kind = type(self._optimizer)
-        known = inspect.signature(kind).parameters
-        defaults = {key: v for key, v in self._optimizer.defaults.items() if key in known}
-        groups = [
-            {**group, "params": [named[self._name_of[id(p)]] for p in group["params"]]}
-            for group in self._optimizer.param_groups
-        ]
-        return _Plan(
-            optimizer=kind(groups, **defaults),
-            parameters=[
-                (parameter, named[name], slots.get(name))
-                for parameter, name in zip(parameters, names, strict=True)
-            ],
-        )
-
-    @torch.no_grad()
-    def _load_state(self, plan: _Plan, kept: list[Tensor]) -> None:
-        plan.optimizer.state.clear()
-        for full, small, slot in plan.parameters:
-            state = self._optimizer.state.get(full)
-            if state:
-                plan.optimizer.state[small] = {
-                    key: slot.gather(value, kept)
-                    if slot and _is_elementwise(value, full)
-                    else value
-                    for key, value in state.items()
-                }
-
-    @torch.no_grad()
-    def _store_state(self, plan: _Plan, kept: list[Tensor]) -> None:
-        for full, small, slot in plan.parameters:
-            for key, value in plan.optimizer.state.get(small, {}).items():
-                state = self._optimizer.state[full]
-                if slot is None or not _is_elementwise(value, small):
-                    state[key] = value
-                    continue
-                if state.get(key) is None:
-                    state[key] = torch.zeros_like(full, memory_format=torch.preserve_format)
-                slot.scatter(value, state[key], kept)
+        optimizer = self._small_optimizer(small)
+        optimizer.load(kept)
+        try:
+            loss = self._loss(small.module(inputs), targets)
+            loss.backward()
+            optimizer.step()
+            small.store(kept)
+            optimizer.store(kept)
+        finally:
+            optimizer.release()
         # Tells learning rate schedulers, as Optimizer.step() would, that a step was taken.
         vars(self._optimizer)["_opt_called"] = True
+        return loss.item()
 
+    def _full_step(self, inputs: Tensor, targets: Tensor) -> float:
+        loss = self._loss(self._network.module(inputs), targets)
+        self._optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self._optimizer.step()
+        return loss.item()
 
-class _Plan(NamedTuple):
-    """A sub-network's optimiser; its parameters beside the full ones, with slots unless whole."""
-
-    optimizer: Optimizer
-    parameters: list[tuple[Tensor, Tensor, Slot | None]]
-
-
-def _is_elementwise(value: object, parameter: Tensor) -> bool:
-    return isinstance(value, Tensor) and value.shape == parameter.shape
+    def _small_optimizer(self, small: SubNetwork) -> SmallOptimizer:
+        parameters = [p for group in self._optimizer.param_groups for p in group["params"]]
+        optimizer = self._small_optimizers.get(small)
+        if optimizer is None or not optimizer.is_for(parameters):
+            optimizer = SmallOptimizer(self._optimizer, self._name_of, small, self._packed)
+            self._small_optimizers[small] = optimizer
+        return optimizer
