@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from distreal_dse.dropout._packing import Layout, gather, scatter
+from distreal_dse.dropout._packing import Layout, first, gather, scatter
 from distreal_dse.dropout._subnetwork import Kept, Slot, SubNetwork
 
 
@@ -177,9 +177,7 @@ class SmallOptimizer:
         return self._views[kind, name]
 
     def _blocks(self, kind: str) -> list[Tensor]:
-        sizes = self._layout.parameter_sizes
-        blocks = self._state(kind).small_blocks
-        return [block[:size] for block, size in zip(blocks, sizes, strict=True)]
+        return first(self._layout.parameter_sizes, self._state(kind).small_blocks)
 
     def _state(self, kind: str) -> PackedState:
         if kind not in self._packed:
@@ -188,8 +186,7 @@ class SmallOptimizer:
 
     def _entries(self, kept: Kept) -> list[Tensor]:
         """Those of parameters, which lie in front of buffers."""
-        sizes = self._layout.parameter_sizes
-        return [entries[:size] for entries, size in zip(kept.entries, sizes, strict=True)]
+        return first(self._layout.parameter_sizes, kept.entries)
 
 
 def _is_elementwise(value: object, parameter: Tensor) -> TypeGuard[Tensor]:

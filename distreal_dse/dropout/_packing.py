@@ -145,6 +145,14 @@ class PackedNetwork:
             tensor.data = view
 
 
+def first(sizes: Sequence[int], blocks: Sequence[Tensor]) -> list[Tensor]:
+    """The first entries of each block, as many as given."""
+    return [
+        block if len(block) == size else block[:size]
+        for size, block in zip(sizes, blocks, strict=True)
+    ]
+
+
 def gather(blocks: Sequence[Tensor], entries: Sequence[Tensor], out: Sequence[Tensor]) -> None:
     """Fill ``out`` with the given entries of each block."""
     for block, chosen, small in zip(blocks, entries, out, strict=True):

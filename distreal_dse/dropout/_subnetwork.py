@@ -11,12 +11,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from distreal_dse.dropout._channels import ChannelMap, Units
-from distreal_dse.dropout._packing import Layout, PackedNetwork, gather, scatter
+from distreal_dse.dropout._packing import Layout, PackedNetwork, first, gather, scatter
 from distreal_dse.dropout._sizes import adopt_sizes
-from distreal_dse.dropout._tracing import CONVOLUTIONS
 from distreal_dse.dropout._vector import KeptCounts, check_counts
 from distreal_dse.errors import InputError, VectorError
 
@@ -185,9 +183,9 @@ class _Entries:
 class SubNetwork:
     """The smaller dense network of one vector of kept counts.
 
-    It is built once per vector. For each mini-batch: `select` the kept positions, `load` their
-    values, train ``module`` with an ordinary optimiser, `store` the values. Tensors that are
-    always whole are shared with the full network.
+    It is built once per vector. For each mini-batch: `select` what is kept, `load` its values, run
+    ``module``, go `backward`, take a step with an ordinary optimiser, `store` the values. Tensors
+    that are always whole are shared with the full network.
 
     Parameters
     ----------
@@ -221,7 +219,7 @@ class SubNetwork:
         shares = np.divide([*self.counts, 1], [*channels.widths, 1])
         self._share_of_unit = shares[channels.group_of_unit()]
         self._tables = _Tables(self._share_of_unit)
-        self._scales: list[tuple[_ScaledForward, Tensor, int]] = []
+        self._scales = _Scales()
         self._workspace = workspace or Workspace(network, channels)
         self._packed = self._workspace.packed
         self.full_layout = self._packed.layout
@@ -252,8 +250,13 @@ class SubNetwork:
         self._tables.freeze()
         self._entries = _Entries(self.full_layout, self.layout, tables, self._tables.ranges)
         used = {table for slot in self.slots for table in (slot.rows, slot.columns)}
-        used |= {table for _, _, table in self._scales}
+        used |= self._scales.tables
         self._used_tables = [table for table in used if table is not None]
+        named = dict(self.module.named_parameters())
+        scaled_weights = self._scales.weights
+        self._scaled_slots = [
+            slot for slot in self.slots if id(named.get(slot.name)) in scaled_weights
+        ]
 
     def _small_tensors(self, full: Mapping[str, Tensor], channels: ChannelMap) -> dict[str, Tensor]:
         """Parameters and buffers of the small network: in the workspace unless they are whole."""
@@ -298,12 +301,12 @@ class SubNetwork:
             factors = 1 / self._share_of_unit[layer.inputs]
             if (factors == 1).all():
                 continue
-            scaled = _ScaledForward(self.module.get_submodule(layer.name))
+            weight = self.module.get_submodule(layer.name).get_parameter("weight")
             if (factors == factors[0]).all():
-                scaled.factor = float(factors[0])
+                self._scales.add(weight, float(factors[0]))
             else:
                 table = self._tables.number(layer.inputs)
-                self._scales.append((scaled, torch.from_numpy(factors), table))
+                self._scales.add_by_column(weight, torch.from_numpy(factors), table)
 
     def select(self, mask: Tensor) -> Kept:
         """What a mask of the units keeps; shape [units].
@@ -323,8 +326,6 @@ class SubNetwork:
             table: torch.from_numpy(found[self._tables.ranges[table]])
             for table in self._used_tables
         }
-        for scale, factors, table in self._scales:
-            scale.factor = scale.shaped(factors[positions[table]])
         return Kept(
             [entries.to(self.device) for entries in self._entries.find(found)],
             {table: along.to(self.device) for table, along in positions.items()},
@@ -332,20 +333,37 @@ class SubNetwork:
 
     @torch.no_grad()
     def load(self, kept: Kept) -> None:
-        """Fill the small tensors from the kept parts of the full ones.
+        """Fill the small tensors from the kept parts of the full ones, ready for a forward pass.
 
         Also shares anew what is whole, and puts each layer into the mode of the full network's.
         """
         self._packed.refresh()
-        gather(self._packed.blocks, kept.entries, self._blocks)
-        for slot in self.slots:
-            slot.gather(slot.full, kept, out=slot.small)
+        self._gather(kept, self.layout.sizes, self.slots)
         for full, small in self._whole:
             if small.data_ptr() != full.data_ptr():
                 small.data = full.detach()
         for module, copied in self._modules:
             if copied.training != module.training:
                 copied.training = module.training
+        self._scales.apply(kept)
+
+    def backward(self, loss: Tensor, kept: Kept) -> None:
+        """Back-propagate; then parameters and gradients are those of the weights before scaling.
+
+        Scaled are the weights, by the factors of their inputs: the same sums as with scaled
+        inputs, for the price of a product over the weights. A weight is filled again rather than
+        divided, because that is exact.
+        """
+        loss.backward()
+        with torch.no_grad():
+            self._scales.apply_to_gradients()
+            self._gather(kept, self.layout.parameter_sizes, self._scaled_slots)
+
+    def _gather(self, kept: Kept, sizes: Sequence[int], slots: Sequence[Slot]) -> None:
+        """Fill the first entries of each block, as many as given, and these slots."""
+        gather(self._packed.blocks, first(sizes, kept.entries), first(sizes, self._blocks))
+        for slot in slots:
+            slot.gather(slot.full, kept, out=slot.small)
 
     @torch.no_grad()
     def store(self, kept: Kept) -> None:
@@ -370,7 +388,7 @@ class Workspace:
 
     def blocks(self, sizes: Sequence[int]) -> list[Tensor]:
         """The first entries of each block, as many as given."""
-        return [block[:size] for block, size in zip(self._blocks, sizes, strict=True)]
+        return first(sizes, self._blocks)
 
     def tensor(self, name: str, full: Tensor, shape: Sequence[int]) -> Tensor:
         """A tensor of this shape, at most as large as ``full`` and in its memory format."""
@@ -384,27 +402,54 @@ class Workspace:
         return self._tensors[name].as_strided(tuple(shape), strides)
 
 
-class _ScaledForward:
-    """Makes a layer multiply its input by a factor (per channel).
+class _Scales:
+    """Factors of weights, for all inputs of a layer or for each."""
 
-    The factor is put into the weight, in the graph: the same sums and gradients, for the price of
-    a product over the weight instead of one over the activations.
-    """
+    def __init__(self) -> None:
+        self._weights: list[Tensor] = []
+        self._factors: list[float] = []
+        self._by_column: list[tuple[Tensor, Tensor, int]] = []
+        self._columns: list[Tensor] = []  # the factors of the inputs that are kept now
 
-    def __init__(self, module: nn.Module) -> None:
-        assert isinstance(module, (*CONVOLUTIONS, nn.Linear))
-        self._module = module
-        self._trailing = [1] * len(module.kernel_size) if isinstance(module, CONVOLUTIONS) else []
-        self.factor: float | Tensor = 1.0
-        module.forward = self  # type: ignore[method-assign,assignment]
+    @property
+    def tables(self) -> set[int]:
+        """The tables of positions that `apply` needs."""
+        return {table for _, _, table in self._by_column}
 
-    def shaped(self, factors: Tensor) -> Tensor:
-        """Factors of the input channels of one convolution group, as they fit the weight."""
-        return factors.reshape(1, -1, *self._trailing).to(self._module.weight)
+    @property
+    def weights(self) -> set[int]:
+        """The ``id`` of every weight with a factor."""
+        return {id(weight) for weight in (*self._weights, *(w for w, _, _ in self._by_column))}
 
-    def __call__(self, inputs: Tensor) -> Tensor:
-        weight = self._module.weight * self.factor
-        if isinstance(self._module, nn.Linear):
-            return functional.linear(inputs, weight, self._module.bias)
-        outputs: Tensor = self._module._conv_forward(inputs, weight, self._module.bias)
-        return outputs
+    def add(self, weight: nn.Parameter, factor: float) -> None:
+        """Multiply a weight by one factor."""
+        self._weights.append(weight)
+        self._factors.append(factor)
+
+    def add_by_column(self, weight: nn.Parameter, factors: Tensor, table: int) -> None:
+        """Multiply each column of a weight by the factor of its position in the table."""
+        self._by_column.append((weight, factors.to(weight.device), table))
+
+    def apply(self, kept: Kept) -> None:
+        """Multiply the weights."""
+        if self._weights:
+            torch._foreach_mul_(self._weights, self._factors)
+        self._columns = [
+            factors[kept.positions[table]].reshape(1, -1, *[1] * (weight.dim() - 2)).to(weight)
+            for weight, factors, table in self._by_column
+        ]
+        for (weight, _, _), factors in zip(self._by_column, self._columns, strict=True):
+            weight.mul_(factors)
+
+    def apply_to_gradients(self) -> None:
+        """Turn gradients with respect to products into those with respect to weights."""
+        scaled = [
+            (weight.grad, factor)
+            for weight, factor in zip(self._weights, self._factors, strict=True)
+            if weight.grad is not None
+        ]
+        if scaled:
+            torch._foreach_mul_([grad for grad, _ in scaled], [factor for _, factor in scaled])
+        for (weight, _, _), factors in zip(self._by_column, self._columns, strict=True):
+            if weight.grad is not None:
+                weight.grad.mul_(factors)

@@ -97,7 +97,7 @@ class DropoutTrainer:
         optimizer.load(kept)
         try:
             loss = self._loss(small.module(inputs), targets)
-            loss.backward()
+            small.backward(loss, kept)
             optimizer.step()
             small.store(kept)
             optimizer.store(kept)
