@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from distreal_dse.dropout._channels import ChannelMap, Units
+from distreal_dse.dropout._operations import CONVOLUTIONS
 from distreal_dse.dropout._sizes import adopt_sizes
-from distreal_dse.dropout._tracing import CONVOLUTIONS
 from distreal_dse.dropout._vector import KeptCounts, check_counts
 from distreal_dse.errors import InputError, VectorError
 
@@ -142,8 +142,7 @@ class SubNetwork:
         # is copied with the small tensors in place of the large ones.
         memo: dict[int, Any] = {id(full[name]): small[name] for name in full}
         self.module: nn.Module = copy.deepcopy(network, memo)
-        for module in self.module.modules():
-            adopt_sizes(module)
+        adopt_sizes(self.module, channels, self._share_of_unit)
         self.slots = tuple(
             Slot(name, full[name], small[name].detach(), *self._tables.numbers(axes))
             for name, axes in channels.axes.items()
