@@ -324,26 +324,23 @@ class _ChannelTracer:
         """Tie the operands of an element-wise operation; those that are broadcast are left."""
         shape = self._shape(node)
         assert shape is not None
+        if not shape:
+            return self._fixed(node)
         operands = []
         for source in sources:
             traced, missing = self._of(source), len(shape) - len(self._of(source).shape)
             index = (None,) * missing
             operands.append(Traced(traced.identities[(*index, ...)], (1,) * missing + traced.shape))
-        axes = sorted({axis for traced in operands for axis in traced.varying})
-        axes = axes or [min(1, len(shape) - 1)]
+        axes = {axis for traced in operands for axis in traced.varying}
+        if len(axes) > 1:
+            return self._refuse(node, sources, "its operands carry channels along different axes")
+        axis = axes.pop() if axes else min(1, len(shape) - 1)
         whole = [
             operand.identities
             for operand, source in zip(operands, sources, strict=True)
-            if all(operand.shape[axis] == shape[axis] for axis in axes)
-            and (any(shape[axis] > 1 for axis in axes) or len(self._of(source).shape) == len(shape))
+            if operand.shape[axis] == shape[axis]
+            and (shape[axis] > 1 or len(self._of(source).shape) == len(shape))
         ]
-        partly = any(
-            operand.shape[axis] > 1 and not all(operand.shape[a] == shape[a] for a in axes)
-            for operand in operands
-            for axis in axes
-        )
-        if partly or not whole:
-            return self._refuse(node, sources, "its operands carry channels along different axes")
         for other in whole[1:]:
             self._found.identities.merge(*torch.broadcast_tensors(whole[0], other))
         return Traced(max(whole, key=Tensor.numel), shape)

@@ -35,6 +35,7 @@ from networks import (
     Plain,
     Residual,
     inputs_of,
+    kept_part,
     targets_of,
     trained,
 )
@@ -83,21 +84,6 @@ def values_of(module: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:
             if isinstance(value, Tensor):
                 values[f"{name} {key}"] = value.detach().clone()
     return values
-
-
-def kept_part(channels: ChannelMap, name: str, mask: Tensor, like: Tensor) -> Tensor:
-    """True where ``like`` (a tensor of the full network or its optimiser's) is kept."""
-    region = torch.ones_like(like, dtype=torch.bool)
-    axes = channels.axes.get(name.split()[0], ())
-    if like.dim() < len(axes):  # a step counter
-        return region
-    kept = torch.cat([mask, mask.new_ones(1)])
-    for axis, units in enumerate(axes):
-        if units is not None:
-            shape = [1] * like.dim()
-            shape[axis] = -1
-            region &= kept[torch.from_numpy(units)].reshape(shape)
-    return region
 
 
 def zeroing_step(
@@ -159,7 +145,9 @@ def test_training_equals_that_of_the_zeroed_network(kind: str, optimizer: str) -
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS | OTHER_OPTIMIZERS)
-@pytest.mark.parametrize("kind", ["residual", "concatenating", "depthwise"])
+@pytest.mark.parametrize(
+    "kind", ["residual", "concatenating", "depthwise", "group-norm", "layer-norm", "instance-norm"]
+)
 def test_dropped_filters_keep_their_values_momentum_and_statistics(
     kind: str, optimizer: str
 ) -> None:
@@ -182,7 +170,9 @@ def test_dropped_filters_keep_their_values_momentum_and_statistics(
         for name, parameter in network.module.named_parameters():
             kept = kept_part(network.channels, name, mask, parameter)
             moved = after[name] != before[name]
-            assert moved[kept].any(), f"{name} was not trained"
+            if not (rate == 0.8 and kind in ("group-norm", "layer-norm")):
+                # (The norm of a single kept channel does not depend on what lies before it.)
+                assert moved[kept].any(), f"{name} was not trained"
         before = after
 
 
