@@ -102,7 +102,9 @@ def check_dropping_equals_zeroing(
     """Compare a sub-network of about half the filters with the zeroed full network.
 
     Outputs are compared in double precision, in training mode (batch normalisation by the
-    statistics of the batch) and in evaluation mode, without ordinary dropout.
+    statistics of the batch) and in evaluation mode, without ordinary dropout. Biases and scales per
+    channel get random values: initial ones are alike, and branches that begin with a scale of
+    (almost) zero would not be checked at all.
 
     Raises
     ------
@@ -110,6 +112,7 @@ def check_dropping_equals_zeroing(
         If the sub-network does not run or its outputs differ.
     """
     full = copy.deepcopy(module).double()
+    _tell_channels_apart(full)
     counts = tuple(max(1, width // 2) for width in channels.widths)
     mask = RandomMasks().draw(channels.widths, counts, torch.Generator().manual_seed(0))
     inputs = torch.randn(
@@ -137,6 +140,16 @@ def check_dropping_equals_zeroing(
                     f"in {'training' if training else 'evaluation'} mode; does an operation mix "
                     "channels in a way that tracing can't see?"
                 )
+
+
+@torch.no_grad()
+def _tell_channels_apart(module: nn.Module) -> None:
+    """Draw the parameters that have at most one axis of more than one element."""
+    draws = torch.Generator().manual_seed(2)
+    for parameter in module.parameters():
+        if sum(size > 1 for size in parameter.shape) <= 1:
+            values = torch.rand(parameter.shape, generator=draws, dtype=torch.double)
+            parameter.copy_(0.5 + values)
 
 
 @torch.no_grad()

@@ -121,17 +121,26 @@ def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
         assert torch.equal(value, expected[name]), name
 
 
+DEVICES = [
+    "cpu",
+    pytest.param(
+        "cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+    ),
+]
+
+
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("kind", NETWORKS)
-def test_training_equals_that_of_the_zeroed_network(kind: str, optimizer: str) -> None:
-    network = DroppableNetwork(trained(NETWORKS[kind]), inputs_of())
+def test_training_equals_that_of_the_zeroed_network(kind: str, optimizer: str, device: str) -> None:
+    network = DroppableNetwork(trained(NETWORKS[kind]).to(device), inputs_of().to(device))
     full = copy.deepcopy(network.module)
     its_optimizer = OPTIMIZERS[optimizer](network.module.parameters())
     of_full = OPTIMIZERS[optimizer](full.parameters())
     trainer = trainer_of(network, its_optimizer, seed=7)
     masks = torch.Generator().manual_seed(7)
     for number, rate in enumerate(RATES):
-        inputs, targets = inputs_of(seed=number), targets_of(seed=number)
+        inputs, targets = inputs_of(seed=number).to(device), targets_of(seed=number).to(device)
         counts = counts_of(network, rate)
         loss = trainer.step(inputs, targets, counts)
         mask = torch.ones(network.channels.fixed, dtype=torch.bool)
@@ -142,6 +151,32 @@ def test_training_equals_that_of_the_zeroed_network(kind: str, optimizer: str) -
         values = values_of(network.module, its_optimizer)
         for name, value in values_of(full, of_full).items():
             torch.testing.assert_close(values[name], value, rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("kind", ["residual", "depthwise", "group-norm", "layer-norm", "shuffling"])
+def test_channels_last_memory_format_is_preserved_and_changes_no_values(
+    kind: str, device: str
+) -> None:
+    values = []
+    for memory_format in (torch.contiguous_format, torch.channels_last):
+        module = trained(NETWORKS[kind]).to(device, memory_format=memory_format)
+        network = DroppableNetwork(module, inputs_of().to(device, memory_format=memory_format))
+        optimizer = OPTIMIZERS["momentum"](module.parameters())
+        trainer = trainer_of(network, optimizer)
+        for number, rate in enumerate((0.5, 0.0, 0.3)):
+            inputs = inputs_of(seed=number).to(device, memory_format=memory_format)
+            targets = targets_of(seed=number).to(device)
+            trainer.step(inputs, targets, counts_of(network, rate))
+        for name, parameter in module.named_parameters():
+            if parameter.dim() == 4:
+                state = optimizer.state[parameter]["momentum_buffer"]
+                for tensor in (parameter, state):
+                    assert tensor.is_contiguous(memory_format=memory_format), name
+        values.append(values_of(module, optimizer))
+    assert values[0].keys() == values[1].keys()
+    for name, value in values[0].items():
+        torch.testing.assert_close(values[1][name], value, rtol=1e-9, atol=1e-11)
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS | OTHER_OPTIMIZERS)

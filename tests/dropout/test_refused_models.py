@@ -363,6 +363,25 @@ def test_subclass_that_changes_a_norm_is_refused() -> None:
     assert "Unusual" in refusal_of(Unusual())
 
 
+def test_fault_behind_a_scale_of_zero_is_found() -> None:
+    class SumsUp(nn.LayerNorm):
+        """Not a normalisation at all."""
+
+        def forward(self, input: Tensor) -> Tensor:
+            return input + input.sum(1, keepdim=True)
+
+    class Hidden(Base):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = SumsUp(8)
+            self.scale = nn.Parameter(torch.zeros(8, 1, 1))
+
+        def between(self, maps: Tensor) -> Tensor:
+            return maps + self.scale * self.norm(maps)
+
+    assert "dropping filters does not equal zeroing" in refusal_of(Hidden())
+
+
 def test_operation_with_several_results_is_refused_by_its_name() -> None:
     class Several(Base):
         def between(self, maps: Tensor) -> Tensor:
