@@ -1,4 +1,4 @@
-"""Torchvision's networks with small inputs: what users bring first."""
+"""Torchvision's networks and our own for CIFAR-10, with small inputs: what users bring first."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from distreal_dse.catalogue import StudySource
 from distreal_dse.compat import torchvision
 from distreal_dse.dropout import DroppableNetwork
 from networks import randomize
@@ -52,6 +53,8 @@ ZOO: dict[str, Entry] = {
     "convnext_tiny": Entry(4 + 18, 1440 + 4 * (3 * 96 + 3 * 192 + 9 * 384 + 3 * 768)),
     # Stem, one inner group per unit, last convolution; what is split and shuffled stays whole.
     "shufflenet_v2_x0_5": Entry(1 + 16 + 1, 24 + 4 * 24 + 8 * 48 + 4 * 96 + 1024),
+    "cifar10-resnet20": Entry(3 + 9, (1 + 3) * (16 + 32 + 64), size=32),
+    "cifar10-densenet40": Entry(1 + 3 * 12 + 2, 16 + 36 * 12 + 160 + 304, size=32),
 }
 
 
@@ -65,9 +68,11 @@ def build(name: str) -> nn.Module:
         options = {"init_weights": False}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model: nn.Module = torchvision.models.get_model(
-            architecture, num_classes=CLASSES, **options
-        )
+        model: nn.Module
+        if name.startswith("cifar10-"):
+            model = StudySource(name).load().model()
+        else:
+            model = torchvision.models.get_model(architecture, num_classes=CLASSES, **options)
         if architecture == "vgg11_bn":  # 100 million weights that make no difference here
             head = [nn.Linear(512 * 49, 16), nn.ReLU(), nn.Dropout(), nn.Linear(16, CLASSES)]
             model.classifier = nn.Sequential(*head)

@@ -142,7 +142,8 @@ class _ChannelTracer:
         if target is operator.getitem:
             return self._index(node, sources[0], self._values(node.args[1]))
         if target in SPLITS:
-            return self._split(node, sources[0], self._argument(node, SPLITS[target], "dim", 0))
+            axis = self._values(self._argument(node, SPLITS[target], "dim", 0))
+            return self._split(node, sources[0], axis)
         if target in INTERLEAVING_FUNCTIONS:
             return self._keep_whole(node, sources[0])
         if target in REDUCTIONS:
@@ -407,7 +408,7 @@ class _ChannelTracer:
             return self._keep_whole(node, source)
         return Traced.of(traced.full[index])
 
-    def _split(self, node: fx.Node, source: fx.Node, axis: Any) -> Followed:
+    def _split(self, node: fx.Node, source: fx.Node, axis: int) -> Followed:
         traced = self._of(source)
         if axis % len(traced.shape) in traced.varying:
             self._found.identities.keep(traced.identities)

@@ -136,6 +136,34 @@ def test_linear_layers_on_maps_are_counted_at_every_position() -> None:
     assert per_layer["head"] == 3 * 5 * CLASSES  # behind the mean over positions
 
 
+def test_constants_in_front_of_a_layer_need_no_gradient() -> None:
+    class Standardising(nn.Module):
+        mean: Tensor
+
+        def __init__(self, trainable: bool) -> None:
+            super().__init__()
+            shift = torch.ones(3, 1, 1)
+            if trainable:
+                self.mean = nn.Parameter(shift)
+            else:
+                self.register_buffer("mean", shift)
+            self.body = LayerNormed()
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            outputs: Tensor = self.body(inputs - self.mean)
+            return outputs
+
+    for trainable, products in ((False, 2), (True, 3)):
+        module = Standardising(trainable)
+        network, inputs = DroppableNetwork(module, torch.randn(2, 3, 8, 8)), torch.randn(2, 3, 8, 8)
+        cost = MacCost(network.channels)
+        assert (
+            cost.training_per_layer((2, 3, 4))["body.stem"] == products * (4 * 4) * (2 * 2) * 3 * 2
+        )
+        found = counted_by_layers(network.subnetwork((2, 3, 4)).module, inputs)
+        assert found == (cost.forward((2, 3, 4)), cost.training((2, 3, 4)))
+
+
 class DepthwiseAndGrouped(nn.Module):
     """Both kinds of convolution whose backward pass PyTorch's own counter gets wrong."""
 
