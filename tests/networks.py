@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from distreal_dse.dropout import ChannelMap
+
 CLASSES = 5
 
 
@@ -158,6 +160,126 @@ class Grouped(nn.Module):
         return outputs
 
 
+class GroupNormed(nn.Module):
+    """Group normalisation with many small norm groups, with few large ones, and with one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.many = nn.Conv2d(3, 12, 3, padding=1, bias=False)
+        self.many_norm = nn.GroupNorm(6, 12)
+        self.few = nn.Conv2d(12, 15, 3, padding=1)
+        self.few_norm = nn.GroupNorm(3, 15)
+        self.one = nn.Conv2d(15, 7, 3, stride=2)
+        self.one_norm = nn.GroupNorm(1, 7, affine=False)
+        self.head = nn.Linear(7, CLASSES)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        maps = torch.relu(self.many_norm(self.many(inputs)))
+        maps = torch.tanh(self.few_norm(self.few(maps)))
+        outputs: Tensor = self.head(torch.relu(self.one_norm(self.one(maps))).mean((2, 3)))
+        return outputs
+
+
+class ChannelsFirstLayerNorm(nn.LayerNorm):
+    """Over axis 1, as in ConvNeXt."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        maps = functional.layer_norm(
+            input.permute(0, 2, 3, 1), self.normalized_shape, self.weight, self.bias, self.eps
+        )
+        return maps.permute(0, 3, 1, 2)
+
+
+class LayerNormed(nn.Module):
+    """ConvNeXt-like: layer norms, linear layers on channels-last maps, a scale per channel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 6, 2, stride=2)
+        self.stem_norm = ChannelsFirstLayerNorm(6)
+        self.depth = nn.Conv2d(6, 6, 3, padding=1, groups=6)
+        self.block_norm = nn.LayerNorm(6, elementwise_affine=False)
+        self.widen = nn.Linear(6, 10)
+        self.narrow = nn.Linear(10, 6)
+        self.scale = nn.Parameter(torch.ones(6, 1, 1))
+        self.down = nn.Conv2d(6, 7, 2, stride=2)
+        self.head_norm = nn.LayerNorm(7)
+        self.head = nn.Linear(7, CLASSES)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        stem = self.stem_norm(self.stem(inputs))
+        last = self.block_norm(self.depth(stem).permute(0, 2, 3, 1))
+        last = self.narrow(functional.gelu(self.widen(last)))
+        stem = stem + self.scale * last.permute(0, 3, 1, 2)
+        maps = self.down(stem).flatten(2).transpose(1, 2)
+        outputs: Tensor = self.head(torch.tanh(self.head_norm(maps)).mean(1))
+        return outputs
+
+
+class InstanceNormed(nn.Module):
+    """Instance normalisation with and without parameters; PReLU per channel and for all."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 8, 3, padding=1, bias=False)
+        self.first_norm = nn.InstanceNorm2d(8, affine=True, track_running_stats=True)
+        self.each = nn.PReLU(8)
+        self.second = nn.Conv2d(8, 6, 3, bias=False)
+        self.second_norm = nn.InstanceNorm2d(6)
+        self.all = nn.PReLU()
+        self.head = nn.Linear(6, CLASSES)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        maps = self.each(self.first_norm(self.first(inputs)))
+        maps = self.all(self.second_norm(self.second(maps)))
+        outputs: Tensor = self.head(functional.max_pool2d(maps, 2).mean((2, 3)))
+        return outputs
+
+
+class Shuffling(nn.Module):
+    """ShuffleNet-like: half of the channels go through a branch, then halves are interleaved."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, padding=1, bias=False)
+        self.stem_norm = nn.BatchNorm2d(8)
+        self.inner = nn.Conv2d(4, 5, 1)
+        self.depth = nn.Conv2d(5, 5, 3, padding=1, groups=5)
+        self.outer = nn.Conv2d(5, 4, 1)
+        self.last = nn.Conv2d(8, 6, 3)
+        self.head = nn.Linear(6, CLASSES)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        left, right = torch.relu(self.stem_norm(self.stem(inputs))).chunk(2, dim=1)
+        right = self.outer(torch.tanh(self.depth(torch.relu(self.inner(right)))))
+        maps = torch.cat((left, right), dim=1)
+        samples, channels, height, width = maps.size()
+        pairs = maps.view(samples, 2, channels // 2, height, width).transpose(1, 2)
+        maps = self.last(pairs.contiguous().view(samples, channels, height, width))
+        outputs: Tensor = self.head(torch.relu(maps).mean((2, 3)))
+        return outputs
+
+
+class LinearGate(nn.Module):
+    """Squeeze-excitation with linear layers, as it is often written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3, padding=1)
+        self.squeeze = nn.Linear(8, 4)
+        self.excite = nn.Linear(4, 8)
+        self.last = nn.Conv2d(8, 6, 3)
+        self.head = nn.Linear(6, CLASSES)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        maps = torch.tanh(self.conv(inputs))
+        samples, channels, _, _ = maps.shape
+        gate = self.excite(torch.relu(self.squeeze(maps.mean((2, 3)))))
+        maps = maps * torch.sigmoid(gate).view(samples, channels, 1, 1).expand_as(maps)
+        outputs: Tensor = self.head(torch.relu(self.last(maps)).mean((2, 3)))
+        return outputs
+
+
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "plain": Plain,
     "biased": Biased,
@@ -166,6 +288,11 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "depthwise": Depthwise,
     "squeeze-excite": SqueezeExcite,
     "grouped": Grouped,
+    "group-norm": GroupNormed,
+    "layer-norm": LayerNormed,
+    "instance-norm": InstanceNormed,
+    "shuffling": Shuffling,
+    "linear-gate": LinearGate,
 }
 
 
@@ -187,10 +314,31 @@ def trained(make: Callable[[], nn.Module], seed: int = 0) -> nn.Module:
         torch.manual_seed(seed)
         network = make().double()
         for part in network.modules():
-            if isinstance(part, nn.BatchNorm2d):
-                assert part.running_mean is not None and part.running_var is not None
-                nn.init.uniform_(part.weight, 0.5, 1.5)
-                nn.init.uniform_(part.bias, -0.5, 0.5)
-                nn.init.uniform_(part.running_mean, -0.5, 0.5)
-                nn.init.uniform_(part.running_var, 0.5, 1.5)
+            if not isinstance(part, (nn.Conv2d, nn.Linear)):
+                randomize(part)
     return network
+
+
+def randomize(part: nn.Module) -> None:
+    """Give the own parameters and statistics of a norm, PReLU or scale values of their own."""
+    tensors = dict(part.named_parameters(recurse=False)) | dict(part.named_buffers(recurse=False))
+    for name, tensor in tensors.items():
+        if name in ("bias", "running_mean"):
+            nn.init.uniform_(tensor, -0.5, 0.5)
+        elif tensor.is_floating_point():
+            nn.init.uniform_(tensor, 0.5, 1.5)
+
+
+def kept_part(channels: ChannelMap, name: str, mask: Tensor, like: Tensor) -> Tensor:
+    """True where ``like`` (a tensor of the full network or its optimiser's) is kept."""
+    region = torch.ones_like(like, dtype=torch.bool)
+    axes = channels.axes.get(name.split()[0], ())
+    if like.dim() < len(axes):  # a step counter
+        return region
+    kept = torch.cat([mask, mask.new_ones(1)])
+    for axis, units in enumerate(axes):
+        if units is not None:
+            shape = [1] * like.dim()
+            shape[axis] = -1
+            region &= kept[torch.from_numpy(units)].reshape(shape).to(like.device)
+    return region

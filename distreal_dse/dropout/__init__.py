@@ -1,10 +1,11 @@
 """How filters are dropped: channel groups, dropout vectors, mask policies, sub-networks."""
 
-from distreal_dse.dropout._channels import ChannelGroup, ChannelMap, WeightedLayer
+from distreal_dse.dropout._channels import ChannelGroup, ChannelMap, NormLayer, WeightedLayer
 from distreal_dse.dropout._network import DroppableNetwork
+from distreal_dse.dropout._operations import BATCH_NORMS
 from distreal_dse.dropout._policies import MaskPolicy, RandomMasks
 from distreal_dse.dropout._subnetwork import SubNetwork
-from distreal_dse.dropout._tracing import BATCH_NORMS, trace_channels
+from distreal_dse.dropout._tracing import trace_channels
 from distreal_dse.dropout._training import DropoutTrainer
 from distreal_dse.dropout._vector import KeptCounts, check_counts, kept_counts, uniform_rate
 from distreal_dse.dropout._zeroing import check_dropping_equals_zeroing, zero_dropped
@@ -17,6 +18,7 @@ __all__ = [
     "DropoutTrainer",
     "KeptCounts",
     "MaskPolicy",
+    "NormLayer",
     "RandomMasks",
     "SubNetwork",
     "WeightedLayer",

@@ -1,9 +1,10 @@
 """What can be dropped in a network: channel groups, and where their channels lie in each tensor.
 
 Every channel that may be dropped is a *unit*. Channels that a residual addition (or a depthwise
-or grouped convolution) ties together are one unit. Units are numbered through the network so that
-each group holds a contiguous range; one more number, ``ChannelMap.fixed``, stands for all channels
-that are always kept (the network's input and output, hidden linear features).
+or grouped convolution, or group normalisation) ties together are one unit. Units are numbered
+through the network so that each group holds a contiguous range; one more number,
+``ChannelMap.fixed``, stands for all channels that are always kept (the network's input and output,
+hidden features of linear layers on flat input, channels that are split or shuffled by count).
 """
 
 from __future__ import annotations
@@ -39,8 +40,9 @@ class WeightedLayer:
     ``inputs`` are the units along the input axis of its weight (for a grouped convolution those
     of one convolution group), ``outputs`` those along the output axis. ``positions`` is the number
     of multiply-accumulates per sample for one input and one output channel: kernel size × output
-    positions. ``weight_gradient`` is false for a frozen layer, ``input_gradient`` where nothing
-    trainable lies before it, so that back-propagation stops there.
+    positions (of a linear layer on [N, …, features]: the product of the axes in between).
+    ``weight_gradient`` is false for a frozen layer, ``input_gradient`` where nothing trainable lies
+    before it, so that back-propagation stops there.
     """
 
     name: str
@@ -52,17 +54,34 @@ class WeightedLayer:
 
 
 @dataclass(frozen=True)
+class NormLayer:
+    """A norm layer whose sizes can't be read from its tensors, or that mixes channels.
+
+    ``units`` lie along ``axis`` of its input. It takes its statistics over the *kept* channels in
+    each of ``groups`` equal parts of them; ``groups`` is None where no statistics are taken over
+    several units (instance normalisation; group normalisation whose groups are units).
+    """
+
+    name: str
+    units: Units
+    axis: int
+    groups: int | None
+
+
+@dataclass(frozen=True)
 class ChannelMap:
     """The channel groups of a network and the units along each axis of its tensors.
 
     ``axes`` maps the name of a parameter or buffer to the units along its first axes, ``None``
-    for an axis that is always whole; tensors that are not named are always whole.
+    for an axis that is always whole; tensors that are not named are always whole. ``norms`` are
+    group, layer and instance normalisations; batch normalisations are known by their tensors.
     """
 
     groups: tuple[ChannelGroup, ...]
     axes: Mapping[str, tuple[Units | None, ...]]
     layers: tuple[WeightedLayer, ...]
     shapes: Mapping[str, tuple[int, ...]]
+    norms: tuple[NormLayer, ...] = ()
 
     @property
     def widths(self) -> tuple[int, ...]:

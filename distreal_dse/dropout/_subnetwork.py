@@ -231,8 +231,7 @@ class SubNetwork:
         # is copied with the small tensors in place of the large ones.
         memo: dict[int, Any] = {id(full[name]): small[name] for name in full}
         self.module: nn.Module = copy.deepcopy(network, memo)
-        for module in self.module.modules():
-            adopt_sizes(module)
+        adopt_sizes(self.module, channels, self._share_of_unit)
         self.slots = tuple(
             Slot(name, full[name], small[name].detach(), *self._tables.numbers(axes))
             for name, axes in channels.axes.items()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -11,10 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from distreal_dse.dropout._channels import ChannelMap
+from distreal_dse.dropout._channels import ChannelMap, NormLayer
+from distreal_dse.dropout._graph import device_indices
+from distreal_dse.dropout._operations import CONVOLUTIONS
 from distreal_dse.dropout._policies import RandomMasks
 from distreal_dse.dropout._subnetwork import SubNetwork
-from distreal_dse.dropout._tracing import CONVOLUTIONS
 from distreal_dse.errors import UnsupportedModelError
 
 ORDINARY_DROPOUTS = (
@@ -29,8 +30,8 @@ def zero_dropped(
     """Make the full network compute what the sub-network of ``mask`` does, by zeroing.
 
     The inputs of every layer are multiplied by zero where their channel is dropped, and by
-    width ÷ kept of its group (``"inverted"`` scaling) elsewhere. Slow, and the oracle for
-    `SubNetwork`.
+    width ÷ kept of its group (``"inverted"`` scaling) elsewhere. Norm layers that take statistics
+    over several channels take them over the kept ones. Slow, and the oracle for `SubNetwork`.
 
     Parameters
     ----------
@@ -61,7 +62,38 @@ def zero_dropped(
             return (inputs[0] * factor.to(inputs[0]), *inputs[1:])
 
         handles.append(target.register_forward_pre_hook(multiply))
+    for norm in channels.norms:
+        if norm.groups is not None:
+            hook = _masked_norm(norm, kept[torch.from_numpy(norm.units)])
+            handles.append(module.get_submodule(norm.name).register_forward_hook(hook))
     return handles
+
+
+def _masked_norm(norm: NormLayer, kept: Tensor) -> Callable[..., Tensor]:
+    """A hook that gives the output of ``norm`` with statistics over the kept channels.
+
+    Written out from the definition (Ba et al., Layer Normalization, 2016; Wu & He, Group
+    Normalization, 2018) and not by PyTorch's functions, which it is to be compared with.
+    ``kept`` is 1 or 0 for each channel, shape [channels].
+    """
+
+    def normalize(layer: nn.Module, inputs: tuple[Tensor, ...], _: Tensor) -> Tensor:
+        assert isinstance(layer, (nn.GroupNorm, nn.LayerNorm)) and norm.groups is not None
+        values = inputs[0].movedim(norm.axis, 1).unflatten(1, (norm.groups, -1))
+        weights = kept.to(values).reshape(norm.groups, -1, *[1] * (values.dim() - 3))
+        # Layer normalisation has statistics of its own at every position.
+        axes = list(range(2, values.dim())) if isinstance(layer, nn.GroupNorm) else [2]
+        weights = weights.expand_as(values)
+        count = weights.sum(axes, keepdim=True)
+        centred = values - (weights * values).sum(axes, keepdim=True) / count
+        variance = (weights * centred**2).sum(axes, keepdim=True) / count
+        outputs: Tensor = (centred / torch.sqrt(variance + layer.eps)).flatten(1, 2)
+        for tensor, apply in ((layer.weight, torch.mul), (layer.bias, torch.add)):
+            if isinstance(tensor, Tensor):
+                outputs = apply(outputs, tensor.reshape(-1, *[1] * (outputs.dim() - 2)))
+        return outputs.movedim(1, norm.axis)
+
+    return normalize
 
 
 def check_dropping_equals_zeroing(
@@ -70,37 +102,62 @@ def check_dropping_equals_zeroing(
     """Compare a sub-network of about half the filters with the zeroed full network.
 
     Outputs are compared in double precision, in training mode (batch normalisation by the
-    statistics of the batch) but without ordinary dropout.
+    statistics of the batch) and in evaluation mode, without ordinary dropout. Biases and scales per
+    channel get random values: initial ones are alike, and branches that begin with a scale of
+    (almost) zero would not be checked at all.
 
     Raises
     ------
     UnsupportedModelError
         If the sub-network does not run or its outputs differ.
     """
-    full = copy.deepcopy(module).double().train()
+    full = copy.deepcopy(module).double()
+    _tell_channels_apart(full)
     counts = tuple(max(1, width // 2) for width in channels.widths)
     mask = RandomMasks().draw(channels.widths, counts, torch.Generator().manual_seed(0))
     inputs = torch.randn(
         example.shape, generator=torch.Generator().manual_seed(1), dtype=torch.double
     ).to(example.device)
     small = SubNetwork(full, channels, counts, scaling)
-    small.load(small.select(mask))
-    with torch.no_grad(), _NoOrdinaryDropout():
+    selected = small.select(mask)
+    for training in (True, False):
+        small.load(selected)
         try:
-            dropped = _tensors(small.module(inputs))
+            dropped = _outputs(small.module.train(training), inputs)
         except Exception as error:  # the user's forward() may raise anything
             raise UnsupportedModelError(
                 f"model {type(module).__name__} does not run with half of its filters: {error}; "
                 "is a channel count hard-coded in its forward()?"
             ) from error
-        zero_dropped(full, channels, mask, scaling)
-        zeroed = _tensors(full(inputs))
-    for one, other in zip(dropped, zeroed, strict=True):
-        if one.shape != other.shape or not torch.allclose(one, other, rtol=1e-6, atol=1e-8):
-            raise UnsupportedModelError(
-                f"model {type(module).__name__}: dropping filters does not equal zeroing them; "
-                "does an operation mix channels in a way that tracing can't see?"
-            )
+        handles = zero_dropped(full, channels, mask, scaling)
+        zeroed = _outputs(full.train(training), inputs)
+        for handle in handles:
+            handle.remove()
+        for one, other in zip(dropped, zeroed, strict=True):
+            if one.shape != other.shape or not torch.allclose(one, other, rtol=1e-6, atol=1e-8):
+                raise UnsupportedModelError(
+                    f"model {type(module).__name__}: dropping filters does not equal zeroing them "
+                    f"in {'training' if training else 'evaluation'} mode; does an operation mix "
+                    "channels in a way that tracing can't see?"
+                )
+
+
+@torch.no_grad()
+def _tell_channels_apart(module: nn.Module) -> None:
+    """Draw the parameters that have at most one axis of more than one element."""
+    draws = torch.Generator().manual_seed(2)
+    for parameter in module.parameters():
+        if sum(size > 1 for size in parameter.shape) <= 1:
+            values = torch.rand(parameter.shape, generator=draws, dtype=torch.double)
+            parameter.copy_(0.5 + values)
+
+
+@torch.no_grad()
+def _outputs(module: nn.Module, inputs: Tensor) -> list[Tensor]:
+    """All outputs, with the same draws for every module (stochastic depth) but for dropout."""
+    with torch.random.fork_rng(device_indices(inputs.device)), _NoOrdinaryDropout():
+        torch.manual_seed(0)
+        return _tensors(module(inputs))
 
 
 class _NoOrdinaryDropout(TorchFunctionMode):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import itertools
 
 import numpy as np
@@ -8,10 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+import zoo
 from distreal_dse.catalogue import StudySource, shipped_studies
 from distreal_dse.compat import torchvision
 from distreal_dse.cost import MacCost
-from distreal_dse.dropout import DroppableNetwork, KeptCounts
+from distreal_dse.dropout import DroppableNetwork, KeptCounts, SubNetwork
+from networks import CLASSES, LayerNormed
+from zoo import ZOO
 
 SAMPLES = 2
 FRACTIONS = (1.0, 0.7, 0.3, 0.0)
@@ -74,6 +78,90 @@ def test_the_full_cost_is_what_torch_counts_on_the_untouched_model(name: str) ->
     cost = MacCost(network.channels)
     assert cost.full == training
     assert cost.forward(network.full_counts) == forward
+
+
+def counted_by_layers(module: nn.Module, inputs: Tensor) -> tuple[float, float]:
+    """MACs per sample from the shapes that pass through the real layers, whatever their groups.
+
+    PyTorch's counter overcounts the backward pass of grouped and depthwise convolutions.
+    """
+    forward = training = 0
+
+    def count(layer: nn.Module, given: tuple[Tensor, ...], outputs: Tensor) -> None:
+        nonlocal forward, training
+        assert isinstance(layer, (nn.Conv2d, nn.Linear))
+        macs = outputs.numel() * layer.weight[0].numel()  # each output sums over one filter
+        forward += macs
+        training += macs * (1 + layer.weight.requires_grad + given[0].requires_grad)
+
+    handles = [
+        part.register_forward_hook(count)
+        for part in module.modules()
+        if isinstance(part, (nn.Conv2d, nn.Linear))
+    ]
+    module.train()(inputs)
+    for handle in handles:
+        handle.remove()
+    return forward / len(inputs), training / len(inputs)
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_macs_of_torchvision_networks_equal_those_of_the_real_layers(name: str) -> None:
+    network, inputs = zoo.droppable(name), zoo.inputs_of(name, samples=2)
+    cost = MacCost(network.channels)
+    vectors = [network.full_counts, *(random_counts(network, seed) for seed in range(3))]
+    full = copy.deepcopy(network.module)  # what is whole is shared with it and trained
+    for counts in vectors:
+        module = SubNetwork(full, network.channels, counts).module
+        assert counted_by_layers(module, inputs) == (cost.forward(counts), cost.training(counts))
+
+
+def random_counts(network: DroppableNetwork, seed: int) -> KeptCounts:
+    random = np.random.default_rng(seed)
+    return tuple(int(random.integers(1, width, endpoint=True)) for width in network.full_counts)
+
+
+def test_both_counts_agree_where_no_convolution_is_grouped() -> None:
+    network, inputs = network_of("cifar10-resnet20")
+    module = network.subnetwork(kept(network, 0.5)).module
+    assert counted_by_layers(module, inputs) == counted_by_torch(module, inputs)
+
+
+def test_linear_layers_on_maps_are_counted_at_every_position() -> None:
+    network = DroppableNetwork(LayerNormed(), torch.randn(2, 3, 8, 8))
+    cost = MacCost(network.channels)
+    per_layer = cost.training_per_layer((3, 4, 5))
+    assert per_layer["widen"] == 3 * (4 * 4) * 3 * 4
+    assert per_layer["narrow"] == 3 * (4 * 4) * 4 * 3
+    assert per_layer["head"] == 3 * 5 * CLASSES  # behind the mean over positions
+
+
+def test_constants_in_front_of_a_layer_need_no_gradient() -> None:
+    class Standardising(nn.Module):
+        mean: Tensor
+
+        def __init__(self, trainable: bool) -> None:
+            super().__init__()
+            shift = torch.ones(3, 1, 1)
+            if trainable:
+                self.mean = nn.Parameter(shift)
+            else:
+                self.register_buffer("mean", shift)
+            self.body = LayerNormed()
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            outputs: Tensor = self.body(inputs - self.mean)
+            return outputs
+
+    for trainable, products in ((False, 2), (True, 3)):
+        module = Standardising(trainable)
+        network, inputs = DroppableNetwork(module, torch.randn(2, 3, 8, 8)), torch.randn(2, 3, 8, 8)
+        cost = MacCost(network.channels)
+        assert (
+            cost.training_per_layer((2, 3, 4))["body.stem"] == products * (4 * 4) * (2 * 2) * 3 * 2
+        )
+        found = counted_by_layers(network.subnetwork((2, 3, 4)).module, inputs)
+        assert found == (cost.forward((2, 3, 4)), cost.training((2, 3, 4)))
 
 
 class DepthwiseAndGrouped(nn.Module):

@@ -35,6 +35,17 @@ EXPECTED: dict[str, dict[str, tuple[int, tuple[str, ...]]]] = {
     },
     # 12 channels in 4 convolution groups are 3 units of 4 channels each; 16 are 4 units.
     "grouped": {"stem": (3, ("stem",)), "grouped": (4, ("grouped",)), "last": (6, ("last",))},
+    # 6 norm groups of 2 channels are 6 units; 3 of 5 channels each are 5 units of 3 channels.
+    "group-norm": {"many": (6, ("many",)), "few": (5, ("few",)), "one": (7, ("one",))},
+    "layer-norm": {
+        "stem": (6, ("stem", "narrow")),
+        "widen": (10, ("widen",)),
+        "down": (7, ("down",)),
+    },
+    "instance-norm": {"first": (8, ("first",)), "second": (6, ("second",))},
+    # The channels that are split and interleaved by count stay whole.
+    "shuffling": {"inner": (5, ("inner",)), "last": (6, ("last",))},
+    "linear-gate": {"conv": (8, ("conv",)), "last": (6, ("last",))},
 }
 
 
@@ -137,6 +148,21 @@ def test_channels_of_a_grouped_convolution_are_tied_across_its_groups() -> None:
     assert stem.tolist() == [0, 1, 2] * 4
     assert grouped[0].tolist() == [3, 4, 5, 6] * 4
     assert grouped[1].tolist() == [0, 1, 2]
+
+
+def test_norm_groups_are_dropped_whole_or_stay_equally_large() -> None:
+    axes = traced(NETWORKS["group-norm"]()).axes
+    many, few = axes["many_norm.weight"][0], axes["few_norm.bias"][0]
+    assert many is not None and few is not None
+    assert many.tolist() == [unit for unit in range(6) for _ in range(2)]
+    assert few.tolist() == [6, 7, 8, 9, 10] * 3
+
+
+def test_scale_per_channel_follows_its_channels() -> None:
+    axes = traced(NETWORKS["layer-norm"]()).axes
+    scale, stem = axes["scale"][0], axes["stem.weight"][0]
+    assert scale is not None and stem is not None
+    assert scale.tolist() == stem.tolist() == [0, 1, 2, 3, 4, 5]
 
 
 def test_flattened_positions_follow_their_channel() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from itertools import combinations
 from typing import Any
@@ -21,6 +21,7 @@ from distreal_dse.dropout import (
     KeptCounts,
     RandomMasks,
     SubNetwork,
+    _packing,
     zero_dropped,
 )
 from distreal_dse.errors import VectorError
@@ -30,6 +31,8 @@ from networks import (
     Biased,
     Concatenating,
     Depthwise,
+    GroupNormed,
+    LayerNormed,
     Plain,
     Residual,
     inputs_of,
@@ -45,6 +48,15 @@ def droppable(kind: str, scaling: str) -> DroppableNetwork:
     return DroppableNetwork(trained(NETWORKS[kind]), inputs_of(), scaling)
 
 
+@pytest.fixture(scope="module", autouse=True, params=[True, False], ids=["packed", "one by one"])
+def packed(request: pytest.FixtureRequest) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        if not request.param:
+            patch.setattr(_packing, "LARGEST_PACKED", 0)
+        droppable.cache_clear()
+        yield
+
+
 def mask_of(network: DroppableNetwork, counts: KeptCounts, seed: int = 0) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     return RandomMasks().draw(network.channels.widths, counts, generator)
@@ -56,15 +68,29 @@ def filled(network: DroppableNetwork, counts: KeptCounts, mask: Tensor) -> SubNe
     return small
 
 
+def loss_of(outputs: Tensor) -> Tensor:
+    return functional.cross_entropy(outputs, targets_of(len(outputs)))
+
+
 def assert_close(found: Tensor, expected: Tensor, what: str = "") -> None:
     torch.testing.assert_close(
         found, expected, rtol=1e-9, atol=1e-11, msg=lambda message: f"{what}: {message}"
     )
 
 
-def gradients(module: nn.Module, outputs: Tensor) -> dict[str, Tensor]:
+def gradients_of_full(module: nn.Module, outputs: Tensor) -> dict[str, Tensor]:
     module.zero_grad()
-    functional.cross_entropy(outputs, targets_of(len(outputs))).backward()
+    loss_of(outputs).backward()
+    return gradients(module)
+
+
+def gradients_of_small(small: SubNetwork, outputs: Tensor, mask: Tensor) -> dict[str, Tensor]:
+    small.module.zero_grad()
+    small.backward(loss_of(outputs), small.select(mask))
+    return gradients(small.module)
+
+
+def gradients(module: nn.Module) -> dict[str, Tensor]:
     found = {}
     for name, parameter in module.named_parameters():
         assert parameter.grad is not None, name
@@ -87,13 +113,13 @@ def test_outputs_and_gradients_equal_those_of_the_zeroed_network(
     zeroed = copy.deepcopy(network.module).train(training)
     zero_dropped(zeroed, network.channels, mask, scaling)
     expected = zeroed(inputs_of())
-    small = filled(network, counts, mask).module.train(training)
-    outputs = small(inputs_of())
+    small = filled(network, counts, mask)
+    outputs = small.module.train(training)(inputs_of())
     assert_close(outputs, expected, "outputs")
 
     kept = np.append(mask.numpy(), True)
-    of_small = gradients(small, outputs)
-    for name, of_zeroed in gradients(zeroed, expected).items():
+    of_small = gradients_of_small(small, outputs, mask)
+    for name, of_zeroed in gradients_of_full(zeroed, expected).items():
         axes = network.channels.axes.get(name, ())
         lies = [
             np.arange(size) if units is None else kept[units].nonzero()[0]
@@ -186,6 +212,49 @@ def concatenating_by_hand(module: nn.Module, kept: list[list[int]]) -> Tensor:
     return last.reshape(len(last), 52) @ module.head.weight.T + module.head.bias
 
 
+def standardised(maps: Tensor, parts: list[list[int]], axes: tuple[int, ...]) -> Tensor:
+    """Channels of each part together, mean 0 and variance 1 over ``axes``; the others zero."""
+    found = torch.zeros_like(maps)
+    for part in parts:
+        values = maps[:, part]
+        centred = values - values.mean(axes, keepdim=True)
+        deviation = torch.sqrt((centred**2).mean(axes, keepdim=True) + 1e-5)
+        found = found.index_copy(1, torch.tensor(part), centred / deviation)
+    return found
+
+
+def affine(maps: Tensor, norm: Any) -> Tensor:
+    return maps * norm.weight[:, None, None] + norm.bias[:, None, None]
+
+
+def group_norm_by_hand(module: Any, kept: list[list[int]]) -> Tensor:
+    many = functional.conv2d(inputs_of(), module.many.weight, padding=1)
+    many = standardised(many, [[2 * group, 2 * group + 1] for group in kept[0]], (1, 2, 3))
+    many = affine(many, module.many_norm).clamp(min=0) * gate(MANY, 12)
+    few = functional.conv2d(many, module.few.weight, module.few.bias, padding=1)
+    parts = [[5 * group + channel for channel in kept[1]] for group in range(3)]
+    few = torch.tanh(affine(standardised(few, parts, (1, 2, 3)), module.few_norm)) * gate(FEW, 15)
+    one = functional.conv2d(few, module.one.weight, module.one.bias, stride=2)
+    one = standardised(one, [kept[2]], (1, 2, 3)).clamp(min=0) * gate(kept[2], 7)
+    return functional.linear(one.mean((2, 3)), module.head.weight, module.head.bias)
+
+
+def layer_norm_by_hand(module: Any, kept: list[list[int]]) -> Tensor:
+    trunk, hidden, down = gate(kept[0], 6), gate(kept[1], 10), gate(kept[2], 7)
+    stem = functional.conv2d(inputs_of(), module.stem.weight, module.stem.bias, stride=2)
+    stem = affine(standardised(stem, [kept[0]], (1,)), module.stem_norm)
+    last = functional.conv2d(stem, module.depth.weight, module.depth.bias, padding=1, groups=6)
+    last = standardised(last, [kept[0]], (1,)) * trunk
+    # A linear layer on [N, H, W, C] is a convolution of size 1 on [N, C, H, W].
+    last = functional.conv2d(last, module.widen.weight[..., None, None], module.widen.bias)
+    last = functional.gelu(last) * hidden
+    last = functional.conv2d(last, module.narrow.weight[..., None, None], module.narrow.bias)
+    stem = (stem + module.scale * last) * trunk
+    maps = functional.conv2d(stem, module.down.weight, module.down.bias, stride=2)
+    maps = torch.tanh(affine(standardised(maps, [kept[2]], (1,)), module.head_norm)) * down
+    return functional.linear(maps.mean((2, 3)), module.head.weight, module.head.bias)
+
+
 def spread(kept: list[int], positions: int) -> list[int]:
     """Columns of a linear layer behind a flattening of ``positions`` per channel."""
     return [channel * positions + position for channel in kept for position in range(positions)]
@@ -238,14 +307,53 @@ CONCATENATING_CUT: Cut = {
 }
 
 
+GROUP_KEPT: Kept = [[1, 4], [0, 3, 4], [1, 2, 6]]
+MANY = [2, 3, 8, 9]  # two channels in each norm group
+FEW = [5 * group + channel for group in range(3) for channel in GROUP_KEPT[1]]
+GROUP_CUT: Cut = {
+    "many.weight": (MANY, None),
+    "many_norm.weight": (MANY, None),
+    "many_norm.bias": (MANY, None),
+    "few.weight": (FEW, MANY),
+    "few.bias": (FEW, None),
+    "few_norm.weight": (FEW, None),
+    "few_norm.bias": (FEW, None),
+    "one.weight": (GROUP_KEPT[2], FEW),
+    "one.bias": (GROUP_KEPT[2], None),
+    "head.weight": (None, GROUP_KEPT[2]),
+}
+
+LAYER_KEPT: Kept = [[0, 2, 5], [1, 2, 3, 7], [3, 4, 6]]
+FEATURES, HIDDEN, DOWN = LAYER_KEPT
+LAYER_CUT: Cut = {
+    "widen.weight": (HIDDEN, FEATURES),
+    "widen.bias": (HIDDEN, None),
+    "narrow.weight": (FEATURES, HIDDEN),
+    "down.weight": (DOWN, FEATURES),
+    "down.bias": (DOWN, None),
+    "head_norm.weight": (DOWN, None),
+    "head_norm.bias": (DOWN, None),
+    "head.weight": (None, DOWN),
+    **{
+        name: (FEATURES, None)
+        for name in (
+            "scale", "stem.weight", "stem.bias", "stem_norm.weight", "stem_norm.bias",
+            "depth.weight", "depth.bias", "narrow.bias",
+        )
+    },
+}  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("make", "by_hand", "kept", "cut"),
     [
         (Plain, plain_by_hand, PLAIN_KEPT, PLAIN_CUT),
         (Residual, residual_by_hand, [TRUNK, INNER, WIDE], RESIDUAL_CUT),
         (Concatenating, concatenating_by_hand, [STEM, GROW1, GROW2], CONCATENATING_CUT),
+        (GroupNormed, group_norm_by_hand, GROUP_KEPT, GROUP_CUT),
+        (LayerNormed, layer_norm_by_hand, LAYER_KEPT, LAYER_CUT),
     ],
-    ids=["plain", "residual", "concatenating"],
+    ids=["plain", "residual", "concatenating", "group-norm", "layer-norm"],
 )
 def test_outputs_and_gradients_equal_a_calculation_by_hand(
     make: Callable[[], nn.Module],
@@ -260,12 +368,13 @@ def test_outputs_and_gradients_equal_a_calculation_by_hand(
         torch.tensor([channel in positions for channel in range(width)])
         for positions, width in zip(kept, network.channels.widths, strict=True)
     ]
-    small = filled(network, tuple(map(len, kept)), torch.cat(masks)).module.train()
-    outputs = small(inputs_of())
+    mask = torch.cat(masks)
+    small = filled(network, tuple(map(len, kept)), mask)
+    outputs = small.module.train()(inputs_of())
     assert_close(outputs, expected)
 
-    of_small = gradients(small, outputs)
-    for name, gradient in gradients(full, expected).items():
+    of_small = gradients_of_small(small, outputs, mask)
+    for name, gradient in gradients_of_full(full, expected).items():
         rows, columns = cut.get(name, (None, None))
         kept_part = gradient if rows is None else gradient[rows]
         kept_part = kept_part if columns is None else kept_part[:, columns]
@@ -273,11 +382,13 @@ def test_outputs_and_gradients_equal_a_calculation_by_hand(
         assert_close(gradient.abs().sum(), kept_part.abs().sum(), f"dropped part of {name}")
 
 
+PLAIN_MASK = torch.tensor([0, 1, 0, 0, 1, 0, 0, 1] + [1, 0, 0, 0, 0, 1], dtype=torch.bool)
+
+
 def test_values_are_the_slices_named_by_hand() -> None:
-    network = DroppableNetwork(trained(Plain), inputs_of())
+    network = DroppableNetwork(trained(Plain), inputs_of(), "none")
     full = network.module.state_dict()
-    mask = torch.tensor([0, 1, 0, 0, 1, 0, 0, 1] + [1, 0, 0, 0, 0, 1], dtype=torch.bool)
-    small = filled(network, (3, 2), mask).module.state_dict()
+    small = filled(network, (3, 2), PLAIN_MASK).module.state_dict()
     assert torch.equal(small["0.weight"], full["0.weight"][[1, 4, 7]])
     assert torch.equal(small["1.running_mean"], full["1.running_mean"][[1, 4, 7]])
     assert torch.equal(small["4.weight"], full["4.weight"][[0, 5]][:, [1, 4, 7]])
@@ -286,12 +397,25 @@ def test_values_are_the_slices_named_by_hand() -> None:
     assert torch.equal(small["8.weight"], full["8.weight"][:, columns])
 
 
-def test_store_writes_the_kept_slices_and_nothing_else() -> None:
+def test_backward_leaves_the_weights_unscaled_and_the_statistics_new() -> None:
     network = DroppableNetwork(trained(Plain), inputs_of())
+    full = copy.deepcopy(network.module.state_dict())
+    small = filled(network, (3, 2), PLAIN_MASK)
+    ready = dict(small.module.named_parameters())
+    assert_close(ready["4.weight"], full["4.weight"][[0, 5]][:, [1, 4, 7]] * 8 / 3)
+    outputs = small.module.train()(inputs_of())
+    statistics = small.module.get_buffer("1.running_mean").clone()
+    assert not torch.equal(statistics, full["1.running_mean"][[1, 4, 7]])
+    small.backward(loss_of(outputs), small.select(PLAIN_MASK))
+    assert torch.equal(ready["4.weight"], full["4.weight"][[0, 5]][:, [1, 4, 7]])
+    assert torch.equal(small.module.get_buffer("1.running_mean"), statistics)
+
+
+def test_store_writes_the_kept_slices_and_nothing_else() -> None:
+    network = DroppableNetwork(trained(Plain), inputs_of(), "none")
     expected = copy.deepcopy(network.module.state_dict())
-    mask = torch.tensor([0, 1, 0, 0, 1, 0, 0, 1] + [1, 0, 0, 0, 0, 1], dtype=torch.bool)
     small = network.subnetwork((3, 2))
-    kept = small.select(mask)
+    kept = small.select(PLAIN_MASK)
     small.load(kept)
     with torch.no_grad():
         small.module.get_parameter("4.weight").fill_(7)
@@ -389,6 +513,29 @@ def test_attributes_of_depthwise_and_grouped_convolutions_fit_their_tensors() ->
     grouped = DroppableNetwork(trained(NETWORKS["grouped"]), inputs_of()).subnetwork((2, 1, 6))
     assert sizes_of(grouped.module.get_submodule("grouped")) == (8, 4, 4)
     assert tuple(grouped.module.get_parameter("grouped.weight").shape) == (4, 2, 3, 3)
+
+
+def test_attributes_of_norms_fit_the_channels_that_are_kept() -> None:
+    def attribute(module: nn.Module, name: str) -> Any:
+        layer, _, attribute = name.rpartition(".")
+        return getattr(module.get_submodule(layer), attribute)
+
+    groups = DroppableNetwork(trained(GroupNormed), inputs_of()).subnetwork((2, 4, 3)).module
+    for name, expected in {
+        "many_norm.num_groups": 2, "many_norm.num_channels": 4, "few_norm.num_groups": 3,
+        "few_norm.num_channels": 12, "one_norm.num_groups": 1, "one_norm.num_channels": 3,
+    }.items():  # fmt: skip
+        assert attribute(groups, name) == expected, name
+    layers = DroppableNetwork(trained(LayerNormed), inputs_of()).subnetwork((2, 4, 3)).module
+    for name, size in {"stem_norm": 2, "block_norm": 2, "head_norm": 3}.items():
+        assert attribute(layers, f"{name}.normalized_shape") == (size,), name
+    make = NETWORKS["instance-norm"]
+    instances = DroppableNetwork(trained(make), inputs_of()).subnetwork((5, 4)).module
+    for name, expected in {
+        "first_norm.num_features": 5, "second_norm.num_features": 4, "each.num_parameters": 5,
+        "all.num_parameters": 1,
+    }.items():  # fmt: skip
+        assert attribute(instances, name) == expected, name
 
 
 @pytest.mark.parametrize("kind", NETWORKS)
