@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import operator
 from collections.abc import Mapping
-from typing import NamedTuple, TypeGuard
+from typing import Any, NamedTuple, TypeGuard
 
 import torch
 from torch import Tensor
@@ -78,6 +79,9 @@ class SmallOptimizer:
         self._layout, self._full_layout = small.layout, small.full_layout
         self._device = small.device
         self._views: dict[tuple[str, str], Tensor] = {}
+        self._kinds: set[str] = set()  # of packed state
+        self._of_full: _Contents | None = None
+        self._of_small: _Contents | None = None
         slots = {slot.name: slot for slot in small.slots}
         named = dict(small.module.named_parameters())
         groups = [
@@ -109,7 +113,31 @@ class SmallOptimizer:
     @torch.no_grad()
     def load(self, kept: Kept) -> None:
         """Take over the state of the kept filters."""
-        kinds = set[str]()
+        if not _is_unchanged(self._full.state, self._of_full):
+            self._link(kept)
+        entries = first(self._layout.parameter_sizes, kept.entries)
+        for kind in self._kinds:
+            gather(self._packed[kind].blocks, entries, self._blocks(kind))
+
+    @torch.no_grad()
+    def store(self, kept: Kept) -> None:
+        """Put the state of the kept filters back."""
+        if not _is_unchanged(self._optimizer.state, self._of_small):
+            self._take_back(kept)
+        entries = first(self._layout.parameter_sizes, kept.entries)
+        for kind in self._kinds:
+            scatter(self._blocks(kind), entries, self._packed[kind].blocks)
+
+    def release(self) -> None:
+        """Let go of gradients and copies: the sub-network may wait long for its next mini-batch."""
+        self._optimizer.zero_grad(set_to_none=True)
+        if self._of_full is None:
+            self._optimizer.state.clear()
+
+    def _link(self, kept: Kept) -> None:
+        """Build the small state, parameter by parameter."""
+        self._optimizer.state.clear()
+        self._kinds, self._of_full, self._of_small = set(), None, None
         for parameter in self._parameters:
             full_state = self._full.state.get(parameter.full)
             if not full_state:
@@ -119,19 +147,14 @@ class SmallOptimizer:
                 if self._is_packed(parameter, parameter.full, value):
                     self._move(full_state, kind, parameter.name)
                     small_state[kind] = self._view(kind, parameter.name)
-                    kinds.add(kind)
                 elif parameter.slot and _is_elementwise(value, parameter.full):
                     small_state[kind] = parameter.slot.gather(value, kept)
                 else:
                     small_state[kind] = value
-        entries = self._entries(kept)
-        for kind in kinds:
-            gather(self._packed[kind].blocks, entries, self._blocks(kind))
 
-    @torch.no_grad()
-    def store(self, kept: Kept) -> None:
-        """Put the state of the kept filters back."""
-        kinds = set[str]()
+    def _take_back(self, kept: Kept) -> None:
+        """Put back what is not packed, and pack what this step has made."""
+        copied = False
         for parameter in self._parameters:
             small_state = self._optimizer.state.get(parameter.small, {})
             full_state = self._full.state[parameter.full] if small_state else {}
@@ -140,22 +163,18 @@ class SmallOptimizer:
                     view = self._view(kind, parameter.name)
                     if value is not view:  # made by this step
                         view.copy_(value)
+                        small_state[kind] = view
                         self._move(full_state, kind, parameter.name)
-                    kinds.add(kind)
                 elif parameter.slot and _is_elementwise(value, parameter.small):
                     if full_state.get(kind) is None:
                         full_state[kind] = torch.zeros_like(parameter.full)
                     parameter.slot.scatter(value, full_state[kind], kept)
+                    copied = True
                 else:
                     full_state[kind] = value
-        entries = self._entries(kept)
-        for kind in kinds:
-            scatter(self._blocks(kind), entries, self._packed[kind].blocks)
-
-    def release(self) -> None:
-        """Let go of gradients and state: the sub-network may wait long for its next mini-batch."""
-        self._optimizer.state.clear()
-        self._optimizer.zero_grad(set_to_none=True)
+        if not copied:  # until somebody exchanges a tensor, all small state is views and shared
+            self._of_full = _contents(self._full.state)
+            self._of_small = _contents(self._optimizer.state)
 
     @staticmethod
     def _is_packed(parameter: _Parameter, like: Tensor, value: object) -> bool:
@@ -163,11 +182,14 @@ class SmallOptimizer:
 
     def _move(self, full_state: dict[str, object], kind: str, name: str) -> None:
         """Have the full state of a parameter lie with the packed ones."""
+        self._kinds.add(kind)
         view = self._state(kind).view(name)
         value = full_state.get(kind)
         if value is not view:
             if isinstance(value, Tensor):
                 view.copy_(value)
+            else:  # nothing yet, or no longer
+                view.zero_()
             full_state[kind] = view
 
     def _view(self, kind: str, name: str) -> Tensor:
@@ -184,9 +206,28 @@ class SmallOptimizer:
             self._packed[kind] = PackedState(self._full_layout, self._device)
         return self._packed[kind]
 
-    def _entries(self, kept: Kept) -> list[Tensor]:
-        """Those of parameters, which lie in front of buffers."""
-        return first(self._layout.parameter_sizes, kept.entries)
+
+class _Contents(NamedTuple):
+    """The very objects that an optimiser's state consists of."""
+
+    states: list[dict[str, Any]]
+    values: list[tuple[dict[str, Any], str, Any]]
+
+
+def _contents(state: Mapping[Any, dict[str, Any]]) -> _Contents:
+    states = list(state.values())
+    return _Contents(states, [(one, kind, value) for one in states for kind, value in one.items()])
+
+
+def _is_unchanged(state: Mapping[Any, dict[str, Any]], known: _Contents | None) -> bool:
+    """Whether a state still consists of the same objects; their values may differ."""
+    return (
+        known is not None
+        and len(state) == len(known.states)
+        and all(map(operator.is_, state.values(), known.states))
+        and sum(map(len, known.states)) == len(known.values)
+        and all(one.get(kind) is value for one, kind, value in known.values)
+    )
 
 
 def _is_elementwise(value: object, parameter: Tensor) -> TypeGuard[Tensor]:

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from distreal_dse.dropout._channels import ChannelMap
 from distreal_dse.errors import InputError
 
-# Tensors with more pairs of rows and columns are copied one by one: a call costs little beside
-# their size, and indices for all their pairs could take more memory than they do.
-LARGEST_PACKED = 32_768
+# Tensors with more pairs of rows and columns (classifiers, mostly) are copied one by one: a call
+# costs little beside their size, and an index for each pair would take as much memory as they do.
+LARGEST_PACKED = 1 << 20
 
 
 class Place(NamedTuple):
@@ -111,6 +111,7 @@ class PackedNetwork:
         )
         self.device = next(iter(full.values())).device
         self.blocks = self.layout.blocks(self.layout.sizes, self.device)
+        self.index_types = [_index_type(block) for block in self.blocks]
         self._views = [
             (name, tensor, self.layout.view(self.blocks, name)) for name, tensor in packed.items()
         ]
@@ -166,6 +167,17 @@ def scatter(small: Sequence[Tensor], entries: Sequence[Tensor], blocks: Sequence
             block.scatter_(0, chosen, values)
         else:
             block.index_copy_(0, chosen, values)
+
+
+def _index_type(block: Tensor) -> torch.dtype:
+    """The smallest type of indices that `gather` and `scatter` take for this block."""
+    if block.dim() == 1 and len(block) <= torch.iinfo(torch.int32).max:
+        try:
+            block[:1].clone().scatter_(0, block.new_zeros(1, dtype=torch.int32), block[:1])
+            return torch.int32
+        except (IndexError, RuntimeError):  # not in every version of PyTorch, on every device
+            pass
+    return torch.int64
 
 
 def _is_packable(tensor: Tensor) -> bool:

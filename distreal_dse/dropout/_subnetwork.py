@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -132,6 +131,8 @@ class _Entries:
         Numbers of the tables of each tensor's rows and columns.
     ranges
         Of the tables in what `_Tables.positions` returns.
+    index_types
+        Type of the entries of each block, an integer of 32 or 64 bits.
     """
 
     def __init__(
@@ -140,44 +141,57 @@ class _Entries:
         small: Layout,
         tables: Mapping[str, tuple[int, int]],
         ranges: Sequence[slice],
+        index_types: Sequence[torch.dtype],
     ) -> None:
-        starts = np.cumsum([0, *small.sizes]).tolist()
-        self._blocks = [slice(start, end) for start, end in pairwise(starts)]
-        self._size = starts[-1]
+        self._small = [
+            (size, np.int32 if kind == torch.int32 else np.int64)
+            for size, kind in zip(small.sizes, index_types, strict=True)
+        ]
         sources, factors, firsts = [np.arange(0)], list[int](), list[int]()
-        self._pieces: list[tuple[slice, slice | None, slice]] = []
+        self._pieces: list[list[_Piece]] = [[] for _ in small.sizes]
         ordered = sorted(small.places.items(), key=lambda item: (item[1].block, item[1].first))
         for name, place in ordered:
             of_rows, of_columns = (ranges[table] for table in tables[name])
-            origin = full.places[name]
+            origin, pieces = full.places[name], self._pieces[place.block]
             rows = slice(len(factors), len(factors) + place.rows)
             sources.append(np.arange(of_rows.start, of_rows.stop))
             factors += [origin.columns] * place.rows
             firsts += [origin.first] * place.rows
-            target = slice(starts[place.block] + place.first, starts[place.block] + place.end)
             if len(place.shape) > 1:
-                self._pieces.append((rows, of_columns, target))
-            elif self._pieces and self._pieces[-1][1] is None:
-                run, _, so_far = self._pieces[-1]
-                joined = slice(run.start, rows.stop), None, slice(so_far.start, target.stop)
-                self._pieces[-1] = joined
+                pieces.append(_Piece(rows, of_columns, slice(place.first, place.end)))
+            elif pieces and pieces[-1].columns is None and pieces[-1].rows.stop == rows.start:
+                run = pieces.pop()
+                joined = slice(run.rows.start, rows.stop), slice(run.entries.start, place.end)
+                pieces.append(_Piece(joined[0], None, joined[1]))
             else:
-                self._pieces.append((rows, None, target))
+                pieces.append(_Piece(rows, None, slice(place.first, place.end)))
         self._sources = np.concatenate(sources)
         self._factors, self._firsts = np.array(factors), np.array(firsts)
 
     def find(self, positions: Units) -> list[Tensor]:
-        """Kept entries of each block."""
+        """Kept entries of each block, shape [entries]."""
         rows = positions[self._sources] * self._factors + self._firsts
-        entries = np.empty(self._size, dtype=np.int64)
-        for of_rows, of_columns, target in self._pieces:
-            if of_columns is None:
-                entries[target] = rows[of_rows]
-            else:
-                columns = positions[of_columns]
-                np.add.outer(rows[of_rows], columns, out=entries[target].reshape(-1, len(columns)))
-        found = torch.from_numpy(entries)
-        return [found[block] for block in self._blocks]
+        found = []
+        for (size, kind), pieces in zip(self._small, self._pieces, strict=True):
+            entries = np.empty(size, dtype=kind)
+            block_rows, block_columns = rows.astype(kind), positions.astype(kind)
+            for piece in pieces:
+                if piece.columns is None:
+                    entries[piece.entries] = block_rows[piece.rows]
+                else:
+                    columns = block_columns[piece.columns]
+                    out = entries[piece.entries].reshape(-1, len(columns))
+                    np.add.outer(block_rows[piece.rows], columns, out=out)
+            found.append(torch.from_numpy(entries))
+        return found
+
+
+class _Piece(NamedTuple):
+    """A matrix, or a run of vectors: rows and columns of it make these entries of its block."""
+
+    rows: slice
+    columns: slice | None
+    entries: slice
 
 
 class SubNetwork:
@@ -247,7 +261,9 @@ class SubNetwork:
             if name in self.layout.places
         }
         self._tables.freeze()
-        self._entries = _Entries(self.full_layout, self.layout, tables, self._tables.ranges)
+        self._entries = _Entries(
+            self.full_layout, self.layout, tables, self._tables.ranges, self._packed.index_types
+        )
         used = {table for slot in self.slots for table in (slot.rows, slot.columns)}
         used |= self._scales.tables
         self._used_tables = [table for table in used if table is not None]

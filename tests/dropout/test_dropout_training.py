@@ -495,6 +495,18 @@ def test_values_assigned_between_mini_batches_are_the_ones_trained(kind: str) ->
     assert_same(run(assigned), run(copied))
 
 
+def test_state_that_was_thrown_away_starts_from_zero() -> None:
+    network = DroppableNetwork(trained(Plain), inputs_of())
+    optimizer = OPTIMIZERS["momentum"](network.module.parameters())
+    trainer = trainer_of(network, optimizer)
+    trainer.step(inputs_of(), targets_of(), network.full_counts)
+    trainer.step(inputs_of(), targets_of(), (4, 3))
+    optimizer.state.clear()
+    trainer.step(inputs_of(), targets_of(), (1, 1))
+    momentum = optimizer.state[network.module.get_parameter("0.weight")]["momentum_buffer"]
+    assert int(momentum.flatten(1).any(1).sum()) == 1
+
+
 def test_failing_loss_leaves_parameters_and_state_as_they_were() -> None:
     def fails(outputs: Tensor, targets: Tensor) -> Tensor:
         raise ArithmeticError("no loss")
