@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -59,15 +59,32 @@ class Latencies:
         """Seconds per mini-batch to compare vectors by: median ratio × the full median."""
         return vector.ratio.median * self.full.median
 
+    def costs(self) -> dict[KeptCounts, float]:
+        """The cost of each vector."""
+        return {vector.counts: self.cost(vector) for vector in self.vectors}
+
     def as_json(self) -> dict[str, Any]:
-        """Return plain values for JSON."""
+        """Return plain values for JSON; `from_json` is the way back."""
         return {
             "full network": asdict(self.full),
-            "vectors": [
-                {**asdict(one), "counts": list(one.counts), "latency": self.cost(one)}
-                for one in self.vectors
-            ],
+            "vectors": [{**asdict(one), "counts": list(one.counts)} for one in self.vectors],
         }
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Latencies:
+        """Build from what `as_json` returned."""
+        return cls(
+            Quartiles(**values["full network"]),
+            tuple(
+                VectorLatency(
+                    tuple(one["counts"]),
+                    Quartiles(**one["seconds"]),
+                    Quartiles(**one["ratio"]),
+                    one["repetitions"],
+                )
+                for one in values["vectors"]
+            ),
+        )
 
 
 class LatencySamples:

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 
-from distreal_dse.cost._latency import Latencies, VectorLatency
-from distreal_dse.dropout import KeptCounts
+from distreal_dse.cost._latency import VectorLatency
 
 NOTCH = 1.57
 
 
 @dataclass(frozen=True)
 class NoiseVerdict:
-    """Which neighbours in the order of cost can't be told apart, of how many pairs there are."""
+    """How many pairs of neighbours in the order of cost can't be told apart, and of how many."""
 
     pairs: int
-    too_close: tuple[tuple[KeptCounts, KeptCounts], ...]
+    too_close: int
 
     @property
     def warning(self) -> str:
@@ -25,33 +25,36 @@ class NoiseVerdict:
         if not self.too_close:
             return ""
         return (
-            f"{len(self.too_close)} of {self.pairs} pairs of neighbours in cost can't be told "
-            "apart (their medians differ by less than the noise): close other programs or give "
-            "more --repetitions; what stays may truly take equally long"
+            f"{self.too_close} of {self.pairs} pairs of neighbours in cost can't be told apart, "
+            "their medians differ by less than the noise: close other programs or give more "
+            "--repetitions; what stays may truly take equally long"
         )
 
 
-def noise_verdict(latencies: Latencies) -> NoiseVerdict:
+def noise_verdict(vectors: Iterable[VectorLatency]) -> NoiseVerdict:
     """Compare each vector with the next dearer one.
 
     Two medians count as different where the intervals ``median ± 1.57 · IQR / √n`` do not
     overlap, which for normal samples of about equal spread is a test at the 5 % level. Steps that
     follow each other are not independent, so that a verdict "different" is a little generous.
 
+    Parameters
+    ----------
+    vectors
+        Timed together, in any order.
+
     References
     ----------
     McGill, Tukey, Larsen: Variations of Box Plots, The American Statistician 32 (1), 1978, pages
     12-16, doi 10.2307/2683468 (the notches of a box plot).
     """
-    ordered = sorted(latencies.vectors, key=lambda vector: vector.ratio.median)
-    return NoiseVerdict(
-        pairs=max(0, len(ordered) - 1),
-        too_close=tuple(
-            (cheap.counts, dear.counts)
-            for cheap, dear in pairwise(ordered)
-            if dear.ratio.median - cheap.ratio.median <= _notch(cheap) + _notch(dear)
-        ),
+    ordered = sorted(vectors, key=lambda vector: vector.ratio.median)
+    pairs = list(pairwise(ordered))
+    too_close = sum(
+        dear.ratio.median - cheap.ratio.median <= _notch(cheap) + _notch(dear)
+        for cheap, dear in pairs
     )
+    return NoiseVerdict(len(pairs), too_close)
 
 
 def _notch(vector: VectorLatency) -> float:

@@ -148,6 +148,8 @@ def _uniform_family(
             "cost": point.cost,
             "convergence": point.convergence,
             "standard_error": point.standard_error,
+            "replicates": point.replicates,
+            "accuracy": point.accuracy,
         }
         for point in sorted(verified, key=lambda point: point.cost)
         if point.uniform
