@@ -47,6 +47,20 @@ class VectorLatency:
     ratio: Quartiles
     repetitions: int
 
+    def as_json(self) -> dict[str, Any]:
+        """Return plain values for JSON; `from_json` is the way back."""
+        return {**asdict(self), "counts": list(self.counts)}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> VectorLatency:
+        """Build from what `as_json` returned."""
+        return cls(
+            tuple(values["counts"]),
+            Quartiles(**values["seconds"]),
+            Quartiles(**values["ratio"]),
+            values["repetitions"],
+        )
+
 
 @dataclass(frozen=True)
 class Latencies:
@@ -67,7 +81,7 @@ class Latencies:
         """Return plain values for JSON; `from_json` is the way back."""
         return {
             "full network": asdict(self.full),
-            "vectors": [{**asdict(one), "counts": list(one.counts)} for one in self.vectors],
+            "vectors": [one.as_json() for one in self.vectors],
         }
 
     @classmethod
@@ -75,15 +89,7 @@ class Latencies:
         """Build from what `as_json` returned."""
         return cls(
             Quartiles(**values["full network"]),
-            tuple(
-                VectorLatency(
-                    tuple(one["counts"]),
-                    Quartiles(**one["seconds"]),
-                    Quartiles(**one["ratio"]),
-                    one["repetitions"],
-                )
-                for one in values["vectors"]
-            ),
+            tuple(VectorLatency.from_json(one) for one in values["vectors"]),
         )
 
 
