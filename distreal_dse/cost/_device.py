@@ -47,14 +47,16 @@ def fingerprint_hash(device: Mapping[str, Any]) -> str:
 def device_text(device: Mapping[str, Any]) -> str:
     """A fingerprint as one line for people, e.g. of a front that was measured elsewhere."""
     parts = [str(device[key]) for key in ("gpu", "cpu", "machine") if device.get(key)]
-    parts += [f"{device[key]} {key}" for key in ("cores", "threads") if key in device]
+    for key in ("cores", "threads"):
+        if key in device:
+            parts.append(f"{device[key]} {key if device[key] != 1 else key[:-1]}")
     parts += [f"torch {device['torch']}"] if "torch" in device else []
     parts += [str(device["system"])] if "system" in device else []
     return f"{', '.join(parts) or 'a device without a description'} [{fingerprint_hash(device)}]"
 
 
 def _cpu_model() -> str:
-    """Model of the processor: x86 names it in cpuinfo, boards with ARM in the device tree."""
+    """Model of the processor; in Linux x86 has it as "model name", MIPS and ARM boards differ."""
     try:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             name, _, value = line.partition(":")

@@ -26,8 +26,8 @@ class NoiseVerdict:
             return ""
         return (
             f"{self.too_close} of {self.pairs} pairs of neighbours in cost can't be told apart, "
-            "their medians differ by less than the noise: close other programs or give more "
-            "--repetitions; what stays may truly take equally long"
+            "their medians differ by less than the noise: close other programs or measure again "
+            "with more --repetitions; what stays may truly take equally long"
         )
 
 
