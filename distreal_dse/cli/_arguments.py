@@ -169,7 +169,7 @@ def rates(text: str | None) -> tuple[float, ...] | None:
         found = ()
     if not found or not all(0 <= rate < 1 for rate in found):
         raise InputError(
-            f"--rates is '{text}': expected numbers from 0 to below 1, as in 0,0.25,.5"
+            f"--rates is '{text}': expected numbers from 0 to below 1, as in 0,0.25,0.5"
         )
     return found
 
