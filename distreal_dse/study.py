@@ -120,10 +120,11 @@ class Study:
         _expect(self.batch_size >= 1, "batch_size", "1 or more", self.batch_size)
         _expect(0 < self.max_rate < 1, "max_rate", "0 < rate < 1", self.max_rate)
         shape = self.input_shape
-        fits = shape is None or (len(shape) > 0 and all(size >= 1 for size in shape))
-        _expect(fits, "input_shape", "sizes of 1 or more", shape)
+        sizes = isinstance(shape, tuple) and all(isinstance(n, int) and n >= 1 for n in shape)
+        fits = shape is None or (sizes and shape)
+        _expect(fits, "input_shape", "sizes such as (3, 32, 32)", shape)
 
 
-def _expect(holds: bool, name: str, expected: str, found: object) -> None:
+def _expect(holds: object, name: str, expected: str, found: object) -> None:
     if not holds:
         raise StudyError(f"{name} of a study: expected {expected}, found {found}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -104,14 +104,13 @@ def measuring(target: Console, subject: str) -> Iterator[Callable[[int, int], No
 
 def latency_notes(front: Front) -> list[str]:
     """What has to be known of costs that were measured: where, and how far they are noise."""
-    from distreal_dse.cost import NoiseVerdict, device_text
-
     if front.cost_metric != "latency":
         return []
+    from distreal_dse.cost import NoiseVerdict, device_text  # PyTorch, which takes a second
+
     notes = [f"Measured on {device_text(front.device)}."]
-    noise = front.settings.get("latency", {}).get("noise")
-    if noise:
-        notes.append(NoiseVerdict(**noise).warning)
+    with suppress(KeyError, TypeError):  # settings are free, e.g. of an imported front
+        notes.append(NoiseVerdict(**front.settings["latency"]["noise"]).warning)
     return [note for note in notes if note]
 
 

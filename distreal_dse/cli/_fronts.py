@@ -77,8 +77,11 @@ def show(front: FrontArgument, storage: StorageOption = None, as_json: JsonOptio
     found = find_front(storage_url(storage), front)
     if as_json:
         print_json({**found.content(), "version": found.version, "hash": found.content_hash})
-    else:
-        console().print(front_table(found))
+        return
+    screen = console()
+    screen.print(front_table(found))
+    for note in latency_notes(found):
+        screen.print(note, markup=False, soft_wrap=True)
 
 
 @app.command()

@@ -83,7 +83,7 @@ def measure(
     settings = MeasureSettings(repetitions, threads, batch_size, seed)
     screen = console()
     with measuring(screen, subject) as progress:
-        engine = open_database(storage_url(storage))
+        engine = open_database(storage_url(storage), create=not stored)
         found = find_subject(subject, wanted, engine)
         if stored:
             kept = stored_latencies(found, engine)

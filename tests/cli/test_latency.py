@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from command_line import Ended, finish, run, start, wait_until
+from distreal_dse.fronts import open_database
 from tiny_study import write_study
 
 # The same network; says when more steps were taken than a measurement's warm-up and first rounds.
@@ -69,7 +70,9 @@ def test_other_batch_sizes_and_shapes_can_be_measured(study: Path, tmp_path: Pat
 
 
 def test_nothing_stored_is_said(study: Path, tmp_path: Path) -> None:
-    ended = run("measure", study, "--stored", "--storage", f"sqlite:///{tmp_path}/m.db")
+    url = f"sqlite:///{tmp_path}/m.db"
+    open_database(url).dispose()
+    ended = run("measure", study, "--stored", "--storage", url)
     assert ended.code == 0 and "Nothing is stored of study tiny yet" in ended.stderr
 
 
@@ -233,3 +236,15 @@ def test_a_search_is_not_continued_by_another_cost(
     assert "'joules': expected macs or latency" in run("optimize", study, "--cost", "joules").error(
         2
     )
+
+
+def test_showing_a_front_in_seconds_says_where_it_was_measured(timed: tuple[str, Ended]) -> None:
+    url, _ = timed
+    shown = run("front", "show", "tiny", "--storage", url)
+    assert "cost (s)" in shown.stderr and "Measured on" in shown.stderr
+
+
+def test_showing_what_is_stored_makes_no_database(study: Path, tmp_path: Path) -> None:
+    ended = run("measure", study, "--stored", "--storage", f"sqlite:///{tmp_path}/typo.db")
+    assert ended.code == 1 and "found no such file" in ended.stderr
+    assert not list(tmp_path.iterdir())
