@@ -236,8 +236,9 @@ def _uniform_table(front: Front, family: Sequence[TrialPoint]) -> str:
 
 
 def _front_facts(front: Front) -> str:
-    # The uniform family has a table of its own.
-    settings = {name: v for name, v in front.settings.items() if name != "uniform family"}
+    # The uniform family has a table of its own; of latencies, the costs are in the tables.
+    hidden = ("uniform family", "latency")
+    settings = {name: v for name, v in front.settings.items() if name not in hidden}
     groups = ", ".join(f"{group.name} ({group.channels})" for group in front.groups)
     facts = {
         "content hash": front.content_hash,

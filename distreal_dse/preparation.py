@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from distreal_dse.batches import check_data, fetch
 from distreal_dse.dropout import DroppableNetwork
 from distreal_dse.errors import DistrealError, InputError, StudyError, described
-from distreal_dse.seeding import seeded
+from distreal_dse.seeding import generator, seeded
 from distreal_dse.study import Data, Study
 
 Made = TypeVar("Made")
@@ -24,16 +25,64 @@ def prepare(study: Study, seed: int, device: str = "cpu") -> tuple[DroppableNetw
     DataError, InputError, StudyError, UnsupportedModelError
         If the data set, the device or the model can't be used.
     """
+    _check_place(seed, device)
+    data = _called("data", study, Data)
+    check_data(data, study.name)
+    inputs, _ = fetch(data.train, torch.arange(2) % 2)
+    found = tuple(inputs.shape[1:])
+    if study.input_shape is not None and tuple(study.input_shape) != found:
+        raise StudyError(
+            f"input_shape of study {study.name} is {tuple(study.input_shape)}: expected that of "
+            f"its training data, {found}"
+        )
+    return _network(study, seed, device, inputs), data
+
+
+def prepare_network(
+    study: Study, seed: int, device: str = "cpu", input_shape: Sequence[int] | None = None
+) -> tuple[DroppableNetwork, tuple[int, ...]]:
+    """Build the study's network as `prepare` does, without its data where that is avoidable.
+
+    Parameters
+    ----------
+    study, seed, device
+        As for `prepare`.
+    input_shape
+        Of one sample; else the study's own; else the data is loaded for one.
+
+    Returns
+    -------
+    network
+        Freshly initialised.
+    input_shape
+        Of one sample.
+
+    Raises
+    ------
+    DataError, InputError, StudyError, UnsupportedModelError
+        If the data set, the device or the model can't be used.
+    """
+    _check_place(seed, device)
+    shape = input_shape or study.input_shape
+    if shape is None:
+        network, data = prepare(study, seed, device)
+        inputs, _ = fetch(data.train, torch.tensor([0]))
+        return network, tuple(inputs.shape[1:])
+    example = torch.randn((2, *shape), generator=generator(seed, "example"))
+    return _network(study, seed, device, example), tuple(shape)
+
+
+def _check_place(seed: int, device: str) -> None:
     if device == "cuda" and not torch.cuda.is_available():
         raise InputError("--device is cuda: expected a CUDA device, found none; use cpu")
     if not 0 <= seed < 2**63:  # what a database column holds
         raise InputError(f"--seed is {seed}: expected 0 to 2^63 - 1")
-    data = _called("data", study, Data)
-    check_data(data, study.name)
-    inputs, _ = fetch(data.train, torch.arange(2) % 2)
+
+
+def _network(study: Study, seed: int, device: str, example: Tensor) -> DroppableNetwork:
     with seeded(seed, "model"):
         module = _called("model", study, nn.Module).to(device)
-    return DroppableNetwork(module, inputs.to(device)), data
+    return DroppableNetwork(module, example.to(device))
 
 
 def _called(name: str, study: Study, kind: type[Made]) -> Made:

@@ -97,6 +97,8 @@ class Study:
         Set by the loader from the file's name where it is left empty.
     description
         One line for ``distreal-dse studies``.
+    input_shape
+        Of one sample, such as ``(3, 32, 32)``. With it a device can be measured that has no data.
     """
 
     model: Callable[[], nn.Module]
@@ -108,6 +110,7 @@ class Study:
     short_run: ShortRun = field(default_factory=ShortRun)
     name: str = ""
     description: str = ""
+    input_shape: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         """Check what can be checked without building the model or loading the data."""
@@ -116,8 +119,12 @@ class Study:
             _expect(callable(value), name, "a function", type(value).__name__)
         _expect(self.batch_size >= 1, "batch_size", "1 or more", self.batch_size)
         _expect(0 < self.max_rate < 1, "max_rate", "0 < rate < 1", self.max_rate)
+        shape = self.input_shape
+        sizes = isinstance(shape, tuple) and all(isinstance(n, int) and n >= 1 for n in shape)
+        fits = shape is None or (sizes and shape)
+        _expect(fits, "input_shape", "sizes such as (3, 32, 32)", shape)
 
 
-def _expect(holds: bool, name: str, expected: str, found: object) -> None:
+def _expect(holds: object, name: str, expected: str, found: object) -> None:
     if not holds:
         raise StudyError(f"{name} of a study: expected {expected}, found {found}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from distreal_dse.cost import MacCost
+from distreal_dse.errors import FrontError
 from distreal_dse.fronts import Front
 
 # Fixes the unit of virtual time, not any comparison: about what one core of a phone trains with.
@@ -50,9 +51,21 @@ def make_clock(front: Front | None, macs: MacCost, batch_size: int) -> Clock:
 
     MACs are per sample, so a slot is the MACs of a mini-batch at `REFERENCE_MACS_PER_SECOND`;
     latency is measured in seconds per mini-batch, which is the slot itself.
+
+    Raises
+    ------
+    FrontError
+        If latency was measured with mini-batches of another size.
     """
     reference_cost = front.reference_cost if front else macs.full
     if front and front.cost_metric == "latency":
+        measured = front.settings.get("batch size", batch_size)
+        if measured != batch_size:
+            raise FrontError(
+                f"latencies of front {front.label} are of mini-batches of {measured} samples: "
+                f"expected {batch_size}, the batch size of the study; measure again with "
+                "`distreal-dse front reprice`"
+            )
         return Clock(reference_cost, reference_cost, batch_size)
     return Clock(
         reference_cost, reference_cost * batch_size / REFERENCE_MACS_PER_SECOND, batch_size

@@ -62,6 +62,7 @@ def study(data: Path | None = None, subset: int = 0) -> Study:
         model=resnet20,
         data=partial(_cifar10.load, data, subset),
         batch_size=32,
+        input_shape=(3, 32, 32),
         short_run=ShortRun(warm_up=100, mini_batches=100, replicates=3, verification_replicates=5),
         description="ResNet-20 on CIFAR-10 (options: data, subset)",
     )

@@ -58,6 +58,7 @@ study = Study(
     model=model,
     data=data,
     batch_size=32,
+    input_shape=(1, 8, 8),
     short_run=ShortRun(warm_up=20, mini_batches=40, replicates=4),
     description="5-layer CNN on scikit-learn's 8×8 digits; no download",
 )

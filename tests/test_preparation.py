@@ -12,7 +12,7 @@ from torch.utils.data import TensorDataset
 from distreal_dse import Data, Study
 from distreal_dse.catalogue import StudySource
 from distreal_dse.errors import DataError, InputError, StudyError
-from distreal_dse.preparation import prepare
+from distreal_dse.preparation import prepare, prepare_network
 from tiny_study import write_study
 
 
@@ -98,3 +98,26 @@ def test_a_study_can_be_prepared_from_another_folder(
     monkeypatch.chdir(tmp_path)
     network, _ = prepare(StudySource("./tiny.py").load(), 0)
     assert network.full_counts == (6, 8)
+
+
+def test_an_input_shape_that_is_not_that_of_the_data_is_refused(study: Study) -> None:
+    assert prepare(replace(study, input_shape=(1, 6, 6)), 0)[0].full_counts == (6, 8)
+    with pytest.raises(StudyError, match=r"is \(1, 8, 8\): expected .* training data, \(1, 6, 6\)"):
+        prepare(replace(study, input_shape=(1, 8, 8)), 0)
+
+
+def test_the_network_without_data_is_that_with_data(study: Study) -> None:
+    network, shape = prepare_network(study, 5)
+    assert shape == (1, 6, 6)
+
+    def no_data() -> Data:
+        raise AssertionError("data was loaded")
+
+    described = replace(study, data=no_data, input_shape=(1, 6, 6))
+    for other, _ in (
+        prepare_network(described, 5),
+        prepare_network(described, 5, "cpu", (1, 6, 6)),
+    ):
+        assert other.channels.fingerprint == network.channels.fingerprint
+        for name, tensor in other.module.state_dict().items():
+            assert torch.equal(tensor, network.module.state_dict()[name])

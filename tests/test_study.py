@@ -47,6 +47,12 @@ def test_a_short_run_out_of_range_is_refused(wrong: dict[str, Any], message: str
         ({"batch_size": 0}, "batch_size of a study: expected 1 or more, found 0"),
         ({"max_rate": 1.0}, "max_rate of a study: expected 0 < rate < 1, found 1.0"),
         ({"max_rate": 0.0}, "max_rate"),
+        (
+            {"input_shape": (1, 0, 8)},
+            r"input_shape of a study: .* found \(1, 0, 8\)",
+        ),
+        ({"input_shape": ()}, "input_shape"),
+        ({"input_shape": 28}, "input_shape of a study: .* found 28"),
     ],
 )
 def test_a_study_out_of_range_is_refused(wrong: dict[str, Any], message: str | None) -> None:

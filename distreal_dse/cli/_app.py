@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from distreal_dse.cli import _federated, _fronts, _optimize, _report, _studies
+from distreal_dse.cli import _federated, _fronts, _measure, _optimize, _report, _studies
 from distreal_dse.errors import DistrealError, described
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ app.command("studies")(_studies.studies)
 app.command("optimize")(_optimize.optimize)
 app.add_typer(_fronts.app, name="front")
 app.command("lookup")(_fronts.lookup)
+app.command("measure")(_measure.measure)
 app.add_typer(_federated.app, name="fl")
 app.command("report")(_report.report)
 

@@ -46,6 +46,22 @@ SeedOption = Annotated[
     int, typer.Option(help="Same seed, same machine, one worker, in one go: same result.")
 ]
 DeviceOption = Annotated[str, typer.Option(metavar="cpu|cuda", help="Where to train.")]
+RepetitionsOption = Annotated[
+    int, typer.Option(metavar="N", help="Times that each vector's training step is timed.")
+]
+ThreadsOption = Annotated[int, typer.Option(metavar="N", help="Threads of PyTorch.")]
+StudyFileOption = Annotated[
+    str | None,
+    typer.Option("--study", metavar="FILE", help="The study of a front, if it's a file of yours."),
+]
+InputShapeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--input-shape",
+        metavar="C,H,W",
+        help="Of one input, where the study doesn't say it; then no data is loaded.",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON to standard output.")]
 
 
@@ -109,22 +125,68 @@ def seconds(text: str) -> float:
 def budget(text: str, front: Front) -> float:
     """Read a budget: ``40%`` of the full network's cost, or a number in the front's cost unit.
 
-    Numbers may end in k, M or G.
+    MACs may end in k, M or G, seconds in s, ms or us.
 
     Raises
     ------
     InputError
         If it is neither.
     """
-    suffixes = {"%": front.reference_cost / 100, "k": 1e3, "M": 1e6, "G": 1e9}
-    number, factor = (text[:-1], suffixes[text[-1]]) if text[-1:] in suffixes else (text, 1.0)
+    units = _SECONDS if front.cost_metric == "latency" else _MACS
+    suffixes = {"%": front.reference_cost / 100, **units}
+    suffix = next((one for one in suffixes if text.endswith(one)), "")
     try:
-        value = float(number) * factor
+        value = float(text.removesuffix(suffix)) * suffixes.get(suffix, 1.0)
     except ValueError:
         value = -1.0
     if not value > 0:
         raise InputError(
             f"--budget is '{text}': expected a share of the full network's cost such as 40%, or "
-            f"a number > 0 of {front.cost_unit} such as 1.2M"
+            f"a number > 0 of {front.cost_unit} such as {_EXAMPLES[front.cost_metric]}"
         )
     return value
+
+
+# The longer ones first: text that ends in ms ends in s too.
+_SECONDS = {"ms": 1e-3, "us": 1e-6, "µs": 1e-6, "s": 1.0}
+_MACS = {"k": 1e3, "M": 1e6, "G": 1e9}
+_EXAMPLES = {"latency": "12ms", "macs": "1.2M"}
+
+
+def rates(text: str | None) -> tuple[float, ...] | None:
+    """Read uniform rates such as ``0,0.25,0.5``.
+
+    Raises
+    ------
+    InputError
+        If one is no number in [0, 1).
+    """
+    if text is None:
+        return None
+    try:
+        found = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        found = ()
+    if not found or not all(0 <= rate < 1 for rate in found):
+        raise InputError(
+            f"--rates is '{text}': expected numbers from 0 to below 1, as in 0,0.25,0.5"
+        )
+    return found
+
+
+def shape(text: str | None) -> tuple[int, ...] | None:
+    """Read the shape of one input such as ``3,32,32``.
+
+    Raises
+    ------
+    InputError
+        If a size is no whole number of 1 or more.
+    """
+    if text is None:
+        return None
+    parts = text.split(",")
+    if not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
+        raise InputError(
+            f"--input-shape is '{text}': expected the sizes of one input, as in 3,32,32"
+        )
+    return tuple(int(part) for part in parts)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -13,7 +13,7 @@ from distreal_dse.errors import DistrealError
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.progress import Progress
+    from rich.progress import Progress, TaskID
     from rich.table import Table
 
     from distreal_dse.fronts import Front, FrontPoint
@@ -73,6 +73,45 @@ def interruptible(kept: Callable[[], str]) -> Iterator[None]:
         yield
     except KeyboardInterrupt as error:
         raise Interrupted(f"interrupted: {kept()}") from error
+
+
+@contextmanager
+def measuring(target: Console, subject: str) -> Iterator[Callable[[int, int], None]]:
+    """Give the listener of a measurement, which shows its rounds and says what Ctrl-C keeps."""
+    rounds = 0
+
+    def kept() -> str:
+        if not rounds:
+            return "nothing was measured"
+        return (
+            f"what was measured in {rounds} rounds is kept; "
+            f"`distreal-dse measure {subject} --stored` shows it"
+        )
+
+    with interruptible(kept), progress_bar(target) as bar:
+        tasks: list[TaskID] = []
+
+        def listen(done: int, total: int) -> None:
+            nonlocal rounds
+            rounds = done
+            if not tasks:
+                bar.start()
+                tasks.append(bar.add_task("rounds", total=total, note=""))
+            bar.update(tasks[0], completed=done)
+
+        yield listen
+
+
+def latency_notes(front: Front) -> list[str]:
+    """What has to be known of costs that were measured: where, and how far they are noise."""
+    if front.cost_metric != "latency":
+        return []
+    from distreal_dse.cost import NoiseVerdict, device_text  # PyTorch, which takes a second
+
+    notes = [f"Measured on {device_text(front.device)}."]
+    with suppress(KeyError, TypeError):  # settings are free, e.g. of an imported front
+        notes.append(NoiseVerdict(**front.settings["latency"]["noise"]).warning)
+    return [note for note in notes if note]
 
 
 def front_table(front: Front) -> Table:

@@ -3,18 +3,39 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from distreal_dse.cli._arguments import (
+    DataOption,
+    DeviceOption,
     FrontArgument,
+    InputShapeOption,
     JsonOption,
+    RepetitionsOption,
+    SeedOption,
     StorageOption,
+    StudyFileOption,
+    StudyOptions,
+    ThreadsOption,
     budget,
+    check_device,
+    shape,
     storage_url,
+    study_source,
 )
-from distreal_dse.cli._console import console, front_table, point_cells, print_json
+from distreal_dse.cli._console import (
+    console,
+    front_table,
+    latency_notes,
+    measuring,
+    point_cells,
+    print_json,
+)
+
+if TYPE_CHECKING:
+    from distreal_dse.pricing import Repricing
 
 app = typer.Typer(help="The fronts in the storage.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -56,8 +77,11 @@ def show(front: FrontArgument, storage: StorageOption = None, as_json: JsonOptio
     found = find_front(storage_url(storage), front)
     if as_json:
         print_json({**found.content(), "version": found.version, "hash": found.content_hash})
-    else:
-        console().print(front_table(found))
+        return
+    screen = console()
+    screen.print(front_table(found))
+    for note in latency_notes(found):
+        screen.print(note, markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -86,12 +110,80 @@ def import_(
     console().print(f"Front {stored.label} stored", markup=False)
 
 
+@app.command("reprice")
+def reprice_(
+    front: FrontArgument,
+    name: Annotated[
+        str,
+        typer.Option(
+            metavar="NEW", help="Name of the new front. Default: the old one's and this device's."
+        ),
+    ] = "",
+    repetitions: RepetitionsOption = 30,
+    threads: ThreadsOption = 1,
+    study: StudyFileOption = None,
+    input_shape: InputShapeOption = None,
+    storage: StorageOption = None,
+    seed: SeedOption = 0,
+    device: DeviceOption = "cpu",
+    data: DataOption = None,
+    option: StudyOptions = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure a front's points on this device, and store a front with these costs."""
+    from distreal_dse.fronts import find_front, open_database
+    from distreal_dse.pricing import MeasureSettings, Wanted, reprice, subject_of_front
+
+    wanted = Wanted(
+        options=study_source(front, data, option).options,
+        study_file=study,
+        input_shape=shape(input_shape),
+        seed=seed,
+        device=check_device(device),
+    )
+    settings = MeasureSettings(repetitions, threads, seed=seed)
+    screen = console()
+    with measuring(screen, front) as progress:
+        engine = open_database(storage_url(storage))
+        subject = subject_of_front(find_front(engine, front), wanted)
+        repriced = reprice(subject, settings, engine, name, progress)
+    new = repriced.front
+    if as_json:
+        print_json({**new.content(), "version": new.version, "hash": new.content_hash})
+        return
+    screen.print(front_table(new))
+    screen.print(_repriced(repriced), markup=False, soft_wrap=True)
+
+
+def _repriced(repriced: Repricing) -> str:
+    """What became of the points."""
+    new, dropped, added = repriced.front, repriced.dropped, repriced.added
+    lines = [
+        f"Front {new.label}: {len(new.points) - len(added)} points of front "
+        f"{new.settings['repriced from']['front']}, which stays as it is."
+    ]
+    if dropped:
+        keys = ", ".join(point.key for point in dropped)
+        lines.append(f"{len(dropped)} dropped, as others that gain more cost no more here: {keys}")
+    if added:
+        keys = ", ".join(point.key for point in added)
+        lines.append(f"{len(added)} added, with one rate for all layers: {keys}")
+    if repriced.beaten:
+        lines.append(
+            f"{repriced.beaten} points are beaten here by one rate for all layers: "
+            "search again with `distreal-dse optimize --cost latency`."
+        )
+    return "\n".join([*lines, *latency_notes(new)])
+
+
 def lookup(
     front: FrontArgument,
     budget_text: Annotated[
         str,
         typer.Option(
-            "--budget", metavar="X", help="Share of the full network's cost (40%), or MACs (1.2M)."
+            "--budget",
+            metavar="X",
+            help="Share of the full network's cost (40%), or MACs (1.2M), or seconds (12ms).",
         ),
     ],
     storage: StorageOption = None,

@@ -21,7 +21,14 @@ from distreal_dse.cli._arguments import (
     storage_url,
     study_source,
 )
-from distreal_dse.cli._console import console, front_table, interruptible, print_json, progress_bar
+from distreal_dse.cli._console import (
+    console,
+    front_table,
+    interruptible,
+    latency_notes,
+    print_json,
+    progress_bar,
+)
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -44,6 +51,12 @@ def optimize(
     ] = None,
     workers: Annotated[int, typer.Option(help="Local processes, one thread each.")] = 1,
     sampler: Annotated[str, typer.Option(metavar="tpe|nsga2|gp|random")] = "tpe",
+    cost: Annotated[
+        str,
+        typer.Option(
+            metavar="macs|latency", help="Counted MACs, or seconds measured on this device."
+        ),
+    ] = "macs",
     seed: SeedOption = 0,
     device: DeviceOption = "cpu",
     name: Annotated[
@@ -65,6 +78,7 @@ def optimize(
         sampler=sampler,
         seed=seed,
         device=check_device(device),
+        cost=cost,
     )
     url = storage_url(storage)
     screen = console()
@@ -83,7 +97,7 @@ def optimize(
         print_json({**front.content(), "version": front.version, "hash": front.content_hash})
         return
     screen.print(front_table(front))
-    screen.print(_summary(front, failed), markup=False)
+    screen.print("\n".join([_summary(front, failed), *latency_notes(front)]), markup=False)
     asked = ["distreal-dse", "fl", "run", study, "--front", front.name]
     for flag, values in (("--data", [data]), ("-o", option or []), ("--storage", [storage])):
         asked += [part for value in values if value is not None for part in (flag, value)]

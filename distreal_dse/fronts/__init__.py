@@ -26,6 +26,7 @@ from distreal_dse.fronts._front import (
     non_dominated,
     utc_now,
 )
+from distreal_dse.fronts._latencies import StoredLatency, load_latencies, save_latencies
 from distreal_dse.fronts._lookup import BudgetTooSmallError, LookupTable
 from distreal_dse.fronts._schema import Base
 from distreal_dse.fronts._store import (
@@ -50,6 +51,7 @@ __all__ = [
     "FrontPoint",
     "FrontSummary",
     "LookupTable",
+    "StoredLatency",
     "check_front_name",
     "curve_hypervolume",
     "export_front",
@@ -59,12 +61,14 @@ __all__ = [
     "kept_counts_key",
     "list_fronts",
     "load_front",
+    "load_latencies",
     "load_verifications",
     "non_dominated",
     "normalise_url",
     "open_database",
     "reading",
     "save_front",
+    "save_latencies",
     "save_verification",
     "utc_now",
     "writing",

@@ -88,3 +88,30 @@ class VerificationRow(Base):
     replicate: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     loss_gain: Mapped[float]
     accuracy: Mapped[float]
+
+
+class LatencyRow(Base):
+    """A measured latency: a vector of a network, on a device, at a batch size. Never updated.
+
+    Seconds are per training mini-batch; ratios are to steps of the full network in turn.
+    """
+
+    __tablename__ = "latencies"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    study: Mapped[str]
+    model_fingerprint: Mapped[str]
+    kept_counts: Mapped[list[Any]]
+    device: Mapped[dict[str, Any]]
+    device_hash: Mapped[str]
+    batch_size: Mapped[int]
+    threads: Mapped[int]
+    latency: Mapped[float]
+    seconds_low: Mapped[float]
+    seconds_median: Mapped[float]
+    seconds_high: Mapped[float]
+    ratio_low: Mapped[float]
+    ratio_median: Mapped[float]
+    ratio_high: Mapped[float]
+    repetitions: Mapped[int]
+    measured_at: Mapped[str]

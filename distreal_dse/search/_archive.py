@@ -24,7 +24,10 @@ from distreal_dse.errors import DistrealError, InputError, StorageError
 from distreal_dse.fronts import normalise_url
 
 DIRECTIONS = (StudyDirection.MINIMIZE, StudyDirection.MAXIMIZE)
-METRICS = ("training MACs", "validation loss gain")
+COST_NAMES = {"macs": "training MACs", "latency": "seconds per mini-batch"}
+GAIN_NAME = "validation loss gain"
+# What a setting was in searches that are older than it.
+BEFORE = {"cost": "macs"}
 SETTINGS = "settings"
 SNAPSHOT = "snapshot loss"
 # Far above rounding, far below what a change of data or model does.
@@ -78,7 +81,7 @@ class TrialArchive:
             else:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-                    study.set_metric_names(list(METRICS))
+                    study.set_metric_names([COST_NAMES[cost_metric(settings)], GAIN_NAME])
                 for key, value in {**attributes, SETTINGS: dict(settings)}.items():
                     study.set_user_attr(key, value)
         canonical = json.dumps(settings, sort_keys=True)
@@ -114,6 +117,17 @@ class TrialArchive:
                     "versions have changed; undo that, or start a search of its own with --name"
                 )
 
+    def recall(self, key: str) -> Any:
+        """What was remembered of the search as a whole; None if nothing."""
+        with plain_errors(self._name):
+            return self._storage.get_study_user_attrs(self._study_id).get(key)
+
+    def remember(self, key: str, value: Any) -> Any:
+        """Store something of the search as a whole, anything JSON can hold; returns it."""
+        with plain_errors(self._name):
+            self._storage.set_study_user_attr(self._study_id, key, value)
+        return value
+
     def trials(self) -> list[FrozenTrial]:
         """All finished trials, by number."""
         with plain_errors(self._name):
@@ -133,13 +147,19 @@ class TrialArchive:
         self._storage.engine.dispose()
 
 
+def cost_metric(settings: Mapping[str, Any]) -> str:
+    """The cost metric of a search with these settings."""
+    return str(settings.get("cost", BEFORE["cost"]))
+
+
 def _check_same(name: str, stored: Mapping[str, Any], given: Mapping[str, Any]) -> None:
     as_stored = json.loads(json.dumps(given))
     for key in dict.fromkeys([*stored, *as_stored]):
-        if stored.get(key) != as_stored.get(key):
+        before, now = (one.get(key, BEFORE.get(key)) for one in (stored, as_stored))
+        if before != now:
             raise InputError(
-                f"search '{name}' was begun with {key} = {stored.get(key)}, now it is "
-                f"{as_stored.get(key)}: use the same, or start a search of its own with --name"
+                f"search '{name}' was begun with {key} = {before}, now it is {now}: "
+                f"use the same, or start a search of its own with --name"
             )
 
 

@@ -10,11 +10,11 @@ import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from distreal_dse.convergence import Convergence, Replicate
-from distreal_dse.cost import MacCost
 from distreal_dse.dropout import DroppableNetwork, KeptCounts, kept_counts, uniform_rate
 from distreal_dse.errors import DistrealError
 from distreal_dse.fronts import hypervolume, non_dominated
 from distreal_dse.search._archive import DIRECTIONS, TrialArchive
+from distreal_dse.search._costs import TrialCost
 from distreal_dse.search._evaluation import Outcome, Task
 from distreal_dse.search._executors import Executor
 from distreal_dse.search._samplers import make_sampler
@@ -35,7 +35,7 @@ class Explorer:
         settings: SearchSettings,
         study: Study,
         network: DroppableNetwork,
-        cost: MacCost,
+        cost: TrialCost,
         archive: TrialArchive,
     ) -> None:
         self._settings, self._network, self._cost = settings, network, cost
@@ -65,8 +65,10 @@ class Explorer:
         under_way: dict[int, Trial] = {}
         listen(self.progress("search", self.finished, self._settings.trials))
         while True:
+            new: list[tuple[int, KeptCounts]] = []
+            room = 0 if self._cost.alone and under_way else executor.capacity
             while (
-                len(under_way) < executor.capacity
+                len(under_way) < room
                 and self.finished + len(under_way) < self._settings.trials
                 and (timeout is None or time.monotonic() - started < timeout)
             ):
@@ -77,8 +79,17 @@ class Explorer:
                     self._finish(under_way.pop(trial.number), Outcome((), 0.0))
                     listen(self.progress("search", self.finished, self._settings.trials))
                 else:
-                    executor.submit(trial.number, Task(counts, STREAM, self._replicates))
+                    new.append((trial.number, counts))
+            for number, counts in new:
+                if failure := self._cost.price(counts):
+                    self._finish(under_way.pop(number), Outcome((), 0.0, failure))
+                    listen(self.progress("search", self.finished, self._settings.trials))
+            for number, counts in new:
+                if number in under_way:
+                    executor.submit(number, Task(counts, STREAM, self._replicates))
             if not under_way:
+                if new:  # none of which could be priced
+                    continue
                 break
             for number, outcome in executor.completed():
                 self._finish(under_way.pop(number), outcome)
@@ -113,7 +124,7 @@ class Explorer:
             total,
             self.failed if failed is None else failed,
             len(non_dominated(*zip(*pairs, strict=True))) if pairs else 0,
-            hypervolume(pairs, self._cost.full),
+            hypervolume(pairs, self._cost.reference),
         )
 
     def _counts(self, params: Mapping[str, Any]) -> KeptCounts:
@@ -127,12 +138,12 @@ class Explorer:
             told = self._study.tell(trial, state=TrialState.FAIL)
         else:
             convergence = self._convergences.get(counts) or Convergence(outcome.replicates)
-            cost = self._cost.training(counts)
+            cost = self._cost.cost(counts)
             for key, value in {
                 "kept channels": dict(
                     zip((group.name for group in self._network.groups), counts, strict=True)
                 ),
-                "cost ratio": cost / self._cost.full,
+                **self._cost.trial_attributes(counts),
                 "standard error": convergence.standard_error,
                 "accuracy": convergence.accuracy,
                 "loss gains": [replicate.loss_gain for replicate in convergence.replicates],
@@ -153,7 +164,8 @@ class Explorer:
         counts = self._counts(trial.params)
         if counts not in self._candidates:
             uniform = uniform_rate(counts, self._network.full_counts) is not None
-            cost = self._cost.training(counts)
+            self._cost.restore(counts, trial.user_attrs)
+            cost = self._cost.cost(counts)
             self._candidates[counts] = Candidate(rates, counts, cost, uniform, number)
             attributes = trial.user_attrs
             self._convergences[counts] = Convergence(

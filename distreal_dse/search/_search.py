@@ -11,7 +11,6 @@ from typing import Any
 
 from torch.optim import Optimizer
 
-from distreal_dse.cost import MacCost
 from distreal_dse.dropout import DroppableNetwork, uniform_rate
 from distreal_dse.errors import InputError, StudyError, described
 from distreal_dse.fronts import (
@@ -25,6 +24,7 @@ from distreal_dse.fronts import (
 )
 from distreal_dse.preparation import prepare
 from distreal_dse.search._archive import TrialArchive
+from distreal_dse.search._costs import check_metric, trial_cost
 from distreal_dse.search._evaluation import Evaluator
 from distreal_dse.search._executors import Executor, InlineExecutor, ProcessExecutor
 from distreal_dse.search._explorer import Explorer
@@ -71,20 +71,19 @@ def search(
     check_front_name(name)
     engine = open_database(storage)
     network, data = prepare(study, settings.seed, settings.device)
-    cost = MacCost(network.channels)
-    comparable = _comparable(settings, study, network)
+    cost = trial_cost(settings.cost, study, network, data, settings.seed)
+    comparable = {**_comparable(settings, study, network), **cost.comparable}
     attributes = {
         "study": f"{study.name}: {study.description}",
-        "reference cost (training MACs)": cost.full,
         "channel groups": {group.name: group.channels for group in network.groups},
-        "read": "value 0: training MACs per sample; value 1: fall of the validation loss of the "
-        "full network in a short run, mean over replicates; a rate is level + offset, clipped",
+        **cost.attributes,
     }
     with (
         closing(TrialArchive(storage, name, comparable, attributes)) as archive,
         closing(_executor(settings, study, network, data, listen)) as executor,
     ):
         archive.check_snapshots(executor.snapshot_losses())
+        cost.begin(archive)
         explorer = Explorer(settings, study, network, cost, archive)
         explorer.run(executor, listen)
         verified, failures = verify(
@@ -98,26 +97,33 @@ def search(
                 explorer.progress("verification", done, total, failed)
             ),
         )
+        verified = cost.settle(
+            verified,
+            archive,
+            lambda done, total: listen(explorer.progress("latency", done, total, 0)),
+        )
     best = non_dominated([p.cost for p in verified], [p.convergence for p in verified])
+    points = tuple(verified[index] for index in best)
     front = Front(
         name=name,
         study=study.name,
         model_fingerprint=network.channels.fingerprint,
         groups=tuple(FrontGroup(group.name, group.channels) for group in network.groups),
-        cost_metric="macs",
-        device={},
-        reference_cost=cost.full,
+        cost_metric=cost.metric,
+        device=cost.device,
+        reference_cost=cost.reference,
         settings={
             **comparable,
             # Where the data lies does not matter to a reader of the front.
             "options": {name: value for name, value in settings.source.options if name != "data"},
             "sampler": settings.sampler,
             "trials": explorer.finished,
+            **cost.front_settings(points),
             "uniform family": _uniform_family(verified, network.channels.widths),
             "failed verification": failures,
             "versions": _versions(),
         },
-        points=tuple(verified[index] for index in best),
+        points=points,
     )
     return save_front(engine, front)
 
@@ -148,6 +154,8 @@ def _uniform_family(
             "cost": point.cost,
             "convergence": point.convergence,
             "standard_error": point.standard_error,
+            "replicates": point.replicates,
+            "accuracy": point.accuracy,
         }
         for point in sorted(verified, key=lambda point: point.cost)
         if point.uniform
@@ -161,6 +169,7 @@ def _check(settings: SearchSettings) -> None:
     if settings.timeout is not None and not settings.timeout > 0:
         raise InputError(f"--timeout is {settings.timeout}: expected more than 0 seconds")
     make_sampler(settings.sampler, 0)
+    check_metric(settings.cost)
 
 
 def _comparable(

@@ -30,6 +30,8 @@ class SearchSettings:
         Of the network's initialisation, data orders, masks and the sampler.
     device
         ``"cpu"`` or ``"cuda"``.
+    cost
+        ``"macs"`` or ``"latency"``.
     """
 
     source: StudySource
@@ -40,15 +42,16 @@ class SearchSettings:
     sampler: str = "tpe"
     seed: int = 0
     device: str = "cpu"
+    cost: str = "macs"
 
 
 @dataclass(frozen=True)
 class SearchProgress:
     """How far a search is.
 
-    ``stage`` is ``"warm-up"`` (mini-batches), ``"search"`` (trials) or ``"verification"`` (short
-    runs); ``done`` of ``total`` are finished. ``non_dominated`` and ``hypervolume`` describe the
-    trials so far.
+    ``stage`` is ``"warm-up"`` (mini-batches), ``"search"`` (trials), ``"verification"`` (short
+    runs) or ``"latency"`` (rounds of measurement); ``done`` of ``total`` are finished.
+    ``non_dominated`` and ``hypervolume`` describe the trials so far.
     """
 
     stage: str

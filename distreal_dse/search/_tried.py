@@ -10,7 +10,7 @@ from optuna.trial import TrialState
 
 from distreal_dse.dropout import uniform_rate
 from distreal_dse.fronts import Front, normalise_url
-from distreal_dse.search._archive import SETTINGS, plain_errors
+from distreal_dse.search._archive import SETTINGS, cost_metric, plain_errors
 from distreal_dse.search._space import SearchSpace
 
 
@@ -36,8 +36,8 @@ def tried_vectors(storage: str, front: Front) -> Sequence[TriedVector]:
     storage
         URL of the database.
     front
-        The front. Empty where the storage holds no search of its name and model, as for a front
-        that was imported.
+        The front. Empty where the storage holds no search of its name, model and cost, as for a
+        front that was imported or re-priced.
 
     Raises
     ------
@@ -51,7 +51,11 @@ def tried_vectors(storage: str, front: Front) -> Sequence[TriedVector]:
         except KeyError:
             return []
         settings = study.user_attrs.get(SETTINGS, {})
-        if settings.get("model") != front.model_fingerprint:
+        # A front of the same name may be a re-priced one.
+        if settings.get("model") != front.model_fingerprint or (
+            cost_metric(settings) != front.cost_metric
+            or settings.get("measured on") != front.settings.get("measured on")
+        ):
             return []
         trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     space = SearchSpace(front.groups, settings["max rate"])
@@ -59,6 +63,8 @@ def tried_vectors(storage: str, front: Front) -> Sequence[TriedVector]:
     tried = []
     for trial in trials:
         cost, convergence = trial.values
+        if front.cost_metric == "latency":  # seconds of then: the machine was faster, or slower
+            cost = trial.user_attrs["cost ratio"] * front.reference_cost
         counts = tuple(trial.user_attrs["kept channels"].values())
         tried.append(
             TriedVector(

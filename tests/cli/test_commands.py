@@ -165,7 +165,7 @@ def test_commands_of_fronts_import_neither_torch_nor_optuna(storage: str) -> Non
 def test_help_names_every_command() -> None:
     ended = run("--help")
     assert ended.code == 0
-    for name in ("studies", "optimize", "front", "lookup", "fl"):
+    for name in ("studies", "optimize", "front", "lookup", "measure", "fl"):
         assert name in ended.stdout
     assert os.linesep in ended.stdout
 

@@ -4,6 +4,7 @@ import pytest
 
 from distreal_dse.cost import MacCost
 from distreal_dse.dropout import DroppableNetwork
+from distreal_dse.errors import FrontError
 from distreal_dse.fronts import Front
 from fl.clock import Clock, make_clock
 
@@ -58,3 +59,17 @@ def test_slot_of_a_front_in_latency_is_the_measured_mini_batch(
     clock = make_clock(latency, MacCost(network.channels), batch_size=8)
     assert clock.slot == 0.2
     assert clock.seconds(0.05, 0.5, 8) == pytest.approx(0.1)
+    assert clock.budget(0.25) == pytest.approx(0.05)
+
+
+def test_latencies_of_other_mini_batches_are_refused(
+    network: DroppableNetwork, front: Front
+) -> None:
+    latency = replace(front, cost_metric="latency", settings={"batch size": 64})
+    macs = MacCost(network.channels)
+    with pytest.raises(FrontError, match="mini-batches of 64 samples: expected 8.*reprice"):
+        make_clock(latency, macs, batch_size=8)
+    assert make_clock(latency, macs, batch_size=64).batch_size == 64
+    # MACs are per sample: they hold for any batch size.
+    in_macs = replace(front, settings={"batch size": 64})
+    assert make_clock(in_macs, macs, batch_size=8).batch_size == 8

@@ -30,7 +30,7 @@ from distreal_dse.fronts._database import _MIGRATION_LOCK
 from distreal_dse.fronts._schema import FrontPointRow
 from front_examples import OWN_TABLES, make_front
 
-MODELLED = {"fronts", "front_points", "verifications"}
+MODELLED = {"fronts", "front_points", "verifications", "latencies"}
 
 
 def differences(engine: Engine) -> list[object]:

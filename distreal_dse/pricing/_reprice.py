@@ -1,0 +1,162 @@
+"""A front for this device, made of one that was searched for MACs or on another device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sqlalchemy import Engine
+
+from distreal_dse.cost import device_text, fingerprint_hash, noise_verdict
+from distreal_dse.dropout import DroppableNetwork, KeptCounts
+from distreal_dse.errors import FrontError, VectorError
+from distreal_dse.fronts import (
+    Front,
+    FrontPoint,
+    check_front_name,
+    non_dominated,
+    save_front,
+    utc_now,
+)
+from distreal_dse.pricing._measure import Measurement, MeasureSettings, measure
+from distreal_dse.pricing._subject import Subject, uniform_vectors
+
+
+@dataclass(frozen=True)
+class Repricing:
+    """A re-priced front as it is stored, how its points came about, and what was measured.
+
+    ``dropped`` were points of the first front, ``added`` are vectors with one rate for all layers,
+    which were verified beside it. ``beaten`` counts points that such a vector dominates here but
+    can't replace, because the first front says too little of it.
+    """
+
+    front: Front
+    dropped: tuple[FrontPoint, ...]
+    added: tuple[FrontPoint, ...]
+    beaten: int
+    measurement: Measurement
+
+
+def reprice(
+    subject: Subject,
+    settings: MeasureSettings,
+    engine: Engine,
+    name: str = "",
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Repricing:
+    """Measure a front's points on this device and store a front with these costs.
+
+    Convergence is a matter of the vector, not of the device: it stays. The new front is what is
+    non-dominated here of the old one's points and of the uniform vectors that were verified beside
+    them. Other vectors of the search that were too dear for the first front don't come back:
+    search with ``--cost latency`` for that.
+
+    Parameters
+    ----------
+    subject
+        A front and its network.
+    settings
+        How to measure.
+    engine
+        An opened database.
+    name
+        Of the new front; by default the old one's with the start of the device's hash.
+    progress
+        Called with (done, total) rounds.
+
+    Raises
+    ------
+    FrontError
+        If the subject is no front or the name can't be one.
+    InputError, StudyError, StorageError
+        As for `measure`, which see for interrupts too.
+    """
+    front = subject.front
+    if front is None:
+        raise FrontError(f"{subject.label} can't be re-priced: expected a front")
+    if name:
+        check_front_name(name)
+    family = _uniform_family(front, subject.network)
+    measurement = measure(subject, settings, engine, progress, (*subject.vectors, *family))
+    costs = measurement.latencies.costs()
+    own = {point.kept_counts for point in front.points}
+    uniform = [
+        _uniform_point(entry, counts, front)
+        for counts, entry in family.items()
+        if counts not in own and entry.keys() >= {"replicates", "accuracy"}
+    ]
+    priced = [replace(p, cost=costs[p.kept_counts]) for p in (*front.points, *uniform)]
+    best = non_dominated([p.cost for p in priced], [p.convergence for p in priced])
+    kept = [priced[index] for index in best]
+    points = {point.kept_counts for point in kept}
+    dropped = tuple(point for point in front.points if point.kept_counts not in points)
+    added = tuple(point for point in kept if point.kept_counts not in own)
+    entries = sorted(
+        ({**entry, "cost": costs[counts]} for counts, entry in family.items()),
+        key=lambda entry: entry["cost"],
+    )
+    noise = noise_verdict(one for one in measurement.latencies.vectors if one.counts in points)
+    new = replace(
+        front,
+        name=name or f"{front.name}-{fingerprint_hash(measurement.device)[:6]}",
+        cost_metric="latency",
+        device=measurement.device,
+        reference_cost=measurement.latencies.full.median,
+        settings={
+            **front.settings,
+            **({"uniform family": entries} if entries else {}),
+            "batch size": measurement.batch_size,
+            "cost": "latency",
+            "measured on": device_text(measurement.device),
+            "latency": {
+                **measurement.latencies.as_json(),
+                "noise": {"pairs": noise.pairs, "too_close": noise.too_close},
+            },
+            "repriced from": {
+                "front": front.label,
+                "hash": front.content_hash,
+                "cost metric": front.cost_metric,
+                "dropped": [point.key for point in dropped],
+                "added": [point.key for point in added],
+            },
+        },
+        points=tuple(kept),
+        created_at=utc_now(),
+        version=0,
+    )
+    beaten = sum(
+        any(
+            costs[counts] < point.cost and entry["convergence"] > point.convergence
+            for counts, entry in family.items()
+        )
+        for point in kept
+    )
+    return Repricing(save_front(engine, new), dropped, added, beaten, measurement)
+
+
+def _uniform_family(front: Front, network: DroppableNetwork) -> dict[KeptCounts, dict[str, Any]]:
+    """The verified uniform vectors beside the front, by kept counts; empty where unknown."""
+    found: dict[KeptCounts, dict[str, Any]] = {}
+    try:
+        for entry in front.settings["uniform family"]:
+            (counts,) = uniform_vectors(network, [entry["rate"]])
+            numbers = {key: float(entry[key]) for key in ("convergence", "standard_error")}
+            found[counts] = {**entry, **numbers}
+    except (KeyError, TypeError, ValueError, VectorError):  # settings are free, e.g. of an import
+        return {}
+    return found
+
+
+def _uniform_point(entry: Mapping[str, Any], counts: KeptCounts, front: Front) -> FrontPoint:
+    return FrontPoint(
+        rates=(entry["rate"],) * len(front.groups),
+        kept_counts=counts,
+        cost=0.0,  # is measured
+        convergence=entry["convergence"],
+        standard_error=entry["standard_error"],
+        replicates=entry["replicates"],
+        accuracy=entry["accuracy"],
+        uniform=True,
+    )

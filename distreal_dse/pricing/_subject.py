@@ -1,0 +1,131 @@
+"""What is measured: some vectors of a study's network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Engine
+
+from distreal_dse.catalogue import StudySource, shipped_studies
+from distreal_dse.dropout import DroppableNetwork, KeptCounts, kept_counts
+from distreal_dse.errors import FrontError, InputError
+from distreal_dse.fronts import Front, find_front
+from distreal_dse.preparation import prepare_network
+from distreal_dse.study import Study
+
+DEFAULT_RATES = (0.0, 0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """How the user names what is measured, apart from the study or front itself.
+
+    Parameters
+    ----------
+    options
+        Options of the study; they add to those that a front was searched with.
+    study_file
+        The study of a front, where it is not a shipped one.
+    rates
+        Uniform rates of a study; None for `DEFAULT_RATES`.
+    input_shape
+        Of one sample; None for the study's own.
+    seed
+        Of the network's initialisation.
+    device
+        ``"cpu"`` or ``"cuda"``.
+    """
+
+    options: tuple[tuple[str, str], ...] = ()
+    study_file: str | None = None
+    rates: tuple[float, ...] | None = None
+    input_shape: tuple[int, ...] | None = None
+    seed: int = 0
+    device: str = "cpu"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Vectors of a network; ``front`` is the front that they come from, if they do."""
+
+    study: Study
+    network: DroppableNetwork
+    input_shape: tuple[int, ...]
+    vectors: tuple[KeptCounts, ...]
+    front: Front | None = None
+
+    @property
+    def label(self) -> str:
+        """Names it for people."""
+        return f"front {self.front.label}" if self.front else f"study {self.study.name}"
+
+
+def find_subject(spec: str, wanted: Wanted, engine: Engine) -> Subject:
+    """Get what ``spec`` names.
+
+    The path of a .py file is a study, ``NAME@VERSION`` and the path of a .json file are fronts.
+    A plain name is a front where one of that name is stored, else a study; with ``rates`` it is a
+    study.
+
+    Raises
+    ------
+    FrontError
+        If the front is not there, or for another model.
+    DataError, InputError, StudyError, UnsupportedModelError
+        If the study, its model or data can't be used.
+    StorageError
+        If the database can't be read.
+    """
+    source = StudySource(spec, wanted.options)
+    is_front = "@" in spec or spec.lower().endswith(".json")
+    if not is_front and (source.is_file or wanted.rates is not None):
+        return _subject_of_study(source, wanted)
+    try:
+        front = find_front(engine, spec)
+    except FrontError as error:
+        if is_front:
+            raise
+        if spec in shipped_studies():
+            return _subject_of_study(source, wanted)
+        raise FrontError(f"{error}, or give a study of `distreal-dse studies`") from error
+    if wanted.rates is not None:
+        raise InputError(f"--rates are for a study: {spec} is a front, whose points are measured")
+    return subject_of_front(front, wanted)
+
+
+def subject_of_front(front: Front, wanted: Wanted) -> Subject:
+    """The points of a front.
+
+    Raises
+    ------
+    FrontError
+        If the study's model is another than that of the front.
+    DataError, InputError, StudyError, UnsupportedModelError
+        If the study, its model or data can't be used.
+    """
+    spec = wanted.study_file or front.study
+    if wanted.study_file is None and spec not in shipped_studies():
+        raise InputError(
+            f"front {front.label} was searched for the study '{spec}', which is not a shipped one: "
+            "give its file with --study FILE"
+        )
+    searched = front.settings.get("options")
+    options = dict(searched) if isinstance(searched, Mapping) else {}
+    options.update(wanted.options)
+    study = StudySource(spec, tuple(sorted(options.items()))).load()
+    network, shape = prepare_network(study, wanted.seed, wanted.device, wanted.input_shape)
+    front.check_model(network.channels.fingerprint, f"study {study.name} with inputs {shape}")
+    return Subject(study, network, shape, tuple(point.kept_counts for point in front.points), front)
+
+
+def _subject_of_study(source: StudySource, wanted: Wanted) -> Subject:
+    study = source.load()
+    network, shape = prepare_network(study, wanted.seed, wanted.device, wanted.input_shape)
+    return Subject(study, network, shape, uniform_vectors(network, wanted.rates or DEFAULT_RATES))
+
+
+def uniform_vectors(network: DroppableNetwork, rates: Sequence[float]) -> tuple[KeptCounts, ...]:
+    """Distinct kept counts of one rate for all groups."""
+    groups = network.groups
+    return tuple(dict.fromkeys(kept_counts([rate] * len(groups), groups) for rate in rates))

@@ -1,0 +1,224 @@
+"""What a trial costs: training MACs, counted, or latency, measured beside the search."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+import torch
+
+from distreal_dse.batches import fetch
+from distreal_dse.cost import (
+    Latencies,
+    LatencySamples,
+    MacCost,
+    StepTimer,
+    VectorLatency,
+    device_fingerprint,
+    device_text,
+    noise_verdict,
+)
+from distreal_dse.dropout import DroppableNetwork, KeptCounts
+from distreal_dse.errors import DistrealError, InputError
+from distreal_dse.fronts import COST_UNITS, FrontPoint
+from distreal_dse.search._archive import TrialArchive
+from distreal_dse.study import Data, Study
+
+SEARCH_REPETITIONS = 15
+VERIFICATION_REPETITIONS = 40
+REFERENCE = "reference cost (s per mini-batch)"
+VERIFIED = "verified latencies"
+
+Progress = Callable[[int, int], None]
+
+
+class TrialCost(ABC):
+    """The first objective of a search, and the costs of its front.
+
+    The driver calls ``begin`` once, ``restore`` for each finished trial that is stored, ``price``
+    before the short runs of a vector that has no cost yet, and ``settle`` at the end.
+    """
+
+    metric: str
+    #: Whether nothing else may run while a vector is priced.
+    alone: bool
+    #: What trials have in common that are comparable in cost; empty for MACs, as it always was.
+    comparable: Mapping[str, Any]
+    #: Fingerprint of the device; empty for MACs.
+    device: Mapping[str, Any]
+    #: For readers of the study in optuna-dashboard.
+    attributes: Mapping[str, Any]
+    #: Cost of the full network.
+    reference: float
+
+    def begin(self, archive: TrialArchive) -> None:  # noqa: B027
+        """Find out the reference cost, where it is not known yet."""
+
+    def restore(self, counts: KeptCounts, attributes: Mapping[str, Any]) -> None:  # noqa: B027
+        """Remember what a vector cost from the attributes of its trial."""
+
+    def price(self, counts: KeptCounts) -> str:
+        """Find out what a vector costs; returns why that failed, or nothing."""
+        return ""
+
+    @abstractmethod
+    def cost(self, counts: KeptCounts) -> float:
+        """Cost of a vector that has a price."""
+
+    @abstractmethod
+    def trial_attributes(self, counts: KeptCounts) -> dict[str, Any]:
+        """What to store with a trial."""
+
+    def settle(
+        self, points: Sequence[FrontPoint], archive: TrialArchive, progress: Progress
+    ) -> tuple[FrontPoint, ...]:
+        """Return the verified points with their final costs."""
+        return tuple(points)
+
+    def front_settings(self, points: Sequence[FrontPoint]) -> dict[str, Any]:
+        """What the front's settings say of its costs."""
+        return {}
+
+
+class TrialMacs(TrialCost):
+    """Training MACs per sample."""
+
+    metric, alone = "macs", False
+
+    def __init__(self, network: DroppableNetwork) -> None:
+        self._macs = MacCost(network.channels)
+        self.reference = self._macs.full
+        self.comparable, self.device = {}, {}
+        self.attributes = {
+            "reference cost (training MACs)": self._macs.full,
+            "read": _READ.format("training MACs per sample"),
+        }
+
+    def cost(self, counts: KeptCounts) -> float:
+        """Training MACs of one sample."""
+        return self._macs.training(counts)
+
+    def trial_attributes(self, counts: KeptCounts) -> dict[str, Any]:
+        """The share of the full network's cost."""
+        return {"cost ratio": self.cost(counts) / self.reference}
+
+
+class TrialLatency(TrialCost):
+    """Seconds per training mini-batch on this device, one thread.
+
+    A trial is compared by its median ratio to the full network, times one reference that the whole
+    search shares: what the full network took when it began. So a machine that grows slower does not
+    make later trials dearer. At the end all candidates are measured again, in turn.
+    """
+
+    metric, alone = "latency", True
+
+    def __init__(self, study: Study, network: DroppableNetwork, data: Data, seed: int) -> None:
+        inputs, _ = fetch(data.train, torch.tensor([0]))
+        self._timer = StepTimer(study, network, inputs.shape[1:], study.batch_size, seed=seed)
+        self._full_counts = network.full_counts
+        self._macs = MacCost(network.channels)
+        self._measured: dict[KeptCounts, VectorLatency] = {}
+        self._verified: Latencies | None = None
+        kind = next(network.module.parameters()).device.type
+        self.device = device_fingerprint(kind, threads=1)
+        self.comparable = {"cost": "latency", "measured on": device_text(self.device)}
+        self.attributes = {
+            "device": dict(self.device),
+            "read": _READ.format("seconds per training mini-batch"),
+        }
+
+    def begin(self, archive: TrialArchive) -> None:
+        """Measure the full network, or take what it took when the search began."""
+        stored = archive.recall(REFERENCE)
+        if stored is None:
+            full = self._measure([self._full_counts], VERIFICATION_REPETITIONS).full
+            stored = archive.remember(REFERENCE, full.median)
+        self.reference = float(stored)
+
+    def restore(self, counts: KeptCounts, attributes: Mapping[str, Any]) -> None:
+        """Take the measurement that is stored with the trial."""
+        self._measured[counts] = VectorLatency.from_json(attributes["latency"])
+
+    def price(self, counts: KeptCounts) -> str:
+        """Measure the vector in turn with the full network, unless it was measured before."""
+        if counts not in self._measured:
+            try:
+                (found,) = self._measure([counts], SEARCH_REPETITIONS).vectors
+            except DistrealError as error:
+                return str(error)
+            self._measured[counts] = found
+        return ""
+
+    def cost(self, counts: KeptCounts) -> float:
+        """Median ratio × the reference."""
+        return self._measured[counts].ratio.median * self.reference
+
+    def trial_attributes(self, counts: KeptCounts) -> dict[str, Any]:
+        """The measurement, the share of the full network's time, and training MACs."""
+        measured = self._measured[counts]
+        return {
+            "cost ratio": measured.ratio.median,
+            "training MACs": self._macs.training(counts),
+            "latency": measured.as_json(),
+        }
+
+    def settle(
+        self, points: Sequence[FrontPoint], archive: TrialArchive, progress: Progress
+    ) -> tuple[FrontPoint, ...]:
+        """Measure all points again together; what a finished search measured is taken again."""
+        stored = archive.recall(VERIFIED)
+        found = Latencies.from_json(stored) if stored else None
+        vectors = [point.kept_counts for point in points]
+        if found is None or not found.costs().keys() >= set(vectors):
+            found = self._measure(vectors, VERIFICATION_REPETITIONS, progress)
+            archive.remember(VERIFIED, found.as_json())
+        self._verified, costs = found, found.costs()
+        self.reference = found.full.median
+        return tuple(replace(point, cost=costs[point.kept_counts]) for point in points)
+
+    def front_settings(self, points: Sequence[FrontPoint]) -> dict[str, Any]:
+        """The measurements, and whether the points can be told apart."""
+        assert self._verified is not None
+        kept = {point.kept_counts for point in points}
+        vectors = [one for one in self._verified.vectors if one.counts in kept]
+        return {"latency": {**self._verified.as_json(), "noise": asdict(noise_verdict(vectors))}}
+
+    def _measure(
+        self,
+        vectors: Sequence[KeptCounts],
+        repetitions: int,
+        progress: Progress = lambda done, total: None,
+    ) -> Latencies:
+        samples = LatencySamples(self._full_counts)
+        self._timer.measure(vectors, repetitions, samples, progress)
+        return samples.latencies(vectors)
+
+
+_READ = (
+    "value 0: {}; value 1: fall of the validation loss of the full network in a short run, mean "
+    "over replicates; a rate is level + offset, clipped"
+)
+
+
+def trial_cost(
+    metric: str, study: Study, network: DroppableNetwork, data: Data, seed: int
+) -> TrialCost:
+    """Make the cost of a search."""
+    if metric == "latency":
+        return TrialLatency(study, network, data, seed)
+    return TrialMacs(network)
+
+
+def check_metric(metric: str) -> None:
+    """Refuse a cost metric that there is none of.
+
+    Raises
+    ------
+    InputError
+        If it is neither macs nor latency.
+    """
+    if metric not in COST_UNITS:
+        raise InputError(f"--cost is '{metric}': expected {' or '.join(COST_UNITS)}")
