@@ -4,7 +4,7 @@ from distreal_dse.dropout._channels import ChannelGroup, ChannelMap, NormLayer, 
 from distreal_dse.dropout._network import DroppableNetwork
 from distreal_dse.dropout._operations import BATCH_NORMS
 from distreal_dse.dropout._policies import MaskPolicy, RandomMasks
-from distreal_dse.dropout._subnetwork import SubNetwork
+from distreal_dse.dropout._subnetwork import SubNetwork, Workspace
 from distreal_dse.dropout._tracing import trace_channels
 from distreal_dse.dropout._training import DropoutTrainer
 from distreal_dse.dropout._vector import KeptCounts, check_counts, kept_counts, uniform_rate
@@ -22,6 +22,7 @@ __all__ = [
     "RandomMasks",
     "SubNetwork",
     "WeightedLayer",
+    "Workspace",
     "check_counts",
     "check_dropping_equals_zeroing",
     "kept_counts",

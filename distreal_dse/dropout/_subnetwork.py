@@ -143,10 +143,9 @@ class _Entries:
         ranges: Sequence[slice],
         index_types: Sequence[torch.dtype],
     ) -> None:
-        self._small = [
-            (size, np.int32 if kind == torch.int32 else np.int64)
-            for size, kind in zip(small.sizes, index_types, strict=True)
-        ]
+        self._sizes, self._kinds = small.sizes, index_types
+        # Half the memory and half the time of 64 bits.
+        self._type = np.int32 if max(full.sizes, default=0) < 2**31 else np.int64
         sources, factors, firsts = [np.arange(0)], list[int](), list[int]()
         self._pieces: list[list[_Piece]] = [[] for _ in small.sizes]
         ordered = sorted(small.places.items(), key=lambda item: (item[1].block, item[1].first))
@@ -166,23 +165,24 @@ class _Entries:
             else:
                 pieces.append(_Piece(rows, None, slice(place.first, place.end)))
         self._sources = np.concatenate(sources)
-        self._factors, self._firsts = np.array(factors), np.array(firsts)
+        self._factors = np.array(factors, dtype=self._type)
+        self._firsts = np.array(firsts, dtype=self._type)
 
     def find(self, positions: Units) -> list[Tensor]:
         """Kept entries of each block, shape [entries]."""
+        positions = positions.astype(self._type)
         rows = positions[self._sources] * self._factors + self._firsts
         found = []
-        for (size, kind), pieces in zip(self._small, self._pieces, strict=True):
-            entries = np.empty(size, dtype=kind)
-            block_rows, block_columns = rows.astype(kind), positions.astype(kind)
+        for size, pieces, kind in zip(self._sizes, self._pieces, self._kinds, strict=True):
+            entries = np.empty(size, dtype=self._type)
             for piece in pieces:
                 if piece.columns is None:
-                    entries[piece.entries] = block_rows[piece.rows]
+                    entries[piece.entries] = rows[piece.rows]
                 else:
-                    columns = block_columns[piece.columns]
+                    columns = positions[piece.columns]
                     out = entries[piece.entries].reshape(-1, len(columns))
-                    np.add.outer(block_rows[piece.rows], columns, out=out)
-            found.append(torch.from_numpy(entries))
+                    np.add.outer(rows[piece.rows], columns, out=out)
+            found.append(torch.from_numpy(entries).to(kind))
         return found
 
 
