@@ -104,6 +104,11 @@ class SmallOptimizer:
             mine.full is theirs for mine, theirs in zip(self._parameters, parameters, strict=True)
         )
 
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        """Parameter groups of the sub-network."""
+        return self._optimizer.param_groups
+
     def step(self) -> None:
         """Take a step with the hyper-parameters that the full optimiser has now."""
         for group, full in zip(self._optimizer.param_groups, self._full.param_groups, strict=True):

@@ -165,8 +165,8 @@ class _Entries:
             else:
                 pieces.append(_Piece(rows, None, slice(place.first, place.end)))
         self._sources = np.concatenate(sources)
-        self._factors = np.array(factors, dtype=self._type)
-        self._firsts = np.array(firsts, dtype=self._type)
+        self._factors: npt.NDArray[Any] = np.array(factors, dtype=self._type)
+        self._firsts: npt.NDArray[Any] = np.array(firsts, dtype=self._type)
 
     def find(self, positions: Units) -> list[Tensor]:
         """Kept entries of each block, shape [entries]."""

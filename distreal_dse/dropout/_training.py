@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
@@ -45,6 +46,9 @@ class DropoutTrainer:
         Which filters are kept.
     generator
         Randomness of the masks, on the CPU.
+    clip_norm
+        Largest Euclidean norm of the gradients of a mini-batch, all parameters that it trains
+        taken together; longer ones are scaled down to it. None for no limit.
 
     Raises
     ------
@@ -59,6 +63,7 @@ class DropoutTrainer:
         loss: Callable[[Tensor, Tensor], Tensor],
         policy: MaskPolicy,
         generator: torch.Generator,
+        clip_norm: float | None = None,
     ) -> None:
         if not isinstance(optimizer, ELEMENTWISE_OPTIMIZERS):
             raise UnsupportedOptimizerError(
@@ -70,6 +75,7 @@ class DropoutTrainer:
         self._loss = loss
         self._policy = policy
         self._generator = generator
+        self._clip_norm = clip_norm
         self._name_of = {id(p): name for name, p in network.module.named_parameters()}
         # Weak: a sub-network that the network no longer keeps takes its optimiser with it.
         self._small_optimizers: WeakKeyDictionary[SubNetwork, SmallOptimizer] = WeakKeyDictionary()
@@ -98,6 +104,7 @@ class DropoutTrainer:
         try:
             loss = self._loss(small.module(inputs), targets)
             small.backward(loss, kept)
+            self._clip(optimizer.param_groups)
             optimizer.step()
             small.store(kept)
             optimizer.store(kept)
@@ -111,8 +118,14 @@ class DropoutTrainer:
         loss = self._loss(self._network.module(inputs), targets)
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        self._clip(self._optimizer.param_groups)
         self._optimizer.step()
         return loss.item()
+
+    def _clip(self, param_groups: list[dict[str, Any]]) -> None:
+        if self._clip_norm is not None:
+            parameters = [p for group in param_groups for p in group["params"]]
+            torch.nn.utils.clip_grad_norm_(parameters, self._clip_norm)
 
     def _small_optimizer(self, small: SubNetwork) -> SmallOptimizer:
         parameters = [p for group in self._optimizer.param_groups for p in group["params"]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import random
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -102,6 +103,7 @@ def zeroing_step(
     mask: Tensor,
     inputs: Tensor,
     targets: Tensor,
+    clip_norm: float = math.inf,
 ) -> float:
     """The same step without a small network: zero, step, and put back all that was dropped."""
     before = values_of(full, optimizer)
@@ -109,6 +111,10 @@ def zeroing_step(
     optimizer.zero_grad()
     loss = functional.cross_entropy(full(inputs), targets)
     loss.backward()
+    norm = sum(p.grad.square().sum() for p in full.parameters() if p.grad is not None) ** 0.5
+    for parameter in full.parameters():
+        if parameter.grad is not None and norm > clip_norm:
+            parameter.grad *= clip_norm / norm
     optimizer.step()
     for handle in handles:
         handle.remove()
@@ -493,6 +499,30 @@ def test_values_assigned_between_mini_batches_are_the_ones_trained(kind: str) ->
         torch.nn.utils.vector_to_parameters(vector, module.parameters())
 
     assert_same(run(assigned), run(copied))
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_gradients_are_clipped_as_in_the_zeroed_network(kind: str) -> None:
+    network = DroppableNetwork(trained(NETWORKS[kind]), inputs_of())
+    full = copy.deepcopy(network.module)
+    optimizer = OPTIMIZERS["momentum"](network.module.parameters())
+    of_full = OPTIMIZERS["momentum"](full.parameters())
+    policy, masks = RandomMasks(), torch.Generator().manual_seed(7)
+    trainer = DropoutTrainer(
+        network, optimizer, functional.cross_entropy, policy,
+        torch.Generator().manual_seed(7), clip_norm=0.1,
+    )  # fmt: skip
+    for number, rate in enumerate((0.5, 0.0, 0.3)):
+        inputs, targets = inputs_of(seed=number), targets_of(seed=number)
+        counts = counts_of(network, rate)
+        trainer.step(inputs, targets, counts)
+        mask = torch.ones(network.channels.fixed, dtype=torch.bool)
+        if rate:
+            mask = policy.draw(network.channels.widths, counts, masks)
+        zeroing_step(full, of_full, network.channels, mask, inputs, targets, clip_norm=0.1)
+        of_network = values_of(network.module, optimizer)
+        for name, value in values_of(full, of_full).items():  # PyTorch divides by norm + 1e-6
+            torch.testing.assert_close(of_network[name], value, rtol=1e-4, atol=1e-6, msg=name)
 
 
 def test_state_that_was_thrown_away_starts_from_zero() -> None:
