@@ -119,15 +119,17 @@ def error_against_zeroing(model: nn.Module, example: Tensor) -> float:
     """Largest difference of the pruned network from the zeroed one, over the largest output.
 
     Zeroed are, in the full network, the channels at the input of each convolution and linear
-    layer whose columns were pruned from its weight. Both networks are in evaluation mode and in
-    double precision, with random statistics and parameters of normalisation, so that a mixed-up
-    index shows there too.
+    layer whose columns were pruned from its weight; layer normalisation takes its statistics over
+    the channels that it keeps, as it does in any smaller network. Both networks are in evaluation
+    mode and in double precision, with random statistics and parameters of normalisation, so that a
+    mixed-up index shows there too.
     """
     full, inputs = _with_random_norms(copy.deepcopy(model).double().eval()), example.double()
     small, positions = pruned_half(full, inputs)
     with torch.no_grad():
         dropped = small(inputs)
         _zero_pruned_columns(full, positions)
+        _mask_layer_norms(full, positions)
         zeroed = full(inputs)
     return float((dropped - zeroed).abs().max() / zeroed.abs().max())
 
@@ -162,6 +164,35 @@ def _zero_pruned_columns(full: nn.Module, positions: dict[str, Tensor]) -> None:
         layer.register_forward_pre_hook(multiply)
 
 
+def _mask_layer_norms(full: nn.Module, positions: dict[str, Tensor]) -> None:
+    for name, layer in full.named_modules():
+        if not isinstance(layer, nn.LayerNorm):
+            continue
+        kept = positions[f"{name}.weight"]
+        # torchvision's own class takes [N, C, H, W].
+        axis = -1 if type(layer) is nn.LayerNorm else 1
+
+        def normalize(
+            layer: nn.LayerNorm,
+            inputs: tuple[Tensor, ...],
+            _: Tensor,
+            kept: Tensor = kept,
+            axis: int = axis,
+        ) -> Tensor:
+            values = inputs[0].movedim(axis, -1)
+            outputs = torch.zeros_like(values)
+            outputs[..., kept] = nn.functional.layer_norm(
+                values[..., kept],
+                [len(kept)],
+                layer.weight[kept],
+                layer.bias[kept],
+                layer.eps,
+            )
+            return outputs.movedim(-1, axis)
+
+        layer.register_forward_hook(normalize)
+
+
 def as_channel_map(model: nn.Module, example: Tensor) -> ChannelMap:
     """Torch-Pruning's groups as our channel map, which gathers and scatters per mini-batch.
 
@@ -170,7 +201,7 @@ def as_channel_map(model: nn.Module, example: Tensor) -> ChannelMap:
     convolution ties together are made one.
     """
     graph, groups = find_groups(model, example)
-    names = {part: name for name, part in model.named_modules()}
+    names = {part: name for name, part in (*model.named_modules(), *model.named_parameters())}
     described, along = [], dict[tuple[str, int], Units]()
     first = 0
     for group in groups:
@@ -178,11 +209,11 @@ def as_channel_map(model: nn.Module, example: Tensor) -> ChannelMap:
         layers = []
         for item in group.items:
             layer, outputs = item.dep.layer, graph.is_out_channel_pruning_fn(item.dep.pruning_fn)
-            if layer not in names:  # an operation without tensors, or a bare parameter
+            if layer not in names:  # an operation without tensors
                 continue
             if outputs and isinstance(layer, nn.Conv2d):
                 layers.append(names[layer])
-            for key, size in _axes(names[layer], layer, outputs):
+            for key, size in _axes(names[layer], item.dep.target, outputs):
                 units = along.setdefault(key, np.full(size, -1))
                 indices = np.array(item.idxs)
                 inside = indices < size  # of a grouped convolution: its first group
@@ -211,8 +242,11 @@ def _units(group: Any) -> tuple[Units, int]:
     return unit_of, len(distinct)
 
 
-def _axes(name: str, layer: nn.Module, outputs: bool) -> list[tuple[tuple[str, int], int]]:
+def _axes(name: str, node: Any, outputs: bool) -> list[tuple[tuple[str, int], int]]:
     """Axes of a layer's tensors that pruning its outputs (or inputs) shortens, and lengths."""
+    layer = node.module
+    if isinstance(layer, nn.Parameter):  # on its own, such as a scale per channel
+        return [((name, node.pruning_dim), layer.shape[node.pruning_dim])]
     if isinstance(layer, WEIGHTED) and not outputs:
         return [((f"{name}.weight", 1), layer.weight.shape[1])]
     tensors = {**dict(layer.named_parameters()), **dict(layer.named_buffers())}
