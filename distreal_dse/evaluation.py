@@ -31,10 +31,12 @@ def evaluate(
     module: nn.Module,
     dataset: Dataset[Any],
     loss: Callable[[Tensor, Tensor], Tensor],
-    calibration: Dataset[Any],
+    calibration: Dataset[Any] | None,
     device: torch.device | None = None,
 ) -> Score:
     """Score the full network, its batch normalisation recalibrated on ``calibration``.
+
+    Without calibration data (None), the running statistics are used as they are.
 
     Running statistics gathered in sub-networks do not fit the full network: a sum over fewer
     inputs, scaled up, keeps its mean but has another variance. So they are measured again, for
@@ -53,15 +55,16 @@ def evaluate(
 
 @contextmanager
 def _recalibrated(
-    module: nn.Module, calibration: Dataset[Any], device: torch.device | None
+    module: nn.Module, calibration: Dataset[Any] | None, device: torch.device | None
 ) -> Iterator[None]:
     """Evaluation mode with measured statistics inside the block; all is put back behind it."""
     modes = [(part, part.training) for part in module.modules()]
     module.eval()
+    samples = 0 if calibration is None else size_of(calibration)
     norms = [
         part
         for part in module.modules()
-        if isinstance(part, BATCH_NORMS) and part.track_running_stats and size_of(calibration) > 1
+        if isinstance(part, BATCH_NORMS) and part.track_running_stats and samples > 1
     ]
     saved = [(norm.momentum, [buffer.clone() for buffer in norm.buffers()]) for norm in norms]
     for norm in norms:
@@ -69,10 +72,8 @@ def _recalibrated(
         norm.momentum = None  # cumulative average over the batches
         norm.train()
     try:
-        if norms:
-            shuffled = torch.randperm(
-                size_of(calibration), generator=torch.Generator().manual_seed(0)
-            )
+        if norms and calibration is not None:
+            shuffled = torch.randperm(samples, generator=torch.Generator().manual_seed(0))
             for indices in shuffled[:CALIBRATION_SAMPLES].split(EVALUATION_BATCH):
                 if len(indices) > 1:  # there are no statistics of a single sample
                     module(fetch(calibration, indices)[0].to(device))

@@ -20,7 +20,9 @@ def data_of(samples: int, seed: int = 0) -> TensorDataset:
     return TensorDataset(inputs_of(samples, seed), targets_of(samples, seed))
 
 
-def score(module: nn.Module, data: TensorDataset, calibration: TensorDataset) -> tuple[float, ...]:
+def score(
+    module: nn.Module, data: TensorDataset, calibration: TensorDataset | None
+) -> tuple[float, ...]:
     found = evaluate(module, data, functional.cross_entropy, calibration)
     return found.loss, found.accuracy
 
@@ -97,6 +99,20 @@ def test_score_does_not_depend_on_the_gathered_statistics() -> None:
             norm.running_var *= 7
     assert score(other, data, calibration) == expected
     assert score(network, data, data_of(50, 2)) != expected
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_without_calibration_data_the_running_statistics_count(training: bool) -> None:
+    network, data = trained(Residual).train(training), data_of(30)
+    with torch.no_grad():
+        outputs = copy.deepcopy(network).eval()(data.tensors[0])
+    before = state_of(network)
+    loss, accuracy = score(network, data, None)
+    expected = functional.cross_entropy(outputs, data.tensors[1]).item()
+    assert loss == pytest.approx(expected, rel=1e-12)
+    assert accuracy == (outputs.argmax(1) == data.tensors[1]).double().mean().item()
+    assert score(network, data, data_of(50, 1)) != (loss, accuracy)
+    assert state_of(network) == before
 
 
 def test_calibration_data_makes_no_difference_without_batch_normalisation() -> None:
