@@ -2,7 +2,8 @@
 
 from distreal_dse.dropout._channels import ChannelGroup, ChannelMap, WeightedLayer
 from distreal_dse.dropout._network import DroppableNetwork
-from distreal_dse.dropout._policies import MaskPolicy, RandomMasks
+from distreal_dse.dropout._policies import ComposedMasks, MaskPolicy, RandomMasks
+from distreal_dse.dropout._policy_specs import make_policy, policy_names
 from distreal_dse.dropout._subnetwork import SubNetwork
 from distreal_dse.dropout._tracing import BATCH_NORMS, trace_channels
 from distreal_dse.dropout._training import DropoutTrainer
@@ -13,6 +14,7 @@ __all__ = [
     "BATCH_NORMS",
     "ChannelGroup",
     "ChannelMap",
+    "ComposedMasks",
     "DroppableNetwork",
     "DropoutTrainer",
     "KeptCounts",
@@ -23,6 +25,8 @@ __all__ = [
     "check_counts",
     "check_dropping_equals_zeroing",
     "kept_counts",
+    "make_policy",
+    "policy_names",
     "trace_channels",
     "uniform_rate",
     "zero_dropped",
