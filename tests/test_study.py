@@ -47,6 +47,9 @@ def test_a_short_run_out_of_range_is_refused(wrong: dict[str, Any], message: str
         ({"batch_size": 0}, "batch_size of a study: expected 1 or more, found 0"),
         ({"max_rate": 1.0}, "max_rate of a study: expected 0 < rate < 1, found 1.0"),
         ({"max_rate": 0.0}, "max_rate"),
+        ({"masks": 4}, "masks of a study: expected text or a MaskPolicy, found int"),
+        ({"granularity": 0}, "granularity of a study: expected a whole number, 1 or more, found 0"),
+        ({"granularity": 2.5}, "granularity"),
     ],
 )
 def test_a_study_out_of_range_is_refused(wrong: dict[str, Any], message: str | None) -> None:

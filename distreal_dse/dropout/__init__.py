@@ -3,6 +3,7 @@
 from distreal_dse.dropout._channels import ChannelGroup, ChannelMap, WeightedLayer
 from distreal_dse.dropout._network import DroppableNetwork
 from distreal_dse.dropout._policies import ComposedMasks, MaskPolicy, RandomMasks
+from distreal_dse.dropout._policy_check import check_mask_policy
 from distreal_dse.dropout._policy_specs import make_policy, policy_names
 from distreal_dse.dropout._subnetwork import SubNetwork
 from distreal_dse.dropout._tracing import BATCH_NORMS, trace_channels
@@ -24,6 +25,7 @@ __all__ = [
     "WeightedLayer",
     "check_counts",
     "check_dropping_equals_zeroing",
+    "check_mask_policy",
     "kept_counts",
     "make_policy",
     "policy_names",

@@ -31,7 +31,7 @@ class MaskPolicy(ABC):
         It is kept with searches and fronts. The text of a policy that a package offers as a plug-in
         begins with the name of the entry point, and `make_policy` makes an equal policy of it.
         """
-        return type(self).__qualname__
+        return type(self).__name__
 
     def start_round(self, number: int) -> None:  # noqa: B027 (most policies have no use for it)
         """Forget what lasted for the round before.

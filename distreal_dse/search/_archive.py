@@ -27,6 +27,8 @@ DIRECTIONS = (StudyDirection.MINIMIZE, StudyDirection.MAXIMIZE)
 METRICS = ("training MACs", "validation loss gain")
 SETTINGS = "settings"
 SNAPSHOT = "snapshot loss"
+# What searches stand for that were stored before these settings existed.
+IMPLIED: Mapping[str, Any] = {"masks": "random", "granularity": 1}
 # Far above rounding, far below what a change of data or model does.
 SAME_LOSS = 1e-3
 
@@ -81,7 +83,9 @@ class TrialArchive:
                     study.set_metric_names(list(METRICS))
                 for key, value in {**attributes, SETTINGS: dict(settings)}.items():
                     study.set_user_attr(key, value)
-        canonical = json.dumps(settings, sort_keys=True)
+        # Without what is implied, as it was before: verification runs are found by this key.
+        told = {key: v for key, v in settings.items() if key not in IMPLIED or IMPLIED[key] != v}
+        canonical = json.dumps(told, sort_keys=True)
         self.key = f"{name}/{hashlib.sha256(canonical.encode()).hexdigest()[:12]}"
 
     def check_snapshots(self, losses: Sequence[float]) -> None:
@@ -134,12 +138,12 @@ class TrialArchive:
 
 
 def _check_same(name: str, stored: Mapping[str, Any], given: Mapping[str, Any]) -> None:
-    as_stored = json.loads(json.dumps(given))
-    for key in dict.fromkeys([*stored, *as_stored]):
-        if stored.get(key) != as_stored.get(key):
+    before, now = {**IMPLIED, **stored}, json.loads(json.dumps(given))
+    for key in dict.fromkeys([*before, *now]):
+        if before.get(key) != now.get(key):
             raise InputError(
-                f"search '{name}' was begun with {key} = {stored.get(key)}, now it is "
-                f"{as_stored.get(key)}: use the same, or start a search of its own with --name"
+                f"search '{name}' was begun with {key} = {before.get(key)}, now it is "
+                f"{now.get(key)}: use the same, or start a search of its own with --name"
             )
 
 

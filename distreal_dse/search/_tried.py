@@ -10,7 +10,7 @@ from optuna.trial import TrialState
 
 from distreal_dse.dropout import uniform_rate
 from distreal_dse.fronts import Front, normalise_url
-from distreal_dse.search._archive import SETTINGS, plain_errors
+from distreal_dse.search._archive import IMPLIED, SETTINGS, plain_errors
 from distreal_dse.search._space import SearchSpace
 
 
@@ -54,6 +54,7 @@ def tried_vectors(storage: str, front: Front) -> Sequence[TriedVector]:
         if settings.get("model") != front.model_fingerprint:
             return []
         trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    granularity = {**IMPLIED, **settings}["granularity"]
     space = SearchSpace(front.groups, settings["max rate"])
     widths = [group.channels for group in front.groups]
     tried = []
@@ -69,7 +70,7 @@ def tried_vectors(storage: str, front: Front) -> Sequence[TriedVector]:
                 convergence=convergence,
                 standard_error=trial.user_attrs["standard error"],
                 accuracy=trial.user_attrs["accuracy"],
-                uniform=uniform_rate(counts, widths) is not None,
+                uniform=uniform_rate(counts, widths, granularity) is not None,
             )
         )
     return tried
