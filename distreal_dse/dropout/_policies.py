@@ -113,6 +113,9 @@ class ComposedMasks(MaskPolicy):
         if order != "random":
             _expect(redraw == 1, "order", "random where there is something to redraw", order)
         self._rule, self._blocks, self._core, self._redraw = order, blocks, float(core), redraw
+        # Mini-batches left are counted down to 0, so that -1 lasts until the next round.
+        drawn = order == "random" and not isinstance(redraw, str)
+        self._period = int(redraw) if drawn else -1
         self.start_round(0)
 
     @property
@@ -151,7 +154,7 @@ class ComposedMasks(MaskPolicy):
         widths = tuple(widths)
         if self._order is None or not self._left or self._ordered != widths:
             self._order, self._ordered = self._new_order(widths, generator), widths
-            self._left = -1 if isinstance(self._redraw, str) else self._redraw
+            self._left = self._period
         self._left -= 1
         order = self._order
         if not self._core:
