@@ -278,6 +278,7 @@ def test_all_vectors_keep_multiples_of_the_granularity_or_all(finished: Finished
     assert front.settings["granularity"] == 3
     family = {entry["rate"] for entry in front.settings["uniform family"]}
     assert None not in family and 0.0 in family
+    assert len(family) == 4  # (6, 8), (6, 6), (3, 6) and (3, 3), dominated or not
     # The rate 0.2125, one of the family, keeps these; no rate would, were any count allowed.
     assert next(one.uniform for one in tried_vectors(url, front) if one.kept_counts == (6, 6))
 
