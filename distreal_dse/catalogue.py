@@ -33,11 +33,13 @@ class StudySource:
     """Where a study comes from; small enough to hand to another process.
 
     ``spec`` is the name of a shipped study or the path of a file, ``options`` are arguments of
-    the file's ``study`` function, as text.
+    the file's ``study`` function, as text. ``changes`` are fields of the `Study` that replace those
+    of the file, in every process that loads it.
     """
 
     spec: str
     options: tuple[tuple[str, str], ...] = ()
+    changes: tuple[tuple[str, Any], ...] = ()
 
     @property
     def is_file(self) -> bool:
@@ -51,7 +53,7 @@ class StudySource:
         ------
         StudyError
             If there is no such study, its file fails to import, it lacks the object ``study``, or
-            an option does not fit.
+            an option or a change does not fit.
         """
         from distreal_dse.study import Study
 
@@ -72,7 +74,7 @@ class StudySource:
         else:
             study = self._call(found)
         name = study.name or Path(str(module.__file__)).stem.replace("_", "-")
-        return replace(study, name=name)
+        return replace(study, name=name, **dict(self.changes))
 
     def _import_shipped(self) -> types.ModuleType:
         names = shipped_studies()

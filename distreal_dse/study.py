@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,9 @@ from torch.optim import Optimizer
 from torch.utils.data import Dataset
 
 from distreal_dse.errors import StudyError
+
+if TYPE_CHECKING:
+    from distreal_dse.dropout import MaskPolicy
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,13 @@ class Study:
         Samples per training mini-batch.
     max_rate
         The largest dropout rate searched, in (0, 1).
+    masks
+        Which filters a mini-batch keeps: text such as ``"random"`` or ``"blocks:redraw=round"``
+        (see `distreal_dse.dropout.make_policy`), or a `distreal_dse.dropout.MaskPolicy`.
+    granularity
+        Kept counts are multiples of it, or the whole width (see
+        `distreal_dse.dropout.kept_counts`); 8 or 16 where the hardware works on so many channels
+        at a time.
     short_run
         How convergence is measured.
     name
@@ -107,6 +117,8 @@ class Study:
     optimizer: Callable[[Iterable[nn.Parameter]], Optimizer] = sgd
     batch_size: int = 32
     max_rate: float = 0.85
+    masks: str | MaskPolicy = "random"
+    granularity: int = 1
     short_run: ShortRun = field(default_factory=ShortRun)
     name: str = ""
     description: str = ""
@@ -123,6 +135,10 @@ class Study:
         sizes = isinstance(shape, tuple) and all(isinstance(n, int) and n >= 1 for n in shape)
         fits = shape is None or (sizes and shape)
         _expect(fits, "input_shape", "sizes such as (3, 32, 32)", shape)
+        draws = isinstance(self.masks, str) or callable(getattr(self.masks, "draw", None))
+        _expect(draws, "masks", "text or a MaskPolicy", type(self.masks).__name__)
+        whole = isinstance(self.granularity, int) and self.granularity >= 1
+        _expect(whole, "granularity", "a whole number, 1 or more", self.granularity)
 
 
 def _expect(holds: object, name: str, expected: str, found: object) -> None:

@@ -98,11 +98,13 @@ def train_locally(
     key = (device.index, round_number)
     network.module.load_state_dict(state)  # in place: sub-networks read and write these tensors
     where = next(network.module.parameters()).device
+    masks = training.strategy.masks()
+    masks.start_round(round_number)
     trainer = DropoutTrainer(
         network,
         study.optimizer(network.module.parameters()),
         study.loss,
-        training.strategy.masks(),
+        masks,
         generator(training.seed, "masks", *key),
     )
     free_share = training.availability.begin_round(device, round_number, training.seed)

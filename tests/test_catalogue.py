@@ -159,3 +159,17 @@ def test_an_error_of_the_study_function_is_told(tmp_path: Path) -> None:
         StudySource(str(path)).load()
     with pytest.raises(StudyError, match="ZeroDivisionError"):
         StudySource(str(path), (("must", "1"),)).load()
+
+
+def test_changes_replace_fields_of_the_study(tmp_path: Path) -> None:
+    source = StudySource(
+        str(write_study(tmp_path)), changes=(("masks", "core"), ("granularity", 4))
+    )
+    study = source.load()
+    assert (study.masks, study.granularity, study.name) == ("core", 4, "tiny")
+
+
+def test_a_change_that_does_not_fit_is_refused(tmp_path: Path) -> None:
+    source = StudySource(str(write_study(tmp_path)), changes=(("granularity", 0),))
+    with pytest.raises(StudyError, match="granularity of a study"):
+        source.load()

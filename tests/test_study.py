@@ -53,6 +53,9 @@ def test_a_short_run_out_of_range_is_refused(wrong: dict[str, Any], message: str
         ),
         ({"input_shape": ()}, "input_shape"),
         ({"input_shape": 28}, "input_shape of a study: .* found 28"),
+        ({"masks": 4}, "masks of a study: expected text or a MaskPolicy, found int"),
+        ({"granularity": 0}, "granularity of a study: expected a whole number, 1 or more, found 0"),
+        ({"granularity": 2.5}, "granularity"),
     ],
 )
 def test_a_study_out_of_range_is_refused(wrong: dict[str, Any], message: str | None) -> None:

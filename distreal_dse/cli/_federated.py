@@ -59,7 +59,7 @@ def run(
     from distreal_dse.preparation import prepare
     from fl.engine import RunSettings, run_federated
     from fl.runs import finish_run, load_run, save_round, start_run
-    from fl.strategies import Distreal
+    from fl.strategies import Distreal, masks_of
 
     torch.set_num_threads(1)  # as in the search: faster beside any other process
     settings = RunSettings(
@@ -73,9 +73,13 @@ def run(
         engine = open_database(storage_url(storage))
         found = find_front(engine, front)
         network, loaded_data = prepare(loaded, seed, check_device(device))
-        strategy = Distreal(LookupTable(found))
+        strategy = Distreal(LookupTable(found), masks_of(found, loaded))
         results = run_federated(loaded, loaded_data, network, strategy, found, settings)
-        described = {**settings.as_json(), "options": dict(source.options)}
+        described = {
+            **settings.as_json(),
+            "options": dict(source.options),
+            "masks": strategy.policy.spec,
+        }
         fingerprint = network.channels.fingerprint
         run_id = start_run(engine, loaded.name, strategy.name, found, fingerprint, seed, described)
         bar.start()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -57,6 +58,18 @@ def optimize(
             metavar="macs|latency", help="Counted MACs, or seconds measured on this device."
         ),
     ] = "macs",
+    masks: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SPEC",
+            help="Which filters are kept: random, random-round, ordered, rolling, blocks, core, "
+            "with settings as in blocks:blocks=4,core=0.25,redraw=round. Default: the study's.",
+        ),
+    ] = None,
+    granularity: Annotated[
+        int | None,
+        typer.Option(help="Keep multiples of so many channels. Default: the study's, else 1."),
+    ] = None,
     seed: SeedOption = 0,
     device: DeviceOption = "cpu",
     name: Annotated[
@@ -69,8 +82,10 @@ def optimize(
     """Search the Pareto front of a study, or go on with a search that was stopped."""
     from distreal_dse.search import SearchSettings, search
 
+    asked_for = {"masks": masks, "granularity": granularity}
+    changes = tuple((key, value) for key, value in asked_for.items() if value is not None)
     settings = SearchSettings(
-        source=study_source(study, data, option),
+        source=replace(study_source(study, data, option), changes=changes),
         name=name,
         trials=trials,
         timeout=None if timeout is None else seconds(timeout),

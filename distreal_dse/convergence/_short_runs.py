@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,8 +16,8 @@ from distreal_dse.dropout import (
     DropoutTrainer,
     DroppableNetwork,
     KeptCounts,
-    RandomMasks,
     kept_counts,
+    make_policy,
 )
 from distreal_dse.errors import DivergedError
 from distreal_dse.evaluation import Score, evaluate
@@ -63,6 +64,9 @@ class ShortRuns:
     Replicate *r* of a stream has the same data order and the same mask randomness for every
     vector (common random numbers), so differences between vectors are less noisy than values.
 
+    To the mask policy a short run is a round, because it stands for the local training of a device:
+    replicate *r* is round *r*. The warm-up is as many rounds as short runs fit into it.
+
     Parameters
     ----------
     study, data
@@ -80,6 +84,8 @@ class ShortRuns:
     ------
     DivergedError
         If the loss is not finite at the end of the warm-up.
+    InputError
+        If there is no mask policy as the study names it.
     """
 
     def __init__(
@@ -93,6 +99,7 @@ class ShortRuns:
     ) -> None:
         self._study, self._data, self._network = study, data, network
         self._seed, self._device = seed, device
+        self._masks = make_policy(study.masks)
         self._train(self._warm_up_counts(), "warm-up", 0, progress)
         self.snapshot = {
             name: tensor.clone() for name, tensor in network.module.state_dict().items()
@@ -137,7 +144,7 @@ class ShortRuns:
         schedule = []
         for i in range(self._study.short_run.warm_up):
             rate = self._study.max_rate * float(torch.rand((), generator=draws)) * (i % 2)
-            schedule.append(kept_counts([rate] * len(groups), groups))
+            schedule.append(kept_counts([rate] * len(groups), groups, self._study.granularity))
         return schedule
 
     def _train(
@@ -148,11 +155,12 @@ class ShortRuns:
         progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> None:
         key = self._seed, stream, replicate
+        masks = copy.deepcopy(self._masks)
         trainer = DropoutTrainer(
             self._network,
             self._study.optimizer(self._network.module.parameters()),
             self._study.loss,
-            RandomMasks(),
+            masks,
             generator(*key, "masks"),
         )
         batches = shuffled_forever(
@@ -160,8 +168,12 @@ class ShortRuns:
             self._study.batch_size,
             generator(*key, "data"),
         )
+        length = self._study.short_run.mini_batches
         with seeded(*key, "layers"):
             for done, (counts, indices) in enumerate(zip(schedule, batches, strict=False), start=1):
+                before = done - 1
+                if before % length == 0:
+                    masks.start_round(replicate + before // length)
                 inputs, targets = self._batch(indices)
                 loss = trainer.step(inputs, targets, counts)
                 if not math.isfinite(loss):

@@ -3,7 +3,9 @@
 from distreal_dse.dropout._channels import ChannelGroup, ChannelMap, NormLayer, WeightedLayer
 from distreal_dse.dropout._network import DroppableNetwork
 from distreal_dse.dropout._operations import BATCH_NORMS
-from distreal_dse.dropout._policies import MaskPolicy, RandomMasks
+from distreal_dse.dropout._policies import ComposedMasks, MaskPolicy, RandomMasks
+from distreal_dse.dropout._policy_check import check_mask_policy
+from distreal_dse.dropout._policy_specs import make_policy, policy_names
 from distreal_dse.dropout._subnetwork import SubNetwork, Workspace
 from distreal_dse.dropout._tracing import trace_channels
 from distreal_dse.dropout._training import DropoutTrainer
@@ -14,6 +16,7 @@ __all__ = [
     "BATCH_NORMS",
     "ChannelGroup",
     "ChannelMap",
+    "ComposedMasks",
     "DroppableNetwork",
     "DropoutTrainer",
     "KeptCounts",
@@ -25,7 +28,10 @@ __all__ = [
     "Workspace",
     "check_counts",
     "check_dropping_equals_zeroing",
+    "check_mask_policy",
     "kept_counts",
+    "make_policy",
+    "policy_names",
     "trace_channels",
     "uniform_rate",
     "zero_dropped",

@@ -10,30 +10,68 @@ from distreal_dse.errors import VectorError
 KeptCounts = tuple[int, ...]
 
 
-def kept_counts(rates: Sequence[float], groups: Sequence[ChannelGroup]) -> KeptCounts:
-    """Channels that each group keeps: ``channels · (1 − rate)``, rounded, at least one.
+def kept_counts(
+    rates: Sequence[float], groups: Sequence[ChannelGroup], granularity: int = 1
+) -> KeptCounts:
+    """Channels that each group keeps: ``channels · (1 − rate)``, rounded to what may be kept.
 
-    Halves are rounded to the even number.
+    A group may keep the multiples of ``granularity`` below its width, and its width, whether that
+    is a multiple or not. So rate 0 is always the full network, a group keeps at least one multiple,
+    and one that is no wider than the granularity is always kept whole: hardware that works on
+    multiples would gain nothing from a smaller one. Of two that are equally near, the even multiple
+    is kept, the width counting as the multiple next to the one below it.
+
+    Parameters
+    ----------
+    rates
+        Of each group, in [0, 1).
+    groups
+        The channel groups.
+    granularity
+        Channels, ≥ 1; 1 rounds to whole channels.
 
     Raises
     ------
     VectorError
-        If the number of rates is not that of the groups, or a rate is outside [0, 1).
+        If the number of rates is not that of the groups, a rate is outside [0, 1), or the
+        granularity is less than 1.
     """
     if len(rates) != len(groups):
         raise VectorError(
             f"dropout vector has {len(rates)} rates: expected one for each of the "
             f"{len(groups)} channel groups"
         )
+    _check_granularity(granularity)
     for rate, group in zip(rates, groups, strict=True):
         if not 0 <= rate < 1:
             raise VectorError(
                 f"dropout rate of group {group.name} is {rate}: expected 0 ≤ rate < 1"
             )
     return tuple(
-        max(1, round(group.channels * (1 - rate)))
+        _nearest(group.channels * (1 - rate), group.channels, granularity)
         for rate, group in zip(rates, groups, strict=True)
     )
+
+
+def _nearest(wanted: float, width: int, granularity: int) -> int:
+    """What may be kept of ``width`` channels that is nearest to ``wanted``, 0 < wanted ≤ width."""
+    below = _largest_below(width, granularity)
+    if wanted <= below:
+        return max(granularity, round(wanted / granularity) * granularity)
+    if below == 0:
+        return width
+    steps = below // granularity
+    return width if round(steps + (wanted - below) / (width - below)) > steps else below
+
+
+def _largest_below(width: int, granularity: int) -> int:
+    """The largest multiple of the granularity below the width; 0 if there is none."""
+    return (width - 1) // granularity * granularity
+
+
+def _check_granularity(granularity: int) -> None:
+    if granularity < 1:
+        raise VectorError(f"granularity of kept counts is {granularity}: expected 1 or more")
 
 
 def check_counts(counts: Sequence[int], groups: Sequence[ChannelGroup]) -> KeptCounts:
@@ -57,19 +95,38 @@ def check_counts(counts: Sequence[int], groups: Sequence[ChannelGroup]) -> KeptC
     return tuple(counts)
 
 
-def uniform_rate(counts: Sequence[int], widths: Sequence[int]) -> float | None:
+def uniform_rate(
+    counts: Sequence[int], widths: Sequence[int], granularity: int = 1
+) -> float | None:
     """A rate which, used for all groups, keeps just these counts; None if there is none.
 
-    Rounding to ``k`` of ``C`` channels comes from keep shares in [(k − ½) / C, (k + ½) / C], and
-    keeping a single one from all smaller shares too.
+    A count comes from the keep shares between the middles to its neighbours among the counts that
+    `kept_counts` may give; the smallest one from all smaller shares too.
+
+    Parameters
+    ----------
+    counts, widths
+        Kept channels and all channels of each group.
+    granularity
+        As for `kept_counts`.
+
+    Raises
+    ------
+    VectorError
+        If the granularity is less than 1.
     """
-    lowest = max(
-        (count - 0.5) / width if count > 1 else 0.0
-        for count, width in zip(counts, widths, strict=True)
-    )
-    highest = min(
-        min((count + 0.5) / width, 1.0) for count, width in zip(counts, widths, strict=True)
-    )
+    _check_granularity(granularity)
     if tuple(counts) == tuple(widths):
         return 0.0
+    lowest, highest = 0.0, 1.0
+    for count, width in zip(counts, widths, strict=True):
+        below = _largest_below(width, granularity)
+        if count != width and not (0 < count <= below and count % granularity == 0):
+            return None
+        smaller = below if count == width else count - granularity
+        if smaller > 0:
+            lowest = max(lowest, (smaller + count) / 2 / width)
+        if count < width:
+            larger = width if count == below else count + granularity
+            highest = min(highest, (count + larger) / 2 / width)
     return 1 - (lowest + highest) / 2 if lowest < highest else None

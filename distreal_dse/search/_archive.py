@@ -26,10 +26,10 @@ from distreal_dse.fronts import normalise_url
 DIRECTIONS = (StudyDirection.MINIMIZE, StudyDirection.MAXIMIZE)
 COST_NAMES = {"macs": "training MACs", "latency": "seconds per mini-batch"}
 GAIN_NAME = "validation loss gain"
-# What a setting was in searches that are older than it.
-BEFORE = {"cost": "macs"}
 SETTINGS = "settings"
 SNAPSHOT = "snapshot loss"
+# What searches stand for that were stored before these settings existed.
+IMPLIED: Mapping[str, Any] = {"cost": "macs", "masks": "random", "granularity": 1}
 # Far above rounding, far below what a change of data or model does.
 SAME_LOSS = 1e-3
 
@@ -84,7 +84,9 @@ class TrialArchive:
                     study.set_metric_names([COST_NAMES[cost_metric(settings)], GAIN_NAME])
                 for key, value in {**attributes, SETTINGS: dict(settings)}.items():
                     study.set_user_attr(key, value)
-        canonical = json.dumps(settings, sort_keys=True)
+        # Without what is implied, as it was before: verification runs are found by this key.
+        told = {key: v for key, v in settings.items() if key not in IMPLIED or IMPLIED[key] != v}
+        canonical = json.dumps(told, sort_keys=True)
         self.key = f"{name}/{hashlib.sha256(canonical.encode()).hexdigest()[:12]}"
 
     def check_snapshots(self, losses: Sequence[float]) -> None:
@@ -149,17 +151,16 @@ class TrialArchive:
 
 def cost_metric(settings: Mapping[str, Any]) -> str:
     """The cost metric of a search with these settings."""
-    return str(settings.get("cost", BEFORE["cost"]))
+    return str(settings.get("cost", IMPLIED["cost"]))
 
 
 def _check_same(name: str, stored: Mapping[str, Any], given: Mapping[str, Any]) -> None:
-    as_stored = json.loads(json.dumps(given))
-    for key in dict.fromkeys([*stored, *as_stored]):
-        before, now = (one.get(key, BEFORE.get(key)) for one in (stored, as_stored))
-        if before != now:
+    before, now = {**IMPLIED, **stored}, json.loads(json.dumps(given))
+    for key in dict.fromkeys([*before, *now]):
+        if before.get(key) != now.get(key):
             raise InputError(
-                f"search '{name}' was begun with {key} = {before}, now it is {now}: "
-                f"use the same, or start a search of its own with --name"
+                f"search '{name}' was begun with {key} = {before.get(key)}, now it is "
+                f"{now.get(key)}: use the same, or start a search of its own with --name"
             )
 
 

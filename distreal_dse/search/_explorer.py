@@ -42,6 +42,7 @@ class Explorer:
         self._archive = archive
         self._replicates = tuple(range(study.short_run.replicates))
         self._space = SearchSpace(network.groups, study.max_rate)
+        self._granularity = study.granularity
         stored = archive.trials()
         # A continued search must not draw again what it drew before: hence the trial count.
         seed = derive_seed(settings.seed, "sampler", len(stored))
@@ -128,7 +129,8 @@ class Explorer:
         )
 
     def _counts(self, params: Mapping[str, Any]) -> KeptCounts:
-        return kept_counts(self._space.rates(params), self._network.groups)
+        rates = self._space.rates(params)
+        return kept_counts(rates, self._network.groups, self._granularity)
 
     def _finish(self, trial: Trial, outcome: Outcome) -> None:
         """Tell Optuna, write the database, remember."""
@@ -163,7 +165,8 @@ class Explorer:
         rates = self._space.rates(trial.params)
         counts = self._counts(trial.params)
         if counts not in self._candidates:
-            uniform = uniform_rate(counts, self._network.full_counts) is not None
+            widths = self._network.full_counts
+            uniform = uniform_rate(counts, widths, self._granularity) is not None
             self._cost.restore(counts, trial.user_attrs)
             cost = self._cost.cost(counts)
             self._candidates[counts] = Candidate(rates, counts, cost, uniform, number)

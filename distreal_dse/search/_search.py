@@ -11,7 +11,7 @@ from typing import Any
 
 from torch.optim import Optimizer
 
-from distreal_dse.dropout import DroppableNetwork, uniform_rate
+from distreal_dse.dropout import DroppableNetwork, make_policy, uniform_rate
 from distreal_dse.errors import InputError, StudyError, described
 from distreal_dse.fronts import (
     Front,
@@ -69,8 +69,10 @@ def search(
     study = settings.source.load()
     name = settings.name or study.name
     check_front_name(name)
+    make_policy(study.masks)  # before anything takes long
     engine = open_database(storage)
     network, data = prepare(study, settings.seed, settings.device)
+    _check_granularity(study, network)
     cost = trial_cost(settings.cost, study, network, data, settings.seed)
     comparable = {**_comparable(settings, study, network), **cost.comparable}
     attributes = {
@@ -119,7 +121,7 @@ def search(
             "sampler": settings.sampler,
             "trials": explorer.finished,
             **cost.front_settings(points),
-            "uniform family": _uniform_family(verified, network.channels.widths),
+            "uniform family": _uniform_family(verified, network.channels.widths, study.granularity),
             "failed verification": failures,
             "versions": _versions(),
         },
@@ -145,12 +147,12 @@ def _executor(
 
 
 def _uniform_family(
-    verified: Sequence[FrontPoint], widths: Sequence[int]
+    verified: Sequence[FrontPoint], widths: Sequence[int], granularity: int
 ) -> list[dict[str, float | None]]:
     """What the front is held against, dominated or not."""
     return [
         {
-            "rate": uniform_rate(point.kept_counts, widths),
+            "rate": uniform_rate(point.kept_counts, widths, granularity),
             "cost": point.cost,
             "convergence": point.convergence,
             "standard_error": point.standard_error,
@@ -170,6 +172,15 @@ def _check(settings: SearchSettings) -> None:
         raise InputError(f"--timeout is {settings.timeout}: expected more than 0 seconds")
     make_sampler(settings.sampler, 0)
     check_metric(settings.cost)
+
+
+def _check_granularity(study: Study, network: DroppableNetwork) -> None:
+    widest = max(network.channels.widths)
+    if 1 < study.granularity >= widest:
+        raise StudyError(
+            f"granularity of study {study.name} is {study.granularity}: expected less than the "
+            f"{widest} channels of the widest group, or there is nothing to drop"
+        )
 
 
 def _comparable(
@@ -193,6 +204,8 @@ def _comparable(
         "scaling": network.scaling,
         "batch size": study.batch_size,
         "max rate": study.max_rate,
+        "masks": make_policy(study.masks).spec,
+        "granularity": study.granularity,
         "short run": {
             name: value
             for name, value in asdict(study.short_run).items()

@@ -10,7 +10,7 @@ from optuna.trial import TrialState
 
 from distreal_dse.dropout import uniform_rate
 from distreal_dse.fronts import Front, normalise_url
-from distreal_dse.search._archive import SETTINGS, cost_metric, plain_errors
+from distreal_dse.search._archive import IMPLIED, SETTINGS, cost_metric, plain_errors
 from distreal_dse.search._space import SearchSpace
 
 
@@ -58,6 +58,7 @@ def tried_vectors(storage: str, front: Front) -> Sequence[TriedVector]:
         ):
             return []
         trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    granularity = {**IMPLIED, **settings}["granularity"]
     space = SearchSpace(front.groups, settings["max rate"])
     widths = [group.channels for group in front.groups]
     tried = []
@@ -75,7 +76,7 @@ def tried_vectors(storage: str, front: Front) -> Sequence[TriedVector]:
                 convergence=convergence,
                 standard_error=trial.user_attrs["standard error"],
                 accuracy=trial.user_attrs["accuracy"],
-                uniform=uniform_rate(counts, widths) is not None,
+                uniform=uniform_rate(counts, widths, granularity) is not None,
             )
         )
     return tried

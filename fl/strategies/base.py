@@ -34,7 +34,11 @@ class Strategy(ABC):
     """For people, figures and the database."""
 
     def masks(self) -> MaskPolicy:
-        """Return the mask policy; called once per device and round, before its first mini-batch."""
+        """Return the mask policy; called once per device and round, before its first mini-batch.
+
+        The device has it for itself, and its ``start_round`` is called with the number of the
+        round.
+        """
         return RandomMasks()
 
     @abstractmethod

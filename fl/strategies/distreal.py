@@ -7,28 +7,42 @@ Rapp, Khalili, Pfeiffer, Henkel: DISTREAL, AAAI 2022, doi 10.1609/aaai.v36i7.207
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
-from distreal_dse.fronts import FrontPoint, LookupTable
+from distreal_dse.dropout import MaskPolicy, make_policy
+from distreal_dse.errors import FrontError
+from distreal_dse.fronts import Front, FrontPoint, LookupTable
+from distreal_dse.study import Study
 from fl.devices import Device
 from fl.results import State, Update
 from fl.server import fedavg
 from fl.strategies.base import Strategy
 
+# What fronts stand for that were stored before mask policies were recorded.
+IMPLIED_MASKS = "random"
+
 
 class Distreal(Strategy):
-    """Random masks drawn per mini-batch, vectors from a front, plain averaging.
+    """Vectors from a front, masks as in the search of the front, plain averaging.
 
     Parameters
     ----------
     lookup
         The front as each device has it.
+    policy
+        Which filters are kept; None takes `masks_of` the front.
     """
 
     name = "distreal"
 
-    def __init__(self, lookup: LookupTable) -> None:
+    def __init__(self, lookup: LookupTable, policy: MaskPolicy | None = None) -> None:
         self._lookup = lookup
+        self.policy = masks_of(lookup.front) if policy is None else policy
+
+    def masks(self) -> MaskPolicy:
+        """Return a copy of the policy, so that no two devices share its state."""
+        return copy.deepcopy(self.policy)
 
     def pick(self, device: Device, budget: float) -> FrontPoint:
         """Return the best vector that fits, or the cheapest where none does (our own choice)."""
@@ -37,3 +51,34 @@ class Distreal(Strategy):
     def aggregate(self, state: State, updates: Sequence[Update]) -> State:
         """Average over all updates, whatever was dropped in them."""
         return fedavg(updates)
+
+
+def masks_of(front: Front, study: Study | None = None) -> MaskPolicy:
+    """Make the mask policy that a front was searched with.
+
+    Parameters
+    ----------
+    front
+        The front; its settings hold the text of the policy.
+    study
+        Where its own policy is that of the front, it is taken; so it need not be one that text
+        can make.
+
+    Raises
+    ------
+    FrontError
+        If the front's settings hold something else than text there.
+    InputError
+        If there is no policy of this text.
+    """
+    spec = front.settings.get("masks", IMPLIED_MASKS)
+    if not isinstance(spec, str):
+        raise FrontError(
+            f"front {front.label}: masks in its settings: expected text such as "
+            f"'{IMPLIED_MASKS}', found {spec!r}"
+        )
+    if study is not None:
+        own = make_policy(study.masks)
+        if own.spec == spec:
+            return own
+    return make_policy(spec)

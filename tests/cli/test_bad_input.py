@@ -123,6 +123,10 @@ def test_an_option_that_does_not_fit_is_refused(
         (["--device", "foo"], ["'foo'", "cpu or cuda"]),
         (["--sampler", "best"], ["'best'", "gp, nsga2, random, tpe"]),
         (["--timeout", "soon"], ["'soon'", "10m"]),
+        (["--masks", "blokcs"], ["'blokcs'", "random-round"]),
+        (["--masks", "blocks:size=3"], ["'size'", "blocks, core, redraw"]),
+        (["--granularity", "0"], ["granularity", "1 or more"]),
+        (["--granularity", "8"], ["granularity of study tiny is 8", "nothing to drop"]),
     ],
 )
 def test_a_setting_out_of_range_is_refused(

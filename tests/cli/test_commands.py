@@ -109,6 +109,25 @@ def test_federated_training_is_the_same_with_a_stored_and_an_exported_front(
     assert stored.json["front_hash"] == exported.json["front_hash"]
 
 
+def test_masks_and_granularity_are_searched_with_and_trained_with(
+    study: Path, tmp_path: Path
+) -> None:
+    url = f"sqlite:///{tmp_path}/masks.db"
+    searched = run(
+        "optimize", study, "--masks", "blocks:redraw=round", "--granularity", "2",
+        "--trials", "9", "--json", "--storage", url,
+    )  # fmt: skip
+    settings = searched.json["settings"]
+    assert settings["masks"] == "blocks:blocks=4,redraw=round"
+    assert settings["granularity"] == 2
+    assert all(kept % 2 == 0 for point in searched.json["points"] for kept in point["kept_counts"])
+    trained = run(
+        "fl", "run", study, "--front", "tiny", "--rounds", "1", "--devices", "5", "--json",
+        "--storage", url,
+    )  # fmt: skip
+    assert trained.json["settings"]["masks"] == "blocks:blocks=4,redraw=round"
+
+
 def test_the_storage_comes_from_the_environment_where_none_is_given(storage: str) -> None:
     done = subprocess.run(
         [COMMAND, "front", "list", "--json"],

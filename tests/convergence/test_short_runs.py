@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from torch.utils.data import Dataset
 from distreal_dse import Data, ShortRun, Study
 from distreal_dse.catalogue import StudySource
 from distreal_dse.convergence import Convergence, Replicate, ShortRuns
-from distreal_dse.dropout import DroppableNetwork
+from distreal_dse.dropout import DroppableNetwork, KeptCounts, RandomMasks, make_policy
 from distreal_dse.errors import DivergedError
 from distreal_dse.preparation import prepare
 from tiny_study import write_study
@@ -122,6 +123,90 @@ def test_vectors_with_more_filters_keep_those_of_smaller_ones_too(study: Study) 
     assert two == two_again
     assert len(two) == 2 and len(four) == 4
     assert two < four
+
+
+def trained_filters(study: Study, counts: tuple[int, ...], replicate: int) -> set[int]:
+    """Filters of the first convolution that a short run of one mini-batch changes."""
+    study = replace(study, short_run=replace(study.short_run, mini_batches=1, full_share=0.0))
+    network, data = prepare(study, seed=0)
+    runs = ShortRuns(study, data, network, seed=0)
+    runs.run(counts, "search", replicate)
+    change = network.module.state_dict()["0.weight"] - runs.snapshot["0.weight"]
+    return set(change.flatten(1).any(1).nonzero().flatten().tolist())
+
+
+def test_short_runs_keep_the_filters_that_the_studys_mask_policy_says(study: Study) -> None:
+    ordered, rolling = replace(study, masks="ordered"), replace(study, masks="rolling")
+    assert [trained_filters(ordered, (2, 8), r) for r in range(3)] == [{0, 1}] * 3
+    # A replicate is a round.
+    assert [trained_filters(rolling, (2, 8), r) for r in (0, 1, 5)] == [{0, 1}, {1, 2}, {0, 5}]
+
+
+class Noting(RandomMasks):
+    """Notes what it is asked; the log is the class's, so that all copies of a policy share it."""
+
+    log: ClassVar[list[int | str]] = []
+
+    def start_round(self, number: int) -> None:
+        super().start_round(number)
+        self.log.append(number)
+
+    def draw(self, widths: Sequence[int], counts: KeptCounts, generator: torch.Generator) -> Tensor:
+        self.log.append("mask")
+        return super().draw(widths, counts, generator)
+
+
+def test_a_short_run_is_a_round_and_the_warm_up_some_of_them(study: Study) -> None:
+    policy = Noting()
+    changed = replace(
+        study, masks=policy, short_run=ShortRun(warm_up=7, mini_batches=3, full_share=0.0)
+    )
+    network, data = prepare(changed, seed=0)
+    Noting.log.clear()
+    runs = ShortRuns(changed, data, network, seed=0)
+    # Full mini-batches, every second one of the warm-up, draw no mask.
+    assert Noting.log == [0, "mask", 1, "mask", "mask", 2]
+    Noting.log.clear()
+    gain = runs.run((3, 5), "search", 4)
+    assert Noting.log == [4, "mask", "mask", "mask"]
+    assert runs.run((3, 5), "search", 4) == gain
+
+
+def test_the_policy_of_a_study_is_left_alone(study: Study) -> None:
+    policy = make_policy("random-round")
+    network, data = prepare(study, seed=0)
+    before = vars(policy).copy()
+    ShortRuns(replace(study, masks=policy), data, network, seed=0).run((3, 5), "search", 2)
+    assert vars(policy) == before
+
+
+def test_random_masks_are_what_a_study_has_by_default(study: Study, runs: ShortRuns) -> None:
+    changed = replace(study, masks=RandomMasks())
+    network, data = prepare(changed, seed=0)
+    assert ShortRuns(changed, data, network, seed=0).run((3, 5), "search", 0) == runs.run(
+        (3, 5), "search", 0
+    )
+
+
+def test_the_warm_up_keeps_to_the_granularity(study: Study) -> None:
+    seen: list[int] = []
+
+    def look(layer: nn.Module, inputs: tuple[Tensor, ...], outputs: Tensor) -> None:
+        if layer.training:
+            seen.append(outputs.shape[1])
+
+    def watched() -> nn.Module:
+        network = study.model()
+        network.get_submodule("4").register_forward_hook(look)
+        return network
+
+    coarse = replace(
+        study, model=watched, granularity=3, short_run=replace(study.short_run, warm_up=40)
+    )
+    network, data = prepare(coarse, seed=0)
+    seen.clear()
+    ShortRuns(coarse, data, network, seed=0)
+    assert set(seen[1::2]) == {3, 6, 8}
 
 
 def test_every_run_starts_from_the_snapshot(

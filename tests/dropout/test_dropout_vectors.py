@@ -17,8 +17,11 @@ rates = st.floats(0, 1, exclude_max=True)
 widths = st.integers(1, 4096)
 
 
-def counted(rate: float, width: int) -> int:
-    return kept_counts([rate], [ChannelGroup("layer", width, ("layer",))])[0]
+granularities = st.integers(1, 64)
+
+
+def counted(rate: float, width: int, granularity: int = 1) -> int:
+    return kept_counts([rate], [ChannelGroup("layer", width, ("layer",))], granularity)[0]
 
 
 def test_kept_counts_of_a_known_vector() -> None:
@@ -63,3 +66,53 @@ def test_counts_that_do_not_fit_the_groups_are_refused(counts: tuple[int, ...]) 
 
 def test_counts_that_fit_the_groups_are_returned() -> None:
     assert check_counts([8, 1], GROUPS) == (8, 1)
+
+
+def test_kept_counts_of_a_known_vector_in_multiples() -> None:
+    groups = [ChannelGroup(str(w), w, (str(w),)) for w in (32, 20, 16, 8, 6)]
+    assert kept_counts([0.5] * 5, groups, 8) == (16, 8, 8, 8, 6)  # 20 · 0.5 = 10 is nearest to 8
+    assert kept_counts([0.1] * 5, groups, 8) == (32, 16, 16, 8, 6)  # 28.8, 18 (to even), 14.4
+    assert kept_counts([0.05] * 5, groups, 8) == (32, 20, 16, 8, 6)  # 30.4, 19, 15.2
+    assert kept_counts([0.2] * 5, groups, 8) == (24, 16, 16, 8, 6)  # 25.6, 16, 12.8
+    assert kept_counts([0.99] * 5, groups, 8) == (8, 8, 8, 8, 6)
+
+
+@given(rates, widths, granularities)
+def test_kept_count_is_the_nearest_multiple_below_the_width_or_the_width(
+    rate: float, width: int, granularity: int
+) -> None:
+    allowed = [*range(granularity, width, granularity), width]
+    count = counted(rate, width, granularity)
+    assert count in allowed
+    wanted = width * (1 - rate)
+    assert abs(count - wanted) <= min(abs(other - wanted) for other in allowed) + 1e-9
+
+
+@given(rates, rates, widths, granularities)
+def test_larger_rates_never_keep_more_multiples(
+    one: float, other: float, width: int, granularity: int
+) -> None:
+    more = counted(min(one, other), width, granularity)
+    assert counted(max(one, other), width, granularity) <= more
+
+
+@given(widths, granularities)
+def test_every_multiple_below_the_width_and_the_width_can_be_reached(
+    width: int, granularity: int
+) -> None:
+    for count in (*range(granularity, width, granularity), width):
+        assert counted(1 - count / width, width, granularity) == count
+
+
+@given(st.integers(0, 1999), st.integers(1, 1000))
+def test_granularity_one_rounds_to_the_nearest_integer_and_halves_to_even(
+    step: int, width: int
+) -> None:
+    rate = step % (2 * width) / (2 * width)  # every half channel
+    assert counted(rate, width) == max(1, round(width * (1 - rate)))
+
+
+@pytest.mark.parametrize("granularity", [0, -8])
+def test_a_granularity_below_one_is_refused(granularity: int) -> None:
+    with pytest.raises(VectorError, match=f"granularity of kept counts is {granularity}: expected"):
+        kept_counts([0.5, 0.5], GROUPS, granularity)

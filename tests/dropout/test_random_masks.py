@@ -49,6 +49,16 @@ def test_draw_takes_the_same_randomness_whatever_the_counts(
     assert torch.equal(drawn(widths, counts)[1], drawn(widths, tuple(widths))[1])
 
 
+def test_masks_of_a_seed_are_those_that_stored_figures_were_made_with() -> None:
+    generator = torch.Generator().manual_seed(2022)
+    found = [
+        "".join("01"[kept] for kept in RandomMasks().draw((8, 2, 11), counts, generator).tolist())
+        for counts in ((3, 1, 5), (4, 2, 1), (8, 1, 8))
+    ]
+    assert found == ["010000110100111001001", "011100101101000000000", "111111110101110111110"]
+    assert torch.rand(1, generator=generator).item() == 0.5629451870918274
+
+
 def test_equal_seeds_give_equal_masks_and_a_stream_gives_new_ones() -> None:
     one, other = torch.Generator().manual_seed(5), torch.Generator().manual_seed(5)
     masks = [RandomMasks().draw([30, 30], (15, 15), one) for _ in range(3)]

@@ -8,7 +8,7 @@ import torch
 
 from distreal_dse import Data, Study
 from distreal_dse.cost import MacCost
-from distreal_dse.dropout import DroppableNetwork
+from distreal_dse.dropout import DroppableNetwork, make_policy
 from distreal_dse.fronts import Front, LookupTable
 from fl.availability import ConstantAvailability, MarkovAvailability
 from fl.client import LocalTraining, copy_state, train_locally
@@ -161,6 +161,43 @@ def test_devices_and_rounds_draw_their_own_masks(training: LocalTraining) -> Non
 
     assert len({kept(index, 1) for index in range(4)}) > 1
     assert len({kept(0, round_number) for round_number in range(4)}) > 1
+
+
+def test_the_number_of_the_round_moves_a_rolling_window(
+    training: LocalTraining, front: Front
+) -> None:
+    strategy = Distreal(LookupTable(front), make_policy("rolling"))
+    training = replace(
+        training, strategy=strategy, availability=ConstantAvailability(0.2), epochs=1
+    )
+    before = copy_state(training.network.module)
+
+    def kept(index: int, round_number: int) -> set[int]:
+        state = train_locally(
+            training, device(index=index), SAMPLES, before, round_number, 0.0
+        ).state
+        change = (before["0.weight"] - state["0.weight"]).flatten(1).any(1)
+        return set(change.nonzero().flatten().tolist())
+
+    # Three of eight filters, the same on all devices and in all mini-batches of the round.
+    assert kept(0, 1) == kept(3, 1) == {1, 2, 3}
+    assert kept(0, 2) == {2, 3, 4}
+    assert kept(1, 7) == {7, 0, 1}
+
+
+def test_an_order_drawn_per_round_is_a_devices_own(training: LocalTraining, front: Front) -> None:
+    strategy = Distreal(LookupTable(front), make_policy("random-round"))
+    training = replace(
+        training, strategy=strategy, availability=ConstantAvailability(0.2), epochs=1
+    )
+    before = copy_state(training.network.module)
+    seen = set()
+    for index, number in ((0, 1), (1, 1), (2, 1), (0, 2), (0, 1)):
+        state = train_locally(training, device(index=index), SAMPLES, before, number, 0.0).state
+        change = (before["4.weight"] - state["4.weight"]).flatten(1).any(1)
+        assert change.sum() == 4  # in all five mini-batches
+        seen.add(tuple(change.tolist()))
+    assert len(seen) == 4
 
 
 def test_training_leaves_the_given_state_alone(training: LocalTraining) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import shutil
@@ -7,6 +8,7 @@ import sqlite3
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
@@ -17,9 +19,9 @@ from distreal_dse.catalogue import StudySource
 from distreal_dse.convergence import ShortRuns
 from distreal_dse.cost import MacCost
 from distreal_dse.errors import DistrealError, InputError
-from distreal_dse.fronts import list_fronts, open_database
+from distreal_dse.fronts import list_fronts, load_verifications, open_database
 from distreal_dse.preparation import prepare
-from distreal_dse.search import SAMPLERS, SearchProgress, SearchSettings, search
+from distreal_dse.search import SAMPLERS, SearchProgress, SearchSettings, search, tried_vectors
 from tiny_study import DIVERGES_ALWAYS, DIVERGES_WHEN_NARROW, Finished, write_study
 
 ATTRIBUTES = {
@@ -168,15 +170,24 @@ def test_a_finished_search_run_again_adds_neither_trials_nor_a_front(
     ("change", "named"),
     [
         ({"seed": 1}, "seed = 0, now it is 1"),
+        ({"masks": "core"}, "masks = random, now it is core:core=0.5"),
+        ({"granularity": 2}, "granularity = 1, now it is 2"),
     ],
 )
 def test_other_settings_under_the_same_name_are_refused(
-    finished: Finished, tmp_path: Path, change: dict[str, object], named: str
+    finished: Finished, tmp_path: Path, change: dict[str, Any], named: str
 ) -> None:
     _, url = copied(finished, tmp_path)
     with pytest.raises(InputError, match=named):
-        search(replace(finished.settings, trials=21, **change), url)  # type: ignore[arg-type]
+        search(changed(replace(finished.settings, trials=21), **change), url)
     assert len(trials_in(url)) == 20
+
+
+def changed(settings: SearchSettings, **change: Any) -> SearchSettings:
+    """Settings with another seed, or of a study with other masks or another granularity."""
+    if "seed" in change:
+        return replace(settings, **change)
+    return replace(settings, source=replace(settings.source, changes=tuple(change.items())))
 
 
 def test_another_sampler_may_continue_a_search(finished: Finished, tmp_path: Path) -> None:
@@ -212,6 +223,79 @@ def test_another_length_of_the_short_run_under_the_same_name_is_refused(
     changed = StudySource(str(write_study(tmp_path, change=change)))
     with pytest.raises(InputError, match="short run"):
         search(SearchSettings(changed, trials=21), url)
+
+
+def test_the_front_says_which_masks_and_granularity_it_is_for(finished: Finished) -> None:
+    assert finished.front.settings["masks"] == "random"
+    assert finished.front.settings["granularity"] == 1
+
+
+def test_a_search_stored_before_masks_and_granularity_were_goes_on(
+    finished: Finished, tmp_path: Path
+) -> None:
+    _, url = copied(finished, tmp_path)
+    study = optuna.load_study(study_name="tiny", storage=url)
+    new = study.user_attrs["settings"]
+    old = {key: new[key] for key in new if key not in ("masks", "granularity")}
+    study.set_user_attr("settings", old)
+    key = "tiny/" + hashlib.sha256(json.dumps(old, sort_keys=True).encode()).hexdigest()[:12]
+    assert load_verifications(open_database(url), key, 0)  # as stored under the old settings
+
+    verified: list[int] = []
+
+    def listen(progress: SearchProgress) -> None:
+        if progress.stage == "verification":
+            verified.append(progress.total - progress.done)
+
+    assert search(finished.settings, url, listen).points == finished.front.points
+    assert verified == [0]  # nothing was left to do
+    search(replace(finished.settings, trials=21), url)
+    assert len(trials_in(url)) == 21
+    assert tried_vectors(url, finished.front)
+    with pytest.raises(InputError, match="masks = random, now it is ordered"):
+        search(changed(finished.settings, masks="ordered"), url)
+
+
+def test_other_masks_give_other_values_and_worker_processes_use_them_too(
+    finished: Finished, url: str
+) -> None:
+    own = changed(replace(finished.settings, trials=5), masks="blocks:redraw=round,core=0.25")
+    front = search(own, url)
+    assert front.settings["masks"] == "blocks:blocks=4,core=0.25,redraw=round"
+    gains = [trial.values[1] for trial in trials_in(url)]
+    assert all(
+        one != other.values[1] for one, other in zip(gains[1:], finished.trials()[1:5], strict=True)
+    )
+    again = search(replace(own, workers=2, name="again"), url)
+    assert again.points == front.points
+
+
+def test_all_vectors_keep_multiples_of_the_granularity_or_all(finished: Finished, url: str) -> None:
+    front = search(changed(replace(finished.settings, sampler="random"), granularity=3), url)
+    kept = {tuple(trial.user_attrs["kept channels"].values()) for trial in trials_in(url)}
+    assert len(kept) > 4
+    assert kept <= {(first, second) for first in (3, 6) for second in (3, 6, 8)}
+    assert front.settings["granularity"] == 3
+    family = {entry["rate"] for entry in front.settings["uniform family"]}
+    assert None not in family and 0.0 in family
+    assert len(family) == 4  # (6, 8), (6, 6), (3, 6) and (3, 3), dominated or not
+    # The rate 0.2125, one of the family, keeps these; no rate would, were any count allowed.
+    assert next(one.uniform for one in tried_vectors(url, front) if one.kept_counts == (6, 6))
+
+
+def test_a_granularity_that_leaves_nothing_to_drop_is_refused(finished: Finished, url: str) -> None:
+    with pytest.raises(InputError, match="granularity of study tiny is 8: .* the 8 channels"):
+        search(changed(finished.settings, granularity=8), url)
+
+
+@pytest.mark.parametrize("masks", ["blokcs", "blocks:4"])
+def test_masks_that_there_are_none_of_are_refused_before_anything_is_trained(
+    finished: Finished, url: str, masks: str
+) -> None:
+    heard: list[SearchProgress] = []
+    with pytest.raises(InputError, match=f"mask policy '{masks}'"):
+        search(changed(finished.settings, masks=masks), url, heard.append)
+    assert heard == []
 
 
 def test_other_settings_under_another_name_share_the_database(
