@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from distreal_dse.batches import check_data, fetch
-from distreal_dse.dropout import DroppableNetwork
+from distreal_dse.dropout import BATCH_NORMS, DroppableNetwork
 from distreal_dse.errors import DistrealError, InputError, StudyError, described
 from distreal_dse.seeding import generator, seeded
 from distreal_dse.study import Data, Study
@@ -82,7 +82,16 @@ def _check_place(seed: int, device: str) -> None:
 def _network(study: Study, seed: int, device: str, example: Tensor) -> DroppableNetwork:
     with seeded(seed, "model"):
         module = _called("model", study, nn.Module).to(device)
-    return DroppableNetwork(module, example.to(device))
+    scaling = _scaling_for(module) if study.scaling == "auto" else study.scaling
+    return DroppableNetwork(module, example.to(device), scaling)
+
+
+def _scaling_for(module: nn.Module) -> str:
+    """Inverted scaling keeps running statistics usable; without any, it only harms training."""
+    has_statistics = any(
+        isinstance(part, BATCH_NORMS) and part.running_mean is not None for part in module.modules()
+    )
+    return "inverted" if has_statistics else "none"
 
 
 def _called(name: str, study: Study, kind: type[Made]) -> Made:

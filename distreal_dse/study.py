@@ -101,6 +101,13 @@ class Study:
         Kept counts are multiples of it, or the whole width (see
         `distreal_dse.dropout.kept_counts`); 8 or 16 where the hardware works on so many channels
         at a time.
+    scaling
+        What is done about layers of a sub-network that sum over fewer inputs: ``"inverted"`` or
+        ``"none"`` (see `distreal_dse.dropout.SubNetwork`), or ``"auto"``, which is the first for
+        networks with running statistics of batch normalisation and the second for others, as
+        measured in docs/scaling.md.
+    clip_norm
+        Largest norm of the gradients of a mini-batch; longer ones are scaled down to it.
     short_run
         How convergence is measured.
     name
@@ -119,6 +126,8 @@ class Study:
     max_rate: float = 0.85
     masks: str | MaskPolicy = "random"
     granularity: int = 1
+    scaling: str = "auto"
+    clip_norm: float | None = None
     short_run: ShortRun = field(default_factory=ShortRun)
     name: str = ""
     description: str = ""
@@ -139,6 +148,10 @@ class Study:
         _expect(draws, "masks", "text or a MaskPolicy", type(self.masks).__name__)
         whole = isinstance(self.granularity, int) and self.granularity >= 1
         _expect(whole, "granularity", "a whole number, 1 or more", self.granularity)
+        known = self.scaling in ("auto", "inverted", "none")
+        _expect(known, "scaling", "auto, inverted or none", repr(self.scaling))
+        positive = self.clip_norm is None or self.clip_norm > 0
+        _expect(positive, "clip_norm", "a number above 0, or None", self.clip_norm)
 
 
 def _expect(holds: object, name: str, expected: str, found: object) -> None:

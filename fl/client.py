@@ -106,6 +106,7 @@ def train_locally(
         study.loss,
         masks,
         generator(training.seed, "masks", *key),
+        study.clip_norm,
     )
     free_share = training.availability.begin_round(device, round_number, training.seed)
     order = generator(training.seed, "order", *key)

@@ -121,3 +121,21 @@ def test_the_network_without_data_is_that_with_data(study: Study) -> None:
         assert other.channels.fingerprint == network.channels.fingerprint
         for name, tensor in other.module.state_dict().items():
             assert torch.equal(tensor, network.module.state_dict()[name])
+
+
+class WithoutStatistics(torch.nn.Sequential):
+    def __init__(self) -> None:
+        super().__init__(
+            torch.nn.Conv2d(1, 6, 3), torch.nn.GroupNorm(2, 6), torch.nn.Flatten(),
+            torch.nn.Linear(96, 3),
+        )  # fmt: skip
+
+
+def test_scaling_follows_the_running_statistics_unless_the_study_says_otherwise(
+    study: Study,
+) -> None:
+    without = replace(study, model=WithoutStatistics)
+    assert prepare(study, 0)[0].scaling == "inverted"
+    assert prepare(without, 0)[0].scaling == "none"
+    assert prepare(replace(study, scaling="none"), 0)[0].scaling == "none"
+    assert prepare(replace(without, scaling="inverted"), 0)[0].scaling == "inverted"

@@ -56,6 +56,8 @@ def test_a_short_run_out_of_range_is_refused(wrong: dict[str, Any], message: str
         ({"masks": 4}, "masks of a study: expected text or a MaskPolicy, found int"),
         ({"granularity": 0}, "granularity of a study: expected a whole number, 1 or more, found 0"),
         ({"granularity": 2.5}, "granularity"),
+        ({"scaling": "double"}, "scaling of a study: expected auto, inverted or none"),
+        ({"clip_norm": 0.0}, "clip_norm of a study: expected a number above 0, or None, found 0.0"),
     ],
 )
 def test_a_study_out_of_range_is_refused(wrong: dict[str, Any], message: str | None) -> None:

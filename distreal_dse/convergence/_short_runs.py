@@ -162,6 +162,7 @@ class ShortRuns:
             self._study.loss,
             masks,
             generator(*key, "masks"),
+            self._study.clip_norm,
         )
         batches = shuffled_forever(
             torch.arange(size_of(self._data.train)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import random
 import time
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 from distreal_dse.cost._latency import LatencySamples
-from distreal_dse.dropout import DropoutTrainer, DroppableNetwork, KeptCounts, RandomMasks
+from distreal_dse.dropout import DropoutTrainer, DroppableNetwork, KeptCounts, make_policy
 from distreal_dse.errors import DistrealError, InputError, StudyError, described
 from distreal_dse.seeding import derive_seed, generator, seeded
 from distreal_dse.study import Study
@@ -160,12 +161,15 @@ class StepTimer:
             torch.cuda.synchronize(self._where)
 
     def _trainer(self) -> DropoutTrainer:
+        masks = copy.deepcopy(make_policy(self._study.masks))
+        masks.start_round(0)
         return DropoutTrainer(
             self._network,
             self._study.optimizer(self._network.module.parameters()),
             self._study.loss,
-            RandomMasks(),
+            masks,
             generator(self._seed, "latency masks"),
+            self._study.clip_norm,
         )
 
     @torch.no_grad()

@@ -13,6 +13,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -83,7 +84,7 @@ class ChannelMap:
     shapes: Mapping[str, tuple[int, ...]]
     norms: tuple[NormLayer, ...] = ()
 
-    @property
+    @cached_property
     def widths(self) -> tuple[int, ...]:
         """Units of each group: the kept counts of the full network."""
         return tuple(group.channels for group in self.groups)

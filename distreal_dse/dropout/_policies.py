@@ -6,11 +6,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import lru_cache
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from distreal_dse.dropout._channels import Units
 from distreal_dse.dropout._vector import KeptCounts
 from distreal_dse.errors import InputError
+
+Floats = npt.NDArray[np.float64]
 
 ORDERS = ("random", "fixed", "rolling")
 ROUND = "round"
@@ -141,7 +146,7 @@ class ComposedMasks(MaskPolicy):
     def start_round(self, number: int) -> None:
         """Let the window of the rolling order move on, and a random one be drawn anew."""
         self._round = number
-        self._order: Tensor | None = None
+        self._order: Units | None = None
         self._ordered: tuple[int, ...] = ()
         self._left = 0
 
@@ -158,27 +163,28 @@ class ComposedMasks(MaskPolicy):
         self._left -= 1
         order = self._order
         if not self._core:
-            kept = torch.zeros(len(order), dtype=torch.bool)
+            kept = np.zeros(len(order), dtype=np.bool_)
             kept[order[_first(widths, counts)]] = True
-            return kept
-        core, first = _core_and_first(widths, counts, self._core)
-        kept = core.clone()
-        kept[order[~core[order]][first]] = True
-        return kept
+        else:
+            core, first = _core_and_first(widths, counts, self._core)
+            kept = core.copy()
+            kept[order[~core[order]][first]] = True
+        return torch.from_numpy(kept)
 
-    def _new_order(self, widths: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    def _new_order(self, widths: tuple[int, ...], generator: torch.Generator) -> Units:
         """Units of the first group in their order, then those of the second, and so on."""
         if self._rule == "fixed":
-            return torch.arange(sum(widths))
+            return np.arange(sum(widths))
         group, place, length = _places(widths, self._blocks)
         # Keys differ by less than one, so whole numbers keep the groups apart, and one sort orders
         # each of them on its own. Units of one block have one key and stay in the order of indices.
         if self._rule == "rolling":
-            keys = group + (place - self._round).remainder(length) / length
+            keys = group + (place - self._round) % length / length
         else:
-            draws = torch.rand(self._blocks or len(group), generator=generator)
+            draws = torch.rand(self._blocks or len(group), generator=generator).numpy()
             keys = group - (draws[place] if self._blocks else draws)
-        return keys.argsort(stable=bool(self._blocks))
+        # NumPy sorts several times as fast as PyTorch does on the CPU.
+        return keys.argsort(kind="stable" if self._blocks else "quicksort")
 
 
 class RandomMasks(ComposedMasks):
@@ -199,36 +205,35 @@ def _expect(holds: bool, name: str, expected: str, found: object) -> None:
 
 
 @lru_cache(maxsize=64)
-def _places(widths: tuple[int, ...], blocks: int) -> tuple[Tensor, Tensor, Tensor]:
+def _places(widths: tuple[int, ...], blocks: int) -> tuple[Floats, Units, Units]:
     """Of each unit: its group; its place (or block) in the group; how many of them there are."""
-    sizes = torch.tensor(widths)
-    group = torch.arange(len(widths)).repeat_interleave(sizes)
-    place = torch.cat([torch.arange(width) for width in widths])
-    length = sizes[group]
+    group = np.repeat(np.arange(len(widths)), widths)
+    place = np.concatenate([np.arange(width) for width in widths])
+    length = np.array(widths)[group]
     if blocks:
         # Block b begins at unit ⌊b·C/B⌋, so unit u is in the last block with ⌊b·C/B⌋ ≤ u.
-        place = ((place + 1) * blocks - 1).div(length, rounding_mode="floor")
-        length = torch.full_like(length, blocks)
+        place = ((place + 1) * blocks - 1) // length
+        length = np.full_like(length, blocks)
     # Double, because single precision would round small keys off beside a large number.
-    return group.double(), place, length
+    return group.astype(np.float64), place, length
 
 
 @lru_cache(maxsize=256)
-def _first(widths: tuple[int, ...], counts: KeptCounts) -> Tensor:
+def _first(widths: tuple[int, ...], counts: KeptCounts) -> Units:
     """Places in the order of the first ``count`` units of each group."""
-    starts = torch.tensor([0, *widths]).cumsum(0)[:-1].tolist()
-    return torch.cat(
-        [torch.arange(start, start + n) for start, n in zip(starts, counts, strict=True)]
+    starts = np.cumsum([0, *widths[:-1]]).tolist()
+    return np.concatenate(
+        [np.arange(start, start + n) for start, n in zip(starts, counts, strict=True)]
     )
 
 
 @lru_cache(maxsize=256)
 def _core_and_first(
     widths: tuple[int, ...], counts: KeptCounts, share: float
-) -> tuple[Tensor, Tensor]:
+) -> tuple[npt.NDArray[np.bool_], Units]:
     """The mask of the core, and the places of what is kept beside it in the order without it."""
     cores = [round(share * count) for count in counts]
-    core = torch.cat([torch.arange(width) < n for width, n in zip(widths, cores, strict=True)])
+    core = np.concatenate([np.arange(width) < n for width, n in zip(widths, cores, strict=True)])
     left = tuple(width - n for width, n in zip(widths, cores, strict=True))
     rest = tuple(count - n for count, n in zip(counts, cores, strict=True))
     return core, _first(left, rest)

@@ -29,7 +29,9 @@ GAIN_NAME = "validation loss gain"
 SETTINGS = "settings"
 SNAPSHOT = "snapshot loss"
 # What searches stand for that were stored before these settings existed.
-IMPLIED: Mapping[str, Any] = {"cost": "macs", "masks": "random", "granularity": 1}
+IMPLIED: Mapping[str, Any] = {
+    "cost": "macs", "masks": "random", "granularity": 1, "clip norm": None,
+}  # fmt: skip
 # Far above rounding, far below what a change of data or model does.
 SAME_LOSS = 1e-3
 
@@ -155,7 +157,7 @@ def cost_metric(settings: Mapping[str, Any]) -> str:
 
 
 def _check_same(name: str, stored: Mapping[str, Any], given: Mapping[str, Any]) -> None:
-    before, now = {**IMPLIED, **stored}, json.loads(json.dumps(given))
+    before, now = {**IMPLIED, **stored}, {**IMPLIED, **json.loads(json.dumps(given))}
     for key in dict.fromkeys([*before, *now]):
         if before.get(key) != now.get(key):
             raise InputError(

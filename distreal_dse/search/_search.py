@@ -205,6 +205,7 @@ def _comparable(
         "batch size": study.batch_size,
         "max rate": study.max_rate,
         "masks": make_policy(study.masks).spec,
+        "clip norm": study.clip_norm,
         "granularity": study.granularity,
         "short run": {
             name: value

@@ -397,3 +397,16 @@ def test_the_snapshot_is_the_same_for_the_same_seed(study: Study, tmp_path: Path
     one, other = snapshots
     assert one.keys() == other.keys()
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_gradients_are_clipped_as_the_study_says(
+    study: Study, prepared: tuple[DroppableNetwork, Data]
+) -> None:
+    """Norms of 1e-9 leave the parameters where they are."""
+    network, data = prepared
+    clipped = ShortRuns(replace(study, clip_norm=1e-9), data, network, seed=0)
+    before = torch.cat([p.detach().flatten() for p in network.module.parameters()])
+    clipped.run((3, 5), "search", 0)
+    after = torch.cat([p.detach().flatten() for p in network.module.parameters()])
+    assert not torch.equal(after, before)
+    torch.testing.assert_close(after, before, rtol=0, atol=1e-7)

@@ -19,10 +19,12 @@ from distreal_dse.dropout import (
     RandomMasks,
     SubNetwork,
     kept_counts,
+    make_policy,
+    policy_names,
     trace_channels,
     zero_dropped,
 )
-from distreal_dse.seeding import seeded
+from distreal_dse.seeding import generator, seeded
 from networks import kept_part
 from zoo import ZOO
 
@@ -100,6 +102,32 @@ def test_gradients_of_torchvision_networks_equal_those_of_the_zeroed_network(nam
         torch.testing.assert_close(
             found.flatten(), expected[part], rtol=1e-5, atol=1e-10 * largest, msg=tensor
         )
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_torchvision_networks_train_under_every_mask_policy_as_the_zeroed_network(
+    name: str,
+) -> None:
+    model = zoo.build(name).train()
+    network = DroppableNetwork(model, zoo.inputs_of(name, samples=2))
+    inputs, targets = zoo.inputs_of(name), torch.tensor([1, 2, 3])
+    counts = uneven(network, seed=0)
+    for spec in [*policy_names(), "blocks:blocks=4,core=0.25,redraw=round"]:
+        mask = make_policy(spec).draw(network.full_counts, counts, generator(3))
+        zeroed = copy.deepcopy(model).double()
+        zero_dropped(zeroed, network.channels, mask)
+        with seeded(2), torch.no_grad():
+            expected = total(zeroed(inputs.double()), targets).item()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.001, momentum=0.9)
+        policy = make_policy(spec)
+        trainer = DropoutTrainer(network, optimizer, total, policy, generator(3), clip_norm=1.0)
+        before = copy.deepcopy(dict(model.named_parameters()))
+        with seeded(2):
+            assert trainer.step(inputs, targets, counts) == pytest.approx(expected, rel=1e-3), spec
+        for tensor, parameter in model.named_parameters():
+            part = kept_part(network.channels, tensor, mask, parameter)
+            assert torch.equal(parameter[~part], before[tensor][~part]), (spec, tensor)
+        assert any(not torch.equal(p, before[n]) for n, p in model.named_parameters()), spec
 
 
 @pytest.mark.parametrize("name", ZOO)
