@@ -16,7 +16,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from distreal_dse.dropout import BATCH_NORMS, ChannelGroup, ChannelMap, WeightedLayer
+from distreal_dse.dropout import (
+    BATCH_NORMS,
+    ChannelGroup,
+    ChannelMap,
+    NormLayer,
+    WeightedLayer,
+)
 
 INSTALL = "torch-pruning is not installed: pip install --no-deps 'torch-pruning>=1.6,<1.7'"
 WEIGHTED = (nn.Conv2d, nn.Linear)
@@ -169,16 +175,14 @@ def _mask_layer_norms(full: nn.Module, positions: dict[str, Tensor]) -> None:
         if not isinstance(layer, nn.LayerNorm):
             continue
         kept = positions[f"{name}.weight"]
-        # torchvision's own class takes [N, C, H, W].
-        axis = -1 if type(layer) is nn.LayerNorm else 1
 
         def normalize(
             layer: nn.LayerNorm,
             inputs: tuple[Tensor, ...],
             _: Tensor,
             kept: Tensor = kept,
-            axis: int = axis,
         ) -> Tensor:
+            axis = _normalized_axis(layer)
             values = inputs[0].movedim(axis, -1)
             outputs = torch.zeros_like(values)
             outputs[..., kept] = nn.functional.layer_norm(
@@ -191,6 +195,11 @@ def _mask_layer_norms(full: nn.Module, positions: dict[str, Tensor]) -> None:
             return outputs.movedim(-1, axis)
 
         layer.register_forward_hook(normalize)
+
+
+def _normalized_axis(layer: nn.LayerNorm) -> int:
+    """The axis of the channels: torchvision's own class takes [N, C, H, W]."""
+    return -1 if type(layer) is nn.LayerNorm else 1
 
 
 def as_channel_map(model: nn.Module, example: Tensor) -> ChannelMap:
@@ -227,6 +236,11 @@ def as_channel_map(model: nn.Module, example: Tensor) -> ChannelMap:
         axes=_axes_of_tensors(along),
         layers=_weighted_layers(model, example, along, first),
         shapes={name: tuple(tensor.shape) for name, tensor in model.state_dict().items()},
+        norms=tuple(
+            NormLayer(name, along[f"{name}.weight", 0], _normalized_axis(layer), groups=1)
+            for name, layer in model.named_modules()
+            if isinstance(layer, nn.LayerNorm)
+        ),
     )
 
 
@@ -267,13 +281,14 @@ def _weighted_layers(
 
     def describe(name: str, layer: nn.Conv2d | nn.Linear, output: Tensor) -> None:
         rows, columns = layer.weight.shape[:2]
-        kernel, trailing = layer.weight.shape[2:], output.shape[2:]
+        kernel = layer.weight.shape[2:]
         layers.append(
             WeightedLayer(
                 name=name,
                 inputs=along.get((f"{name}.weight", 1), np.full(columns, fixed)),
                 outputs=along.get((f"{name}.weight", 0), np.full(rows, fixed)),
-                positions=math.prod(kernel) * math.prod(trailing) if kernel else 1,
+                positions=math.prod(kernel)
+                * math.prod(output.shape[2:] if kernel else output.shape[1:-1]),
                 weight_gradient=True,
                 input_gradient=bool(layers),
             )

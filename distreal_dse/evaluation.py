@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from distreal_dse.batches import fetch, in_order, size_of
-from distreal_dse.dropout import BATCH_NORMS
+from distreal_dse.dropout import NORMS_WITH_STATISTICS
 
 EVALUATION_BATCH = 256
-# Samples that the statistics of batch normalisation are measured on before an evaluation.
+# Samples that running statistics are measured on before an evaluation.
 CALIBRATION_SAMPLES = 512
 
 
@@ -34,7 +34,7 @@ def evaluate(
     calibration: Dataset[Any] | None,
     device: torch.device | None = None,
 ) -> Score:
-    """Score the full network, its batch normalisation recalibrated on ``calibration``.
+    """Score the full network, its running statistics measured on ``calibration``.
 
     Without calibration data (None), the running statistics are used as they are.
 
@@ -64,17 +64,19 @@ def _recalibrated(
     norms = [
         part
         for part in module.modules()
-        if isinstance(part, BATCH_NORMS) and part.track_running_stats and samples > 1
+        if isinstance(part, NORMS_WITH_STATISTICS) and part.track_running_stats and samples > 1
     ]
     saved = [(norm.momentum, [buffer.clone() for buffer in norm.buffers()]) for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
-        norm.momentum = None  # cumulative average over the batches
         norm.train()
     try:
         if norms and calibration is not None:
             shuffled = torch.randperm(samples, generator=torch.Generator().manual_seed(0))
-            for indices in shuffled[:CALIBRATION_SAMPLES].split(EVALUATION_BATCH):
+            batches = shuffled[:CALIBRATION_SAMPLES].split(EVALUATION_BATCH)
+            for number, indices in enumerate(batches, start=1):
+                for norm in norms:
+                    norm.momentum = 1 / number  # the mean over the batches
                 if len(indices) > 1:  # there are no statistics of a single sample
                     module(fetch(calibration, indices)[0].to(device))
         module.eval()

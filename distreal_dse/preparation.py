@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from distreal_dse.batches import check_data, fetch
-from distreal_dse.dropout import BATCH_NORMS, DroppableNetwork
+from distreal_dse.dropout import NORMS_WITH_STATISTICS, DroppableNetwork
 from distreal_dse.errors import DistrealError, InputError, StudyError, described
 from distreal_dse.seeding import generator, seeded
 from distreal_dse.study import Data, Study
@@ -89,7 +89,8 @@ def _network(study: Study, seed: int, device: str, example: Tensor) -> Droppable
 def _scaling_for(module: nn.Module) -> str:
     """Inverted scaling keeps running statistics usable; without any, it only harms training."""
     has_statistics = any(
-        isinstance(part, BATCH_NORMS) and part.running_mean is not None for part in module.modules()
+        isinstance(part, NORMS_WITH_STATISTICS) and part.running_mean is not None
+        for part in module.modules()
     )
     return "inverted" if has_statistics else "none"
 

@@ -104,7 +104,7 @@ class Study:
     scaling
         What is done about layers of a sub-network that sum over fewer inputs: ``"inverted"`` or
         ``"none"`` (see `distreal_dse.dropout.SubNetwork`), or ``"auto"``, which is the first for
-        networks with running statistics of batch normalisation and the second for others, as
+        networks with running statistics (batch normalisation's) and the second for others, as
         measured in docs/scaling.md.
     clip_norm
         Largest norm of the gradients of a mini-batch; longer ones are scaled down to it.

@@ -88,6 +88,28 @@ def test_calibration_averages_over_its_batches() -> None:
     torch.testing.assert_close(seen[0], expected, rtol=1e-9, atol=1e-12)
 
 
+def test_statistics_of_instance_normalisation_are_measured_too() -> None:
+    network = nn.Sequential(
+        nn.Conv2d(1, 6, 3),
+        nn.InstanceNorm2d(6, track_running_stats=True),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(6, 3),
+    ).double()
+    samples = EVALUATION_BATCH * 2
+    inputs = torch.randn(samples, 1, 6, 6, generator=torch.Generator().manual_seed(0)).double()
+    data = TensorDataset(inputs, torch.arange(samples) % 3)
+    by_hand = copy.deepcopy(network).eval()
+    with torch.no_grad():
+        features = by_hand[0](inputs)
+        by_hand[1].running_mean.copy_(features.mean((0, 2, 3)))  # type: ignore[operator,union-attr]
+        by_hand[1].running_var.copy_(features.var((2, 3)).mean(0))  # type: ignore[operator,union-attr]
+        expected = functional.cross_entropy(by_hand(inputs), data.tensors[1]).item()
+    assert score(network, data, data)[0] == pytest.approx(expected, rel=1e-9)
+    assert score(network, data, None)[0] != pytest.approx(expected, rel=1e-6)
+
+
 def test_score_does_not_depend_on_the_gathered_statistics() -> None:
     network, data, calibration = trained(Residual), data_of(30), data_of(50, 1)
     expected = score(network, data, calibration)

@@ -2,7 +2,7 @@
 
 from distreal_dse.dropout._channels import ChannelGroup, ChannelMap, NormLayer, WeightedLayer
 from distreal_dse.dropout._network import DroppableNetwork
-from distreal_dse.dropout._operations import BATCH_NORMS
+from distreal_dse.dropout._operations import BATCH_NORMS, NORMS_WITH_STATISTICS
 from distreal_dse.dropout._policies import ComposedMasks, MaskPolicy, RandomMasks
 from distreal_dse.dropout._policy_check import check_mask_policy
 from distreal_dse.dropout._policy_specs import make_policy, policy_names
@@ -21,6 +21,7 @@ __all__ = [
     "DropoutTrainer",
     "KeptCounts",
     "MaskPolicy",
+    "NORMS_WITH_STATISTICS",
     "NormLayer",
     "RandomMasks",
     "SubNetwork",

@@ -12,8 +12,9 @@ from torch.nn import functional
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 INSTANCE_NORMS = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
+NORMS_WITH_STATISTICS = (*BATCH_NORMS, *INSTANCE_NORMS)  # running ones, where asked for
 LAYERS_WITH_CHANNELS = (
-    *CONVOLUTIONS, *BATCH_NORMS, *INSTANCE_NORMS, nn.GroupNorm, nn.LayerNorm, nn.Linear, nn.PReLU,
+    *CONVOLUTIONS, *NORMS_WITH_STATISTICS, nn.GroupNorm, nn.LayerNorm, nn.Linear, nn.PReLU,
 )  # fmt: skip
 
 # Every element on its own (ordinary dropout: up to its own draw), whatever the axes are.
