@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import inspect
 import operator
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, TypeGuard
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from distreal_dse.dropout._packing import Layout, first, gather, scatter
+from distreal_dse.dropout._packing import Layout, first, first_of_growing, gather, scatter
 from distreal_dse.dropout._subnetwork import Kept, Slot, SubNetwork
 
 
@@ -32,7 +32,11 @@ class PackedState:
         self._layout = layout
         self._views: dict[str, Tensor] = {}
         self.blocks = layout.blocks(layout.parameter_sizes, device)
-        self.small_blocks = layout.blocks(layout.parameter_sizes, device)
+        self._small_blocks = layout.blocks([0] * len(layout.parameter_sizes), device)
+
+    def small_blocks(self, sizes: Sequence[int]) -> list[Tensor]:
+        """Memory for the state of a sub-network with so many entries in each block."""
+        return first_of_growing(sizes, self._small_blocks)
 
     def view(self, name: str) -> Tensor:
         """The state of one parameter of the full network."""
@@ -204,7 +208,7 @@ class SmallOptimizer:
         return self._views[kind, name]
 
     def _blocks(self, kind: str) -> list[Tensor]:
-        return first(self._layout.parameter_sizes, self._state(kind).small_blocks)
+        return self._state(kind).small_blocks(self._layout.parameter_sizes)
 
     def _state(self, kind: str) -> PackedState:
         if kind not in self._packed:

@@ -154,6 +154,20 @@ def first(sizes: Sequence[int], blocks: Sequence[Tensor]) -> list[Tensor]:
     ]
 
 
+@torch.no_grad()
+def first_of_growing(sizes: Sequence[int], blocks: Sequence[Tensor]) -> list[Tensor]:
+    """Views of the first entries of each block, which is enlarged with zeros where it is shorter.
+
+    Earlier views stay valid: they share the block's storage, whose memory is exchanged.
+    """
+    for size, block in zip(sizes, blocks, strict=True):
+        length = len(block)
+        if length < size:
+            block.resize_(size, *block.shape[1:])
+            block[length:].zero_()
+    return [block[:size] for size, block in zip(sizes, blocks, strict=True)]
+
+
 def gather(blocks: Sequence[Tensor], entries: Sequence[Tensor], out: Sequence[Tensor]) -> None:
     """Fill ``out`` with the given entries of each block."""
     for block, chosen, small in zip(blocks, entries, out, strict=True):

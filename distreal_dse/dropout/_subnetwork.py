@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -12,7 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from distreal_dse.dropout._channels import ChannelMap, Units
-from distreal_dse.dropout._packing import Layout, PackedNetwork, first, gather, scatter
+from distreal_dse.dropout._packing import (
+    Layout,
+    PackedNetwork,
+    first,
+    first_of_growing,
+    gather,
+    scatter,
+)
 from distreal_dse.dropout._sizes import adopt_sizes
 from distreal_dse.dropout._vector import KeptCounts, check_counts
 from distreal_dse.errors import InputError, VectorError
@@ -391,30 +399,31 @@ class SubNetwork:
 class Workspace:
     """Memory that the sub-networks of one network share, and the network's packed tensors.
 
-    It holds one set of small tensors, as large as the full network at most, whatever the number
-    of sub-networks.
+    It holds one set of small tensors, as large as those of the largest sub-network, whatever the
+    number of sub-networks.
     """
 
     def __init__(self, network: nn.Module, channels: ChannelMap) -> None:
         self.packed = PackedNetwork(network, channels)
         layout = self.packed.layout
-        self._blocks = layout.blocks(layout.sizes, self.packed.device)
+        self._blocks = layout.blocks([0] * len(layout.sizes), self.packed.device)
         self._tensors: dict[str, Tensor] = {}
 
     def blocks(self, sizes: Sequence[int]) -> list[Tensor]:
         """The first entries of each block, as many as given."""
-        return first(sizes, self._blocks)
+        return first_of_growing(sizes, self._blocks)
 
     def tensor(self, name: str, full: Tensor, shape: Sequence[int]) -> Tensor:
-        """A tensor of this shape, at most as large as ``full`` and in its memory format."""
+        """A tensor of this shape, in the memory format of ``full``."""
         if name not in self._tensors:
-            self._tensors[name] = full.new_empty(full.numel())
+            self._tensors[name] = full.new_empty(0)
+        (values,) = first_of_growing([math.prod(shape)], [self._tensors[name]])
         formats = {4: torch.channels_last, 5: torch.channels_last_3d}
         channels_last = formats.get(full.dim()) if not full.is_contiguous() else None
         strides = torch.empty(
             tuple(shape), device="meta", memory_format=channels_last or torch.contiguous_format
         ).stride()
-        return self._tensors[name].as_strided(tuple(shape), strides)
+        return values.as_strided(tuple(shape), strides)
 
 
 class _Scales:

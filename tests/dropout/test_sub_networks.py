@@ -552,6 +552,42 @@ def test_only_cut_tensors_take_memory_of_their_own(kind: str) -> None:
     assert cut < sum(parameter.numel() for parameter in network.module.parameters()) / 2
 
 
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_memory_grows_with_the_largest_sub_network_and_earlier_ones_stay_right(kind: str) -> None:
+    network = DroppableNetwork(trained(NETWORKS[kind]), inputs_of())
+    widths = network.full_counts
+    narrow = tuple(max(1, width // 4) for width in widths)
+    wide = tuple(max(1, width - 1) for width in widths)
+    mask = mask_of(network, narrow)
+    small = filled(network, narrow, mask)
+    before = copy.deepcopy(small.module).state_dict()
+
+    def storages(module: nn.Module) -> dict[int, int]:
+        cut = [
+            tensor.untyped_storage()
+            for name, tensor in (*module.named_parameters(), *module.named_buffers())
+            if name in network.channels.axes
+        ]
+        return {storage.data_ptr(): storage.nbytes() for storage in cut}
+
+    assert sum(storages(small.module).values()) == values_of(small, network)
+    large = filled(network, wide, mask_of(network, wide))
+    assert sum(storages(large.module).values()) == values_of(large, network)
+    assert storages(small.module) == storages(large.module)  # shared
+    small.load(small.select(mask))
+    for name, tensor in small.module.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+
+
+def values_of(small: SubNetwork, network: DroppableNetwork) -> int:
+    """Bytes of the tensors of a sub-network that are smaller than those of the network."""
+    return sum(
+        tensor.numel() * tensor.element_size()
+        for name, tensor in small.module.state_dict().items()
+        if name in network.channels.axes
+    )
+
+
 def test_sub_network_of_a_vector_is_built_once() -> None:
     network = DroppableNetwork(trained(Plain), inputs_of())
     assert network.subnetwork((3, 2)) is network.subnetwork((3, 2))
