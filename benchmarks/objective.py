@@ -13,7 +13,7 @@ from __future__ import annotations
 import random
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from statistics import fmean
 
 import torch
@@ -23,15 +23,15 @@ from benchmarks.figures import Figure, parser, report
 from distreal_dse.catalogue import StudySource
 from distreal_dse.convergence import Convergence, ShortRuns
 from distreal_dse.cost import MacCost
-from distreal_dse.dropout import DroppableNetwork, KeptCounts, kept_counts
+from distreal_dse.dropout import ChannelMap, DroppableNetwork, KeptCounts, RandomMasks, kept_counts
 from distreal_dse.preparation import prepare
 from distreal_dse.study import Data, Study
 from fl.availability import ConstantAvailability
 from fl.devices import Device, DeviceClass
-from fl.engine import RunSettings, run_federated
+from fl.engine import FederatedRun, RunSettings
 from fl.results import State, Update
 from fl.server import fedavg
-from fl.strategies import PricedVector, Strategy
+from fl.strategies import FixedPlan, LocalPlan, Strategy, Vector
 
 STUDY = "digits-cnn"
 CLASSES = (DeviceClass("strong", 0.5, 1.0), DeviceClass("weak", 0.5, 0.01))
@@ -39,14 +39,6 @@ CLASSES = (DeviceClass("strong", 0.5, 1.0), DeviceClass("weak", 0.5, 0.01))
 VARIANTS = ((0, 0.0), (0, 0.5), (20, 0.0), (20, 0.5), (100, 0.0), (100, 0.5))
 # Vectors of equal cost have this share of the full network's MACs, within a tenth of it.
 EQUAL_COST = 0.25
-
-
-@dataclass(frozen=True)
-class Vector:
-    """Kept counts and their cost."""
-
-    kept_counts: KeptCounts
-    cost: float
 
 
 class OneVector(Strategy):
@@ -57,11 +49,12 @@ class OneVector(Strategy):
     def __init__(self, full: Vector, vector: Vector) -> None:
         self._full, self._vector = full, vector
 
-    def pick(self, device: Device, budget: float) -> PricedVector:
+    def plan(self, device: Device, round_number: int, budget: float, seed: int) -> LocalPlan:
         """By the class of the device."""
-        return self._full if device.device_class == "strong" else self._vector
+        vector = self._full if device.device_class == "strong" else self._vector
+        return FixedPlan(vector, RandomMasks())
 
-    def aggregate(self, state: State, updates: Sequence[Update]) -> State:
+    def aggregate(self, state: State, updates: Sequence[Update], channels: ChannelMap) -> State:
         """Plain averaging."""
         return fedavg(updates)
 
@@ -94,7 +87,7 @@ def federated_loss(
     )
     # No decision may rest on the test data, not even how short runs are made.
     data = replace(data, test=data.validation)
-    results = run_federated(study, data, network, OneVector(full, vector), None, settings)
+    results = FederatedRun(study, data, network, OneVector(full, vector), None, settings).rounds()
     losses = [result.loss for result in results if result.round > rounds // 2]
     return fmean(loss for loss in losses if loss is not None)
 

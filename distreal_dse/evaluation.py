@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -21,10 +22,14 @@ CALIBRATION_SAMPLES = 512
 
 @dataclass(frozen=True)
 class Score:
-    """Mean loss and share of correct predictions (in [0, 1]) over a data set."""
+    """Mean loss and share of correct predictions (in [0, 1]) over a data set.
+
+    ``by_label`` holds the latter for each label that occurs.
+    """
 
     loss: float
     accuracy: float
+    by_label: Mapping[int, float] = field(default_factory=dict)
 
 
 def evaluate(
@@ -43,14 +48,19 @@ def evaluate(
     this evaluation only, on samples of ``calibration`` (our own choice; slimmable
     networks do the same, Yu & Huang, ICCV 2019, section 3.3).
     """
-    correct, total_loss = 0, 0.0
+    total_loss, seen, right = 0.0, Counter[int](), Counter[int]()
     with torch.no_grad(), _recalibrated(module, calibration, device):
         for inputs, targets in in_order(dataset, EVALUATION_BATCH):
             inputs, targets = inputs.to(device), targets.to(device)
             outputs = module(inputs)
             total_loss += loss(outputs, targets).item() * len(targets)
-            correct += int((outputs.argmax(1) == targets).sum().item())
-    return Score(total_loss / size_of(dataset), correct / size_of(dataset))
+            seen.update(targets.tolist())
+            right.update(targets[outputs.argmax(1) == targets].tolist())
+    return Score(
+        total_loss / size_of(dataset),
+        right.total() / size_of(dataset),
+        {label: right[label] / count for label, count in sorted(seen.items())},
+    )
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import BigInteger, ForeignKey
+from sqlalchemy import BigInteger, ForeignKey, ForeignKeyConstraint, LargeBinary
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from distreal_dse.fronts import Base
@@ -25,6 +25,7 @@ class RunRow(Base):
     settings: Mapped[dict[str, Any]]
     created_at: Mapped[str]
     finished: Mapped[bool]
+    comparison: Mapped[str | None]
     rounds: Mapped[list[RoundRow]] = relationship(
         order_by="RoundRow.round", cascade="all, delete-orphan", passive_deletes=True
     )
@@ -46,3 +47,48 @@ class RoundRow(Base):
     over_budget: Mapped[int]
     rejected: Mapped[int]
     cohort: Mapped[list[Any]]
+    wasted_macs: Mapped[float]
+    missed: Mapped[int]
+    bytes_down: Mapped[int] = mapped_column(BigInteger)
+    bytes_up: Mapped[int] = mapped_column(BigInteger)
+    accuracy_by_class: Mapped[dict[str, Any]]
+    devices: Mapped[list[DeviceRoundRow]] = relationship(
+        order_by="DeviceRoundRow.device",
+        cascade="all, delete-orphan",
+        passive_deletes=True,
+        lazy="selectin",  # one query for all rounds of a run
+    )
+
+
+class DeviceRoundRow(Base):
+    """What one device did in a round; never updated."""
+
+    __tablename__ = "run_devices"
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["run_id", "round"], ["run_rounds.run_id", "run_rounds.round"], ondelete="CASCADE"
+        ),
+    )
+
+    run_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    round: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    device: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    device_class: Mapped[str]
+    outcome: Mapped[str]
+    seconds: Mapped[float]
+    training_macs: Mapped[float]
+    mini_batches: Mapped[int]
+    mean_cost_share: Mapped[float | None]
+    over_budget: Mapped[int]
+    bytes_down: Mapped[int] = mapped_column(BigInteger)
+    bytes_up: Mapped[int] = mapped_column(BigInteger)
+
+
+class CheckpointRow(Base):
+    """The newest checkpoint of a run that is not finished; ``content`` is safetensors."""
+
+    __tablename__ = "run_checkpoints"
+
+    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True)
+    round: Mapped[int]
+    content: Mapped[bytes] = mapped_column(LargeBinary)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from distreal_dse.batches import fetch
 from distreal_dse.cost import MacCost
-from distreal_dse.dropout import DropoutTrainer, DroppableNetwork
+from distreal_dse.dropout import DropoutTrainer, DroppableNetwork, KeptCounts
 from distreal_dse.seeding import generator, seeded
 from distreal_dse.study import Study
 from fl.availability import Availability
@@ -37,8 +37,10 @@ class LocalTraining:
         Trained in place, one device after the other.
     macs
         Counts the MACs of a vector of ``network``.
+    size_of
+        Bytes of a sub-network with these kept counts.
     strategy
-        Picks the vector of each mini-batch.
+        Plans what devices train.
     availability
         Free share of a device's compute.
     clock
@@ -53,6 +55,7 @@ class LocalTraining:
     dataset: Dataset[Any]
     network: DroppableNetwork
     macs: MacCost
+    size_of: Callable[[KeptCounts], int]
     strategy: Strategy
     availability: Availability
     clock: Clock
@@ -67,6 +70,7 @@ def train_locally(
     state: State,
     round_number: int,
     now: float,
+    deadline: float = math.inf,
 ) -> Update:
     """Train one round of one device.
 
@@ -88,6 +92,9 @@ def train_locally(
         Number of the round.
     now
         Virtual seconds since the start of the run.
+    deadline
+        Virtual seconds, since the start of the run, by which the server has to have the update.
+        A mini-batch that would end too late for that is not begun.
 
     Returns
     -------
@@ -98,34 +105,51 @@ def train_locally(
     key = (device.index, round_number)
     network.module.load_state_dict(state)  # in place: sub-networks read and write these tensors
     where = next(network.module.parameters()).device
-    masks = training.strategy.masks()
-    masks.start_round(round_number)
+    timeline = training.availability.timeline(device, round_number, now, clock.slot, training.seed)
+    share = timeline.at(now)[0]
+    plan = training.strategy.plan(
+        device, round_number, clock.budget(device.speed * share), training.seed
+    )
+    plan.masks.start_round(round_number)
     trainer = DropoutTrainer(
         network,
         study.optimizer(network.module.parameters()),
         study.loss,
-        masks,
+        plan.masks,
         generator(training.seed, "masks", *key),
         study.clip_norm,
     )
-    free_share = training.availability.begin_round(device, round_number, training.seed)
     order = generator(training.seed, "order", *key)
-    seconds = macs = total_loss = 0.0
+    size = training.size_of(plan.sent() or network.full_counts)
+    time = now + size / device.download
+    stop = deadline - size / device.upload
+    macs = total_loss = 0.0
     trained = over_budget = 0
-    cost_shares = []
+    complete = True
+    cost_shares: list[float] = []
+    masks = [trainer.last_mask[None][:0]]
     # Ordinary dropout layers and random augmentation draw from the global generator.
     with seeded(training.seed, "layers", *key):
         for batch in _mini_batches(samples, study.batch_size, training.epochs, order):
-            capacity = device.speed * free_share(now + seconds)
-            budget = clock.budget(capacity)
-            vector = training.strategy.pick(device, budget)
+            start = timeline.next_free(time)
+            if math.isinf(start):
+                complete = False
+                break
+            share = timeline.at(start)[0]
+            budget = clock.budget(device.speed * share)
+            vector = plan.pick(budget)
+            end = clock.end(start, vector.cost, len(batch), device.speed, timeline)
+            if end > stop or math.isinf(end):
+                complete = False
+                break
             inputs, targets = fetch(training.dataset, batch)
-            loss = trainer.step(inputs.to(where), targets.to(where), vector.kept_counts)
-            seconds += clock.seconds(vector.cost, capacity, len(batch))
-            macs += training.macs.training(vector.kept_counts) * len(batch)
+            loss = plan.step(trainer, inputs.to(where), targets.to(where), vector)
+            time = end
+            macs += plan.training_macs(training.macs, vector) * len(batch)
             total_loss += loss * len(batch)
             trained += len(batch)
             cost_shares.append(vector.cost / clock.reference_cost)
+            masks.append(trainer.last_mask[None])
             over_budget += vector.cost > budget
             if not math.isfinite(loss):
                 break
@@ -133,11 +157,15 @@ def train_locally(
         device=device.index,
         samples=len(samples),
         state=copy_state(network.module),
+        masks=torch.cat(masks),
         loss=total_loss / trained if trained else 0.0,
-        seconds=seconds,
+        seconds=time + size / device.upload - now,
+        complete=complete,
         training_macs=macs,
         cost_shares=tuple(cost_shares),
         over_budget=over_budget,
+        bytes_down=size,
+        bytes_up=size,
     )
 
 

@@ -39,11 +39,25 @@ DEFAULT_CLASSES = (
 
 @dataclass(frozen=True)
 class Device:
-    """One device; ``speed`` is that of its class where nothing else is known of it."""
+    """One device.
+
+    Parameters
+    ----------
+    index
+        Number of the device, from 0.
+    device_class
+        Name of its class.
+    speed
+        As that of a `DeviceClass`; that of its class where nothing else is known of the device.
+    download, upload
+        Bytes per virtual second of its link, > 0.
+    """
 
     index: int
     device_class: str
     speed: float
+    download: float = math.inf
+    upload: float = math.inf
 
 
 def check_classes(classes: Sequence[DeviceClass]) -> None:

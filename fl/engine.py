@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, is_dataclass
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from typing import Any
 
+import torch
 from torch import Tensor
+from torch.utils.data import Dataset
 
-from distreal_dse.batches import size_of
+from distreal_dse.batches import in_order, size_of
 from distreal_dse.cost import MacCost
 from distreal_dse.dropout import DroppableNetwork
 from distreal_dse.errors import InputError
@@ -16,13 +20,17 @@ from distreal_dse.evaluation import evaluate
 from distreal_dse.fronts import Front
 from distreal_dse.study import Data, Study
 from fl.availability import Availability, MarkovAvailability
-from fl.client import LocalTraining, copy_state, train_locally
+from fl.client import LocalTraining, copy_state
+from fl.clients import Clients, InProcess, Task
 from fl.clock import make_clock
+from fl.deadlines import RoundRules, settle
 from fl.devices import DEFAULT_CLASSES, Device, DeviceClass, check_classes, make_devices
-from fl.results import RoundResult, Update
+from fl.results import MERGED, DeviceRound, Outcome, RoundResult, Update, round_result
 from fl.server import is_finite, select_cohort
+from fl.server_optimizers import Replace, ServerOptimizer
 from fl.splits import split_iid
 from fl.strategies import Strategy
+from fl.transfer import state_sizes
 
 
 @dataclass(frozen=True)
@@ -36,7 +44,7 @@ class RunSettings:
     devices
         Devices in all.
     cohort
-        Devices that take part in a round.
+        Devices whose updates a round needs.
     local_epochs
         Passes of a device over its data per round.
     seed
@@ -47,6 +55,11 @@ class RunSettings:
         The kinds of devices.
     availability
         What share of their compute they have free.
+    pace
+        Time allotted to a mini-batch, over what the full network takes on an idle device of
+        speed 1; > 0. Budgets follow from it.
+    rules
+        Deadlines, and what becomes of late devices.
 
     Raises
     ------
@@ -62,6 +75,8 @@ class RunSettings:
     evaluate_every: int = 1
     classes: tuple[DeviceClass, ...] = DEFAULT_CLASSES
     availability: Availability = field(default_factory=MarkovAvailability)
+    pace: float = 1.0
+    rules: RoundRules = RoundRules()
 
     def __post_init__(self) -> None:
         for name in ("rounds", "devices", "cohort", "local_epochs", "evaluate_every"):
@@ -74,6 +89,8 @@ class RunSettings:
                 f"cohort of the federated run: expected at most the {self.devices} devices that "
                 f"there are, found {self.cohort}; take a smaller cohort or more devices"
             )
+        if not 0 < self.pace < math.inf:
+            raise InputError(f"pace of the federated run: expected above 0, found {self.pace}")
         check_classes(self.classes)
 
     def as_json(self) -> dict[str, Any]:
@@ -84,21 +101,28 @@ class RunSettings:
         return own | {
             "classes": [asdict(one) for one in self.classes],
             "availability": {"kind": type(source).__name__, **described},
+            "rules": asdict(self.rules),
         }
 
 
-def run_federated(
-    study: Study,
-    data: Data,
-    network: DroppableNetwork,
-    strategy: Strategy,
-    front: Front | None,
-    settings: RunSettings,
-) -> Iterator[RoundResult]:
-    """Train federated; yields the figures of each round when it is done.
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """All that a run needs to go on after a round, beside its settings.
 
-    Same arguments and same initial network on one machine, same results. Stopping between or
-    within rounds loses the round at work and no other.
+    ``server`` is the state of the server's optimiser.
+    """
+
+    round: int
+    virtual_seconds: float
+    state: Mapping[str, Tensor]
+    server: Mapping[str, Tensor]
+
+
+class FederatedRun:
+    """A federated run: devices that train, a server that merges, a clock.
+
+    Same arguments and same initial network on one machine, same results, whether the run went
+    through or was resumed, and whoever trains the clients.
 
     Parameters
     ----------
@@ -108,18 +132,15 @@ def run_federated(
         ``train`` is split over the devices; accuracy and loss are those on ``test``.
     network
         Starts from the values that it has, such as those that `distreal_dse.preparation.prepare`
-        gave it. Whenever a result is yielded, it holds the global network of that round.
+        gave it.
     strategy
         What devices train and how updates are merged.
     front
         Gives the cost unit and the cost of the full network; None counts in MACs.
     settings
         All else.
-
-    Yields
-    ------
-    RoundResult
-        For the rounds 0 (before training) … ``settings.rounds``.
+    server
+        What the server makes of merged updates; None replaces the global state by them.
 
     Raises
     ------
@@ -128,85 +149,181 @@ def run_federated(
     FrontError
         If the front is for another network.
     """
-    if front is not None:
-        front.check_model(network.channels.fingerprint, f"study {study.name}")
-    size = size_of(data.train)
-    if size < 2 * settings.devices:
-        raise InputError(
-            f"train data of study {study.name} has {size} samples: expected at least two for each "
-            f"of the {settings.devices} devices; take fewer devices"
+
+    def __init__(
+        self,
+        study: Study,
+        data: Data,
+        network: DroppableNetwork,
+        strategy: Strategy,
+        front: Front | None,
+        settings: RunSettings,
+        server: ServerOptimizer | None = None,
+    ) -> None:
+        if front is not None:
+            front.check_model(network.channels.fingerprint, f"study {study.name}")
+        size = size_of(data.train)
+        if size < 2 * settings.devices:
+            raise InputError(
+                f"train data of study {study.name} has {size} samples: expected at least two for "
+                f"each of the {settings.devices} devices; take fewer devices"
+            )
+        clock = make_clock(front, MacCost(network.channels), study.batch_size, settings.pace)
+        network = strategy.network(network)
+        self.training = LocalTraining(
+            study=study,
+            dataset=data.train,
+            network=network,
+            macs=MacCost(network.channels),
+            size_of=state_sizes(network.module.state_dict(), network.channels),
+            strategy=strategy,
+            availability=settings.availability,
+            clock=clock,
+            epochs=settings.local_epochs,
+            seed=settings.seed,
         )
-    macs = MacCost(network.channels)
-    training = LocalTraining(
-        study=study,
-        dataset=data.train,
-        network=network,
-        macs=macs,
-        strategy=strategy,
-        availability=settings.availability,
-        clock=make_clock(front, macs, study.batch_size),
-        epochs=settings.local_epochs,
-        seed=settings.seed,
-    )
-    devices = make_devices(settings.devices, settings.classes)
-    shards = split_iid(size, settings.devices, settings.seed)
-    # The checks above run at the call, not at the first round.
-    return _rounds(training, data, devices, shards, settings)
+        self._data, self._settings = data, settings
+        self._server = server or Replace()
+        self._devices = make_devices(settings.devices, settings.classes)
+        self._shards = split_iid(size, settings.devices, settings.seed)
+        self._rules = settings.rules if strategy.limited else RoundRules()
+        self._labels_by_class = self._count_labels(data.train)
+        batches = math.ceil(size / settings.devices / study.batch_size) * settings.local_epochs
+        deadline = self._rules.deadline
+        self._deadline = math.inf if deadline is None else deadline * batches * clock.slot
+        self._state: Mapping[str, Tensor] = copy_state(network.module)
+        self._now, self._round = 0.0, 0
 
+    @property
+    def network(self) -> DroppableNetwork:
+        """The network that is trained; after each round, it holds the global state."""
+        return self.training.network
 
-def _rounds(
-    training: LocalTraining,
-    data: Data,
-    devices: list[Device],
-    shards: list[Tensor],
-    settings: RunSettings,
-) -> Iterator[RoundResult]:
-    module, strategy = training.network.module, training.strategy
-    state = copy_state(module)
-    now = 0.0
-    yield _result(training, data, 0, now, [], 0, True)
-    for number in range(1, settings.rounds + 1):
-        cohort = select_cohort(devices, settings.cohort, number, settings.seed)
-        updates = [
-            train_locally(training, device, shards[device.index], state, number, now)
-            for device in cohort
-        ]
-        accepted = [update for update in updates if is_finite(update)]
-        if accepted:
-            state = dict(strategy.aggregate(state, accepted))
-        module.load_state_dict(state)
-        now += max(update.seconds for update in updates)  # the server waits for the slowest
+    def checkpoint(self) -> Checkpoint:
+        """Return what is needed to go on after the round that was finished last."""
+        return Checkpoint(self._round, self._now, self._state, self._server.state_dict())
+
+    def resume(self, checkpoint: Checkpoint) -> None:
+        """Go on after the round of a checkpoint of the same run.
+
+        Raises
+        ------
+        InputError
+            If its state is of another network.
+        """
+        expected = {name: tensor.shape for name, tensor in self._state.items()}
+        found = {name: tensor.shape for name, tensor in checkpoint.state.items()}
+        if expected != found:
+            raise InputError(
+                f"checkpoint of round {checkpoint.round} is of another network than study "
+                f"{self.training.study.name}: expected the run's own; was the study changed?"
+            )
+        self._state = dict(checkpoint.state)
+        self.network.module.load_state_dict(self._state)
+        self._server.load_state_dict(dict(checkpoint.server))
+        self._now, self._round = checkpoint.virtual_seconds, checkpoint.round
+
+    def rounds(self, clients: Clients | None = None) -> Iterator[RoundResult]:
+        """Train the rounds that are left; yields the figures of each when it is done.
+
+        Stopping between or within rounds loses the round at work and no other. A run that begins
+        yields round 0 first, before any training.
+        """
+        clients = clients or InProcess(self.training)
+        if self._round == 0:
+            yield self._result([], [], True)
+        while self._round < self._settings.rounds:
+            yield self._next_round(clients)
+
+    def _next_round(self, clients: Clients) -> RoundResult:
+        settings, number = self._settings, self._round + 1
+        cohort = select_cohort(
+            self._devices,
+            self._rules.begun(settings.cohort),
+            number,
+            settings.seed,
+            self._is_available,
+        )
+        waits = self._rules.late == "wait"
+        deadline = math.inf if waits else self._now + self._deadline
+        tasks = [Task(device, self._shards[device.index]) for device in cohort]
+        updates = clients.train(tasks, self._state, number, self._now, deadline)
+        outcomes, seconds = settle(
+            updates,
+            [is_finite(update) for update in updates],
+            settings.cohort,
+            self._deadline,
+            self._rules.late,
+        )
+        merged = [u for u, outcome in zip(updates, outcomes, strict=True) if outcome in MERGED]
+        if merged:
+            strategy, channels = self.training.strategy, self.network.channels
+            self._state = self._server.step(
+                self._state, strategy.aggregate(self._state, merged, channels)
+            )
+        self.network.module.load_state_dict(self._state)
+        # Where nobody is available, the server asks again a slot later.
+        self._now += seconds if updates else self.training.clock.slot
+        self._round = number
         evaluated = number % settings.evaluate_every == 0 or number == settings.rounds
-        rejected = len(updates) - len(accepted)
-        yield _result(training, data, number, now, updates, rejected, evaluated)
+        return self._result(updates, outcomes, evaluated)
 
+    def _is_available(self, device: Device) -> bool:
+        slot, seed = self.training.clock.slot, self._settings.seed
+        timeline = self._settings.availability.timeline(
+            device, self._round + 1, self._now, slot, seed
+        )
+        return timeline.at(self._now)[0] > 0
 
-def _result(
-    training: LocalTraining,
-    data: Data,
-    number: int,
-    now: float,
-    updates: list[Update],
-    rejected: int,
-    evaluated: bool,
-) -> RoundResult:
-    module = training.network.module
-    where = next(module.parameters()).device
-    score = (
-        evaluate(module, data.test, training.study.loss, calibration=data.train, device=where)
-        if evaluated
-        else None
-    )
-    shares = [share for update in updates for share in update.cost_shares]
-    return RoundResult(
-        round=number,
-        virtual_seconds=now,
-        accuracy=score.accuracy if score else None,
-        loss=score.loss if score else None,
-        training_macs=sum(update.training_macs for update in updates),
-        mini_batches=len(shares),
-        mean_cost_share=sum(shares) / len(shares) if shares else None,
-        over_budget=sum(update.over_budget for update in updates),
-        rejected=rejected,
-        cohort=tuple(update.device for update in updates),
-    )
+    def _result(
+        self, updates: list[Update], outcomes: list[Outcome], evaluated: bool
+    ) -> RoundResult:
+        devices = tuple(
+            DeviceRound(
+                device=update.device,
+                device_class=self._devices[update.device].device_class,
+                outcome=outcome,
+                seconds=update.seconds,
+                training_macs=update.training_macs,
+                mini_batches=update.mini_batches,
+                mean_cost_share=(
+                    sum(update.cost_shares) / update.mini_batches if update.mini_batches else None
+                ),
+                over_budget=update.over_budget,
+                bytes_down=update.bytes_down,
+                bytes_up=update.bytes_up,
+            )
+            for update, outcome in zip(updates, outcomes, strict=True)
+        )
+        result = round_result(self._round, self._now, devices)
+        if not evaluated:
+            return result
+        module, data = self.network.module, self._data
+        where = next(module.parameters()).device
+        score = evaluate(
+            module, data.test, self.training.study.loss, calibration=data.train, device=where
+        )
+        return replace(
+            result,
+            accuracy=score.accuracy,
+            loss=score.loss,
+            accuracy_by_class=self._by_class(score.by_label),
+        )
+
+    def _count_labels(self, dataset: Dataset[Any]) -> dict[str, Counter[int]]:
+        labels = torch.cat([targets for _, targets in in_order(dataset, 1024)])
+        found: dict[str, Counter[int]] = {}
+        for device in self._devices:
+            counts = found.setdefault(device.device_class, Counter())
+            counts.update(labels[self._shards[device.index]].tolist())
+        return found
+
+    def _by_class(self, by_label: Mapping[int, float]) -> dict[str, float]:
+        """Weight accuracies as labels occur in the data of each class of device."""
+        found = {}
+        for name, counts in self._labels_by_class.items():
+            known = {label: n for label, n in counts.items() if label in by_label}
+            total = sum(known.values())
+            if total:
+                found[name] = sum(n * by_label[label] for label, n in known.items()) / total
+        return found

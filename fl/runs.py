@@ -12,8 +12,8 @@ from sqlalchemy.orm import Session
 
 from distreal_dse.errors import InputError
 from distreal_dse.fronts import Front, reading, utc_now, writing
-from fl._schema import RoundRow, RunRow
-from fl.results import RoundResult
+from fl._schema import DeviceRoundRow, RoundRow, RunRow
+from fl.results import DeviceRound, RoundResult
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ class Run:
     settings: Mapping[str, Any]
     created_at: str
     finished: bool
+    comparison: str | None
     rounds: tuple[RoundResult, ...]
 
     @property
@@ -102,6 +103,7 @@ def save_round(engine: Engine, run_id: int, result: RoundResult) -> None:
         Where the database can't be written.
     """
     values = asdict(result) | {"cohort": list(result.cohort)}
+    values["devices"] = [DeviceRoundRow(**one) for one in values["devices"]]
     if result.loss is not None and not math.isfinite(result.loss):
         values["loss"] = None  # SQLite turns NaN into NULL by itself, PostgreSQL does not
     with writing(engine) as session:
@@ -164,4 +166,8 @@ def _run(row: RunRow) -> Run:
 
 def _result(row: RoundRow) -> RoundResult:
     values = {column.name: getattr(row, column.name) for column in fields(RoundResult)}
-    return RoundResult(**values | {"cohort": tuple(row.cohort)})
+    devices = tuple(
+        DeviceRound(**{column.name: getattr(one, column.name) for column in fields(DeviceRound)})
+        for one in row.devices
+    )
+    return RoundResult(**values | {"cohort": tuple(row.cohort), "devices": devices})

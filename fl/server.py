@@ -9,7 +9,8 @@ from decentralized data, AISTATS 2017, algorithm 1 (FedAvg).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -21,11 +22,19 @@ from fl.results import Update
 
 
 def select_cohort(
-    devices: Sequence[Device], count: int, round_number: int, seed: int
+    devices: Sequence[Device],
+    count: int,
+    round_number: int,
+    seed: int,
+    is_available: Callable[[Device], bool] = lambda device: True,
 ) -> list[Device]:
-    """Draw ``count`` of the devices uniformly without replacement, in their order."""
+    """Draw ``count`` of the available devices uniformly without replacement, in their order.
+
+    Fewer, if fewer are available. Asks for no more devices than it needs to.
+    """
     order = torch.randperm(len(devices), generator=generator(seed, "cohort", round_number))
-    return [devices[i] for i in sorted(order[:count].tolist())]
+    available = (i for i in order.tolist() if is_available(devices[i]))
+    return [devices[i] for i in sorted(islice(available, count))]
 
 
 def is_finite(update: Update) -> bool:

@@ -8,7 +8,16 @@ from hypothesis import strategies as st
 
 from distreal_dse.fronts import Front, FrontGroup, FrontPoint, non_dominated
 
-OWN_TABLES = {"fronts", "front_points", "verifications", "latencies", "runs", "run_rounds"}
+OWN_TABLES = {
+    "fronts",
+    "front_points",
+    "verifications",
+    "latencies",
+    "runs",
+    "run_checkpoints",
+    "run_devices",
+    "run_rounds",
+}
 
 
 def make_front(**changes: Any) -> Front:

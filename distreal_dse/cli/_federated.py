@@ -57,7 +57,7 @@ def run(
 
     from distreal_dse.fronts import LookupTable, find_front, open_database
     from distreal_dse.preparation import prepare
-    from fl.engine import RunSettings, run_federated
+    from fl.engine import FederatedRun, RunSettings
     from fl.runs import finish_run, load_run, save_round, start_run
     from fl.strategies import Distreal, masks_of
 
@@ -74,7 +74,7 @@ def run(
         found = find_front(engine, front)
         network, loaded_data = prepare(loaded, seed, check_device(device))
         strategy = Distreal(LookupTable(found), masks_of(found, loaded))
-        results = run_federated(loaded, loaded_data, network, strategy, found, settings)
+        federated = FederatedRun(loaded, loaded_data, network, strategy, found, settings)
         described = {
             **settings.as_json(),
             "options": dict(source.options),
@@ -84,7 +84,7 @@ def run(
         run_id = start_run(engine, loaded.name, strategy.name, found, fingerprint, seed, described)
         bar.start()
         task = bar.add_task("rounds", total=rounds, note="")
-        for result in results:
+        for result in federated.rounds():
             save_round(engine, run_id, result)
             kept.append(f"the figures of rounds 0 to {result.round} are kept as run {run_id}")
             bar.update(task, completed=result.round, note=_note(result))

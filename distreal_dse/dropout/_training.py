@@ -80,6 +80,9 @@ class DropoutTrainer:
         # Weak: a sub-network that the network no longer keeps takes its optimiser with it.
         self._small_optimizers: WeakKeyDictionary[SubNetwork, SmallOptimizer] = WeakKeyDictionary()
         self._packed: dict[str, PackedState] = {}
+        self._everything = torch.ones(sum(network.full_counts), dtype=torch.bool)
+        self.last_mask: Tensor = self._everything
+        """Units that the last mini-batch trained, shape [units], on the CPU."""
 
     def step(self, inputs: Tensor, targets: Tensor, counts: KeptCounts) -> float:
         """Train one mini-batch with ``counts`` kept units per group; return its loss.
@@ -94,10 +97,12 @@ class DropoutTrainer:
             From `kept_counts` or a front point.
         """
         if counts == self._network.full_counts:
+            self.last_mask = self._everything
             return self._full_step(inputs, targets)
         small = self._network.subnetwork(counts)
         mask = self._policy.draw(self._network.channels.widths, counts, self._generator)
         kept = small.select(mask)
+        self.last_mask = mask
         small.load(kept)
         optimizer = self._small_optimizer(small)
         optimizer.load(kept)

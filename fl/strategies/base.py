@@ -1,12 +1,22 @@
-"""The base class of strategies."""
+"""The base classes of strategies."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
-from distreal_dse.dropout import KeptCounts, MaskPolicy, RandomMasks
+from torch import Tensor
+
+from distreal_dse.cost import MacCost
+from distreal_dse.dropout import (
+    ChannelMap,
+    DropoutTrainer,
+    DroppableNetwork,
+    KeptCounts,
+    MaskPolicy,
+)
 from fl.devices import Device
 from fl.results import State, Update
 
@@ -20,42 +30,115 @@ class PricedVector(Protocol):
 
     @property
     def cost(self) -> float:
-        """Cost in the unit of the run's clock."""
+        """Cost of a mini-batch in the unit of the run's clock."""
 
 
-class Strategy(ABC):
-    """Decides what devices train and how the server merges it.
+class LocalPlan(ABC):
+    """How one device trains in one round. The device has it for itself.
 
-    The methods are called in the order in which they stand here. All but the last run on a device:
-    they may use what the device knows, and nothing of the server or of other devices.
+    Parameters
+    ----------
+    masks
+        Which filters are kept; its ``start_round`` is called before the first mini-batch.
     """
 
-    name: ClassVar[str]
-    """For people, figures and the database."""
-
-    def masks(self) -> MaskPolicy:
-        """Return the mask policy; called once per device and round, before its first mini-batch.
-
-        The device has it for itself, and its ``start_round`` is called with the number of the
-        round.
-        """
-        return RandomMasks()
+    def __init__(self, masks: MaskPolicy) -> None:
+        self.masks = masks
 
     @abstractmethod
-    def pick(self, device: Device, budget: float) -> PricedVector:
+    def pick(self, budget: float) -> PricedVector:
         """Choose what the device trains; called before each mini-batch.
 
         Parameters
         ----------
-        device
-            The device that asks.
         budget
             What it can spend on this mini-batch without running over its slot. A vector that
             costs more is trained nevertheless: it takes longer and is counted.
         """
 
+    def step(
+        self, trainer: DropoutTrainer, inputs: Tensor, targets: Tensor, vector: PricedVector
+    ) -> float:
+        """Train a mini-batch with the vector that was picked; return its loss."""
+        return trainer.step(inputs, targets, vector.kept_counts)
+
+    def training_macs(self, macs: MacCost, vector: PricedVector) -> float:
+        """Return the multiply-accumulates that `step` spends on each sample."""
+        return macs.training(vector.kept_counts)
+
+    def sent(self) -> KeptCounts | None:
+        """Return the kept counts of what travels to the device and back; None for everything.
+
+        Less than everything only where vector and masks are the same for the whole round.
+        """
+        return None
+
+
+class FixedPlan(LocalPlan):
+    """One vector for the whole round, whatever happens to the budget.
+
+    Parameters
+    ----------
+    vector
+        What every mini-batch trains.
+    masks
+        Redrawn once per round, or never.
+    """
+
+    def __init__(self, vector: PricedVector, masks: MaskPolicy) -> None:
+        super().__init__(masks)
+        self._vector = vector
+
+    def pick(self, budget: float) -> PricedVector:
+        """Return the vector."""
+        return self._vector
+
+    def sent(self) -> KeptCounts:
+        """Return the kept counts of the vector."""
+        return self._vector.kept_counts
+
+
+@dataclass(frozen=True)
+class Vector:
+    """A vector that no front holds, and its cost."""
+
+    kept_counts: KeptCounts
+    cost: float
+
+
+class Strategy(ABC):
+    """Decides what devices train and how the server merges it.
+
+    `plan` runs on a device: it may use what the device knows, and nothing of the server or of
+    other devices.
+    """
+
+    name: ClassVar[str]
+    """For people, figures and the database."""
+
+    limited: ClassVar[bool] = True
+    """Whether deadlines hold; only an upper bound does without."""
+
+    def network(self, full: DroppableNetwork) -> DroppableNetwork:
+        """Return the network that is trained; called once per run, before all else."""
+        return full
+
     @abstractmethod
-    def aggregate(self, state: State, updates: Sequence[Update]) -> State:
+    def plan(self, device: Device, round_number: int, budget: float, seed: int) -> LocalPlan:
+        """Decide how a device trains in a round; called once per device and round.
+
+        Parameters
+        ----------
+        device, round_number
+            Who, and in which round.
+        budget
+            What the device can spend on a mini-batch when the round begins.
+        seed
+            Of the run, for randomness that a plan needs.
+        """
+
+    @abstractmethod
+    def aggregate(self, state: State, updates: Sequence[Update], channels: ChannelMap) -> State:
         """Merge the updates of a round; called once per round, on the server.
 
         Parameters
@@ -64,6 +147,8 @@ class Strategy(ABC):
             The global state that the round started from; not to be changed.
         updates
             At least one, by ascending index of the device, all finite.
+        channels
+            Of the network that is trained.
 
         Returns
         -------

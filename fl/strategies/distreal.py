@@ -10,14 +10,14 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 
-from distreal_dse.dropout import MaskPolicy, make_policy
+from distreal_dse.dropout import ChannelMap, MaskPolicy, make_policy
 from distreal_dse.errors import FrontError
 from distreal_dse.fronts import Front, FrontPoint, LookupTable
 from distreal_dse.study import Study
 from fl.devices import Device
 from fl.results import State, Update
 from fl.server import fedavg
-from fl.strategies.base import Strategy
+from fl.strategies.base import LocalPlan, Strategy
 
 # What fronts stand for that were stored before mask policies were recorded.
 IMPLIED_MASKS = "random"
@@ -40,17 +40,34 @@ class Distreal(Strategy):
         self._lookup = lookup
         self.policy = masks_of(lookup.front) if policy is None else policy
 
-    def masks(self) -> MaskPolicy:
-        """Return a copy of the policy, so that no two devices share its state."""
-        return copy.deepcopy(self.policy)
+    def plan(self, device: Device, round_number: int, budget: float, seed: int) -> LocalPlan:
+        """Return a plan that looks up the budget of each mini-batch."""
+        # A copy of the policy, so that no two devices share its state.
+        return LookupPlan(self._lookup, copy.deepcopy(self.policy))
 
-    def pick(self, device: Device, budget: float) -> FrontPoint:
-        """Return the best vector that fits, or the cheapest where none does (our own choice)."""
-        return self._lookup.pick_or_cheapest(budget)
-
-    def aggregate(self, state: State, updates: Sequence[Update]) -> State:
+    def aggregate(self, state: State, updates: Sequence[Update], channels: ChannelMap) -> State:
         """Average over all updates, whatever was dropped in them."""
         return fedavg(updates)
+
+
+class LookupPlan(LocalPlan):
+    """The best vector of a lookup table that fits the budget of the mini-batch.
+
+    Parameters
+    ----------
+    lookup
+        The table as the device has it.
+    masks
+        Which filters are kept.
+    """
+
+    def __init__(self, lookup: LookupTable, masks: MaskPolicy) -> None:
+        super().__init__(masks)
+        self._lookup = lookup
+
+    def pick(self, budget: float) -> FrontPoint:
+        """Return the best vector that fits, or the cheapest where none does (our own choice)."""
+        return self._lookup.pick_or_cheapest(budget)
 
 
 def masks_of(front: Front, study: Study | None = None) -> MaskPolicy:

@@ -1,3 +1,4 @@
+import math
 from dataclasses import replace
 
 import pytest
@@ -6,10 +7,11 @@ from distreal_dse.cost import MacCost
 from distreal_dse.dropout import DroppableNetwork
 from distreal_dse.errors import FrontError
 from distreal_dse.fronts import Front
+from fl.availability import Timeline
 from fl.clock import Clock, make_clock
 
 # 4 MMACs per sample · 32 samples at 1 GMAC/s = 0.128 s.
-CLOCK = Clock(reference_cost=4e6, slot=0.128, batch_size=32)
+CLOCK = Clock(reference_cost=4e6, full_seconds=0.128, batch_size=32)
 
 
 @pytest.mark.parametrize(
@@ -73,3 +75,40 @@ def test_latencies_of_other_mini_batches_are_refused(
     # MACs are per sample: they hold for any batch size.
     in_macs = replace(front, settings={"batch size": 64})
     assert make_clock(in_macs, macs, batch_size=8).batch_size == 8
+
+
+class Steps(Timeline):
+    """Shares that change at given times; the last one stays."""
+
+    def __init__(self, *pieces: tuple[float, float]) -> None:
+        self._pieces = pieces  # share, until when
+
+    def at(self, seconds: float) -> tuple[float, float]:
+        return next(piece for piece in self._pieces if seconds < piece[1])
+
+
+@pytest.mark.parametrize(
+    ("pieces", "start", "end"),
+    [
+        ([(0.5, math.inf)], 1.0, 1.256),
+        # 0.064 s at full share do half of the work, the rest takes twice as long at half of it.
+        ([(1.0, 1.064), (0.5, math.inf)], 1.0, 1.192),
+        ([(1.0, 0.5), (0.25, 1.2), (1.0, math.inf)], 1.0, 1.2 + 0.128 - 0.05),
+        ([(0.5, 1.1), (0.0, 3.0), (1.0, math.inf)], 1.0, 3.0 + 0.128 - 0.05),
+        ([(0.5, 1.1), (0.0, math.inf)], 1.0, math.inf),
+    ],
+)
+def test_changes_during_a_mini_batch_count_from_when_they_happen(
+    pieces: list[tuple[float, float]], start: float, end: float
+) -> None:
+    assert CLOCK.end(start, 4e6, 32, 1.0, Steps(*pieces)) == pytest.approx(end, rel=1e-12)
+    # A device half as fast with half of the cost.
+    assert CLOCK.end(start, 2e6, 32, 0.5, Steps(*pieces)) == pytest.approx(end, rel=1e-12)
+
+
+def test_a_longer_slot_allows_more() -> None:
+    slow = replace(CLOCK, pace=2.0)
+    assert slow.slot == 0.256
+    assert slow.budget(0.25) == 2e6
+    assert slow.budget(0.6) == 4e6
+    assert slow.seconds(4e6, 1.0, 32) == pytest.approx(0.128)  # the work is the same

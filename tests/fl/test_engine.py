@@ -20,7 +20,7 @@ from distreal_dse.preparation import prepare
 from distreal_dse.seeding import generator
 from fl.availability import ConstantAvailability
 from fl.devices import DEFAULT_CLASSES, DeviceClass, make_devices
-from fl.engine import RunSettings, run_federated
+from fl.engine import FederatedRun, RunSettings
 from fl.results import RoundResult
 from fl.server import select_cohort
 from fl.splits import split_iid
@@ -36,8 +36,14 @@ SETTINGS = RunSettings(rounds=3, devices=6, cohort=3, local_epochs=2, seed=5)
 def run(
     study: Study, data: Data, network: DroppableNetwork, front: Front, settings: RunSettings
 ) -> list[RoundResult]:
+    return list(federated(study, data, network, front, settings).rounds())
+
+
+def federated(
+    study: Study, data: Data, network: DroppableNetwork, front: Front, settings: RunSettings
+) -> FederatedRun:
     strategy = Distreal(LookupTable(front))
-    return list(run_federated(study, data, network, strategy, front, settings))
+    return FederatedRun(study, data, network, strategy, front, settings)
 
 
 def bare_fedavg(study: Study, data: Data, module: nn.Module, settings: RunSettings) -> None:
@@ -185,7 +191,7 @@ def test_only_some_rounds_are_evaluated_if_asked_and_always_the_last(
 def test_the_network_holds_the_global_state_of_the_round_just_yielded(
     study: Study, data: Data, network: DroppableNetwork, front: Front
 ) -> None:
-    rounds = run_federated(study, data, network, Distreal(LookupTable(front)), front, SETTINGS)
+    rounds = federated(study, data, network, front, SETTINGS).rounds()
     next(rounds), next(rounds)
     stopped = network.module.state_dict()
     other = prepare(study, seed=0)[0]
@@ -200,16 +206,14 @@ def test_a_front_of_another_network_is_refused_before_training(
     wide = replace(study, model=lambda: make_cnn(classes=4))
     network = prepare(wide, seed=0)[0]
     with pytest.raises(FrontError, match="another model than study noise"):
-        run_federated(wide, data, network, Distreal(LookupTable(front)), front, SETTINGS)
+        federated(wide, data, network, front, SETTINGS)
 
 
 def test_devices_with_less_than_two_samples_are_refused(
     study: Study, data: Data, network: DroppableNetwork, front: Front
 ) -> None:
     with pytest.raises(InputError, match="120 samples.*61 devices"):
-        run_federated(
-            study, data, network, Distreal(LookupTable(front)), front, RunSettings(devices=61)
-        )
+        federated(study, data, network, front, RunSettings(devices=61))
 
 
 @pytest.mark.parametrize(
@@ -228,7 +232,9 @@ def test_settings_can_be_stored_as_json() -> None:
         "kind": "MarkovAvailability",
         "levels": [0.25, 0.5, 0.75, 1.0],
         "stay": 0.8,
+        "period": 1.0,
     }
+    assert stored["rules"] == {"deadline": None, "late": "drop", "overcommit": 0.0}
 
 
 def test_digits_are_learned_by_devices_of_all_classes(

@@ -8,9 +8,9 @@ from sqlalchemy import Engine, inspect
 from distreal_dse import Data, Study
 from distreal_dse.dropout import DroppableNetwork
 from distreal_dse.errors import InputError
-from distreal_dse.fronts import ConflictError, Front, LookupTable, open_database
-from fl._schema import RoundRow, RunRow
-from fl.engine import RunSettings, run_federated
+from distreal_dse.fronts import Base, ConflictError, Front, LookupTable, open_database
+from fl._schema import CheckpointRow, DeviceRoundRow, RoundRow, RunRow
+from fl.engine import FederatedRun, RunSettings
 from fl.results import RoundResult
 from fl.runs import finish_run, list_runs, load_run, save_round, start_run
 from fl.strategies import Distreal
@@ -28,7 +28,7 @@ def test_a_run_comes_back_as_it_was(
     run_id = begin(database, front)
     strategy = Distreal(LookupTable(front))
     results = []
-    for result in run_federated(study, data, network, strategy, front, SETTINGS):
+    for result in FederatedRun(study, data, network, strategy, front, SETTINGS).rounds():
         save_round(database, run_id, result)
         results.append(result)
     finish_run(database, run_id)
@@ -87,9 +87,7 @@ def test_an_unknown_run_is_refused_with_what_there_is(database: Engine) -> None:
         finish_run(database, 7)
 
 
-@pytest.mark.parametrize("model", [RunRow, RoundRow])
-def test_the_migration_makes_the_columns_of_the_model(
-    database: Engine, model: type[RunRow] | type[RoundRow]
-) -> None:
+@pytest.mark.parametrize("model", [RunRow, RoundRow, DeviceRoundRow, CheckpointRow])
+def test_the_migration_makes_the_columns_of_the_model(database: Engine, model: type[Base]) -> None:
     found = {c["name"]: c["nullable"] for c in inspect(database).get_columns(model.__tablename__)}
     assert found == {column.name: column.nullable for column in model.__table__.columns}

@@ -12,7 +12,20 @@ from fl.server import fedavg, is_finite, select_cohort
 
 
 def update(device: int, samples: int, loss: float = 1.0, **state: Tensor) -> Update:
-    return Update(device, samples, state, loss, 1.0, 1.0, (1.0,), 0)
+    return Update(
+        device=device,
+        samples=samples,
+        state=state,
+        masks=torch.ones(1, 0, dtype=torch.bool),
+        loss=loss,
+        seconds=1.0,
+        complete=True,
+        training_macs=1.0,
+        cost_shares=(1.0,),
+        over_budget=0,
+        bytes_down=8,
+        bytes_up=8,
+    )
 
 
 def test_fedavg_weights_values_by_samples() -> None:

@@ -13,6 +13,7 @@ from distreal_dse import Study
 from distreal_dse.dropout import KeptCounts, MaskPolicy
 from distreal_dse.errors import FrontError, InputError
 from distreal_dse.fronts import Front, LookupTable
+from fl.devices import Device
 from fl.strategies import Distreal, masks_of
 
 
@@ -33,7 +34,8 @@ def test_a_front_is_trained_with_the_masks_of_its_search(front: Front, study: St
     searched = with_masks(front, "blocks:blocks=8,redraw=round")
     for policy in (masks_of(searched), masks_of(searched, study)):
         assert policy.spec == "blocks:blocks=8,redraw=round"
-    assert Distreal(LookupTable(searched)).masks().spec == "blocks:blocks=8,redraw=round"
+    plan = Distreal(LookupTable(searched)).plan(Device(0, "any", 1.0), 1, 1.0, 0)
+    assert plan.masks.spec == "blocks:blocks=8,redraw=round"
 
 
 def test_a_front_without_masks_in_its_settings_means_random_ones(
@@ -58,7 +60,7 @@ def test_masks_that_are_no_text_are_refused(front: Front) -> None:
 
 def test_no_two_devices_share_the_state_of_a_policy(front: Front) -> None:
     strategy = Distreal(LookupTable(with_masks(front, "random-round")))
-    one, other = strategy.masks(), strategy.masks()
+    one, other = (strategy.plan(Device(i, "any", 1.0), 1, 1.0, 0).masks for i in range(2))
     masks = [
         policy.draw((64,), (32,), torch.Generator().manual_seed(seed))
         for seed, policy in enumerate((one, other))

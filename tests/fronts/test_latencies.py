@@ -16,6 +16,7 @@ from distreal_dse.fronts import (
     open_database,
     save_latencies,
 )
+from distreal_dse.fronts._database import SCHEMA_VERSION
 from front_examples import make_front
 
 EXAMPLE = StoredLatency(
@@ -107,5 +108,5 @@ def test_a_database_of_the_first_schema_is_upgraded_with_its_content(first_schem
     save_latencies(engine, [EXAMPLE])
     assert load_latencies(engine, "abc") == [EXAMPLE]
     with engine.connect() as connection:
-        assert connection.scalar(text("SELECT version_num FROM distreal_version")) == "0002"
+        assert connection.scalar(text("SELECT version_num FROM distreal_version")) == SCHEMA_VERSION
     engine.dispose()
