@@ -62,6 +62,7 @@ def make_run() -> Callable[..., Run]:
             "settings": {"rounds": 2},
             "created_at": "2026-01-31T12:00:00+00:00",
             "finished": True,
+            "comparison": None,
             "rounds": rounds,
         }
         return Run(**{**values, **more})
