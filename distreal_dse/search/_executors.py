@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
-import threading
 from abc import ABC, abstractmethod
 from collections import deque
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing.connection import wait as wait_for_process
-
-from tqdm import tqdm
 
 from distreal_dse.catalogue import StudySource
 from distreal_dse.errors import DistrealError
 from distreal_dse.preparation import prepare
 from distreal_dse.search._evaluation import Evaluator, Outcome, Task
+from distreal_dse.workers import end_processes, process_pool
 
 
 class Executor(ABC):
@@ -98,12 +92,7 @@ class ProcessExecutor(Executor):
         self._pool = self._new_pool()
 
     def _new_pool(self) -> ProcessPoolExecutor:
-        return ProcessPoolExecutor(
-            self.capacity,
-            mp_context=multiprocessing.get_context("spawn"),
-            initializer=_start_worker,
-            initargs=self._arguments,
-        )
+        return process_pool(self.capacity, _start_worker, self._arguments)
 
     def snapshot_losses(self) -> list[float]:
         """Those of the workers, which train their snapshots at the same time."""
@@ -169,10 +158,7 @@ class ProcessExecutor(Executor):
 
     def close(self) -> None:
         """End the worker processes, busy or not."""
-        if self._under_way:
-            for process in (self._pool._processes or {}).values():
-                process.terminate()
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        end_processes(self._pool, busy=bool(self._under_way))
 
 
 class _Worker:
@@ -186,18 +172,6 @@ class _Worker:
 
 def _start_worker(source: StudySource, seed: int, device: str) -> None:
     _Worker.source, _Worker.seed, _Worker.device = source, seed, device
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the driver, which ends workers
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def follow_parent() -> None:
-        wait_for_process([parent.sentinel])
-        os._exit(1)  # the driver was killed: nobody would ever end this process
-
-    threading.Thread(target=follow_parent, daemon=True).start()
-    # PyTorch's tracer makes tqdm create a lock between processes, which a worker that is ended
-    # while it is busy would leave behind.
-    tqdm.set_lock(threading.RLock())
 
 
 def _snapshot_loss() -> float:
