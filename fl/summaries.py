@@ -1,0 +1,172 @@
+"""What a comparison comes to: figures of each strategy over its seeds, with confidence."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+
+from fl.results import RoundResult
+from fl.runs import Run
+
+CONFIDENCE = 0.95
+# Share of the best final accuracy that is the target where none is given.
+DEFAULT_TARGET = 0.9
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over seeds and its confidence interval.
+
+    ``low`` and ``high`` bound the mean with 95 % confidence by Student's t-distribution; with a
+    single seed they are NaN: nothing is known of the spread.
+    """
+
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Figures of one strategy, over seeds.
+
+    Parameters
+    ----------
+    strategy
+        Its name.
+    seeds
+        Of its runs, ascending.
+    final_accuracy
+        Of the last evaluation.
+    accuracy_in_time
+        Of the last evaluation before the virtual time that all runs of the comparison reached.
+    accuracy_by_class
+        The final accuracy for each class of device.
+    target_reached
+        In how many runs the target accuracy was reached.
+    seconds_to_target
+        Virtual seconds until then; None unless all runs reached it.
+    virtual_seconds
+        Length of the runs.
+    training_macs
+        Spent by all devices.
+    wasted_share
+        Share of them whose updates were not merged.
+    transferred_bytes
+        Sent to the devices and back.
+    missed_share
+        Share of devices in cohorts that missed the deadline.
+    """
+
+    strategy: str
+    seeds: tuple[int, ...]
+    final_accuracy: Estimate
+    accuracy_in_time: Estimate
+    accuracy_by_class: Mapping[str, Estimate]
+    target_reached: int
+    seconds_to_target: Estimate | None
+    virtual_seconds: Estimate
+    training_macs: Estimate
+    wasted_share: Estimate
+    transferred_bytes: Estimate
+    missed_share: Estimate
+
+
+def estimate(values: Iterable[float]) -> Estimate:
+    """Return the mean of at least one value, with its confidence interval."""
+    found = list(values)
+    mean = fmean(found)
+    if len(found) < 2:
+        return Estimate(mean, math.nan, math.nan)
+    from scipy.stats import t  # takes a second to import
+
+    half = t.ppf((1 + CONFIDENCE) / 2, len(found) - 1) * stdev(found) / math.sqrt(len(found))
+    return Estimate(mean, mean - float(half), mean + float(half))
+
+
+def summarise(runs: Sequence[Run], target: float | None = None) -> tuple[list[Summary], float]:
+    """Return figures of each strategy, in the order of its first run, and the target accuracy.
+
+    Parameters
+    ----------
+    runs
+        Runs under the same conditions, with at least one evaluation each.
+    target
+        Accuracy in (0, 1] whose time is asked for; None takes `DEFAULT_TARGET` of the best mean
+        final accuracy.
+    """
+    by_strategy: dict[str, list[Run]] = {}
+    for run in runs:
+        by_strategy.setdefault(run.strategy, []).append(run)
+    if target is None:
+        finals = (fmean(_final(run) for run in group) for group in by_strategy.values())
+        target = DEFAULT_TARGET * max(finals)
+    common = min(run.rounds[-1].virtual_seconds for run in runs)
+    return [_summary(name, group, target, common) for name, group in by_strategy.items()], target
+
+
+def seconds_to(rounds: Sequence[RoundResult], target: float) -> float | None:
+    """Return the virtual seconds until an evaluation first reaches a target accuracy."""
+    reached = (
+        one.virtual_seconds for one in rounds if one.accuracy is not None and one.accuracy >= target
+    )
+    return next(reached, None)
+
+
+def accuracy_at(rounds: Sequence[RoundResult], seconds: float) -> float:
+    """Return the accuracy of the last evaluation up to a virtual time; 0 where there is none."""
+    found = [
+        one.accuracy
+        for one in rounds
+        if one.accuracy is not None and one.virtual_seconds <= seconds
+    ]
+    return found[-1] if found else 0.0
+
+
+def _final(run: Run) -> float:
+    return accuracy_at(run.rounds, math.inf)
+
+
+def _summary(name: str, runs: Sequence[Run], target: float, common: float) -> Summary:
+    times = [seconds_to(run.rounds, target) for run in runs]
+    reached = [time for time in times if time is not None]
+    by_class: dict[str, list[float]] = {}
+    for run in runs:
+        for device_class, accuracy in _last_by_class(run).items():
+            by_class.setdefault(device_class, []).append(accuracy)
+    return Summary(
+        strategy=name,
+        seeds=tuple(sorted(run.seed for run in runs)),
+        final_accuracy=estimate(_final(run) for run in runs),
+        accuracy_in_time=estimate(accuracy_at(run.rounds, common) for run in runs),
+        accuracy_by_class={key: estimate(values) for key, values in by_class.items()},
+        target_reached=len(reached),
+        seconds_to_target=estimate(reached) if len(reached) == len(runs) else None,
+        virtual_seconds=estimate(run.rounds[-1].virtual_seconds for run in runs),
+        training_macs=estimate(_total(run, "training_macs") for run in runs),
+        wasted_share=estimate(
+            _share(_total(run, "wasted_macs"), _total(run, "training_macs")) for run in runs
+        ),
+        transferred_bytes=estimate(
+            _total(run, "bytes_down") + _total(run, "bytes_up") for run in runs
+        ),
+        missed_share=estimate(
+            _share(_total(run, "missed"), sum(len(one.cohort) for one in run.rounds))
+            for run in runs
+        ),
+    )
+
+
+def _last_by_class(run: Run) -> Mapping[str, float]:
+    evaluated = (one.accuracy_by_class for one in reversed(run.rounds) if one.accuracy is not None)
+    return next(evaluated, {})
+
+
+def _total(run: Run, figure: str) -> float:
+    return math.fsum(getattr(one, figure) for one in run.rounds)
+
+
+def _share(part: float, whole: float) -> float:
+    return part / whole if whole else 0.0
