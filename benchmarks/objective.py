@@ -27,10 +27,10 @@ from distreal_dse.dropout import ChannelMap, DroppableNetwork, KeptCounts, Rando
 from distreal_dse.preparation import prepare
 from distreal_dse.study import Data, Study
 from fl.availability import ConstantAvailability
+from fl.averaging import fedavg
 from fl.devices import Device, DeviceClass
 from fl.engine import FederatedRun, RunSettings
 from fl.results import State, Update
-from fl.server import fedavg
 from fl.strategies import FixedPlan, LocalPlan, Strategy, Vector
 
 STUDY = "digits-cnn"

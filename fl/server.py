@@ -1,9 +1,12 @@
-"""The server's half of a round: who takes part, which updates count, how they are averaged.
+"""The server's half of a round: who takes part, and which updates may be merged.
+
+How they are merged is in `fl.averaging`, and what the server makes of that in
+`fl.server_optimizers`.
 
 References
 ----------
-McMahan, Moore, Ramage, Hampson, Agüera y Arcas: Communication-efficient learning of deep networks
-from decentralized data, AISTATS 2017, algorithm 1 (FedAvg).
+Yin, Chen, Kannan, Bartlett: Byzantine-robust distributed learning, ICML 2018 (why a median: it
+stays among the values of the honest as long as these are more than half).
 """
 
 from __future__ import annotations
@@ -11,14 +14,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from itertools import islice
+from statistics import median_high
 
 import torch
 from torch import Tensor
 
-from distreal_dse.errors import InputError
+from distreal_dse.errors import described
 from distreal_dse.seeding import generator
+from fl.averaging import is_statistic
 from fl.devices import Device
-from fl.results import Update
+from fl.results import State, Update
+
+# Times the median change of a round that an update may change the parameters by.
+LARGEST_CHANGE = 20.0
 
 
 def select_cohort(
@@ -44,57 +52,129 @@ def is_finite(update: Update) -> bool:
     )
 
 
-def fedavg(updates: Sequence[Update]) -> dict[str, Tensor]:
-    """Average the states of updates, weighted by their samples.
+def faults_of(
+    updates: Sequence[Update], state: State, units: int, largest_change: float = LARGEST_CHANGE
+) -> list[str | None]:
+    """Say of each update of a round why it must not be merged; None where it may.
+
+    An update is refused for what it contains (see `fault_of`), or because it changes the parameters
+    by more than ``largest_change`` times the median of the updates that are not. The scale of
+    changes differs by orders of magnitude between studies and falls during training, so no fixed
+    limit would do; a median can't be moved by less than half of the cohort, while a mean or the
+    largest could by a single device. Of an even number of updates it is the larger of the two in
+    the middle, so that one device alone can't have the other of two refused.
+
+    What is not noticed: changes of an ordinary size in a wrong direction, and samples made up.
 
     Parameters
     ----------
     updates
-        At least one, with at least one sample in all.
+        Of all devices that trained at least one mini-batch.
+    state
+        The global state that the round started from.
+    units
+        Of the network's channel groups; columns of an update's masks.
+    largest_change
+        Factor of the median, > 1.
+    """
+    faults = [fault_of(update, state, units=units) for update in updates]
+    norms = [
+        _change(update, state) if fault is None else math.nan
+        for update, fault in zip(updates, faults, strict=True)
+    ]
+    trusted = [norm for norm in norms if not math.isnan(norm)]
+    middle = median_high(trusted) if trusted else 0.0
+    # If most devices changed nothing at all, there is nothing to compare with.
+    limit = largest_change * middle if middle else math.inf
+    return [
+        fault or (_too_large(norm, limit) if norm > limit else None)
+        for fault, norm in zip(faults, norms, strict=True)
+    ]
+
+
+def fault_of(
+    update: Update, state: State, max_norm: float = math.inf, units: int | None = None
+) -> str | None:
+    """Say why an update must not be merged; None if it may. Never raises, whatever is in it.
+
+    Parameters
+    ----------
+    update
+        As it came from a device.
+    state
+        The global state that the round started from: names, shapes and types are those of it.
+    max_norm
+        Largest Euclidean norm of the change of all floating-point tensors except running
+        statistics: these move far in the first rounds, and no training depends on them.
+    units
+        Of the network's channel groups; None does not check the columns of the masks.
 
     Returns
     -------
-    dict
-        By name: for floating-point tensors Σ samples·value / Σ samples, summed in double
-        precision in the order of the updates; for integer ones, which are counters such as batch
-        normalisation's ``num_batches_tracked``, the largest value.
-
-    Raises
-    ------
-    InputError
-        If there are no updates, or the states differ in names or shapes.
+    str or None
+        What is wrong, what was expected and what was found.
     """
-    total = sum(update.samples for update in updates)
-    if total < 1:
-        raise InputError(
-            f"averaging {len(updates)} updates of {total} samples: expected at least one of each"
+    try:
+        return (
+            _fault_of_numbers(update)
+            or _fault_of_masks(update, units)
+            or _fault_of_state(update.state, state)
+            or (_too_large(norm, max_norm) if (norm := _change(update, state)) > max_norm else None)
         )
-    _check_alike(updates)
-    return {name: _mean(name, updates, total) for name in updates[0].state}
+    except Exception as error:  # it may hold anything
+        return f"expected an update, found something that can't be read: {described(error)}"
 
 
-def _mean(name: str, updates: Sequence[Update], total: int) -> Tensor:
-    tensors = [update.state[name] for update in updates]
-    if not tensors[0].is_floating_point():
-        return torch.stack(tensors).amax(0)
-    mean = torch.zeros_like(tensors[0], dtype=torch.float64)
-    for update, tensor in zip(updates, tensors, strict=True):
-        mean += tensor.double() * (update.samples / total)
-    return mean.to(tensors[0].dtype)
+def _fault_of_numbers(update: Update) -> str | None:
+    samples = update.samples
+    if not isinstance(samples, int) or isinstance(samples, bool) or samples < 1:
+        return f"samples: expected a whole number, 1 or more, found {samples!r}"
+    if not isinstance(update.loss, (int, float)) or not math.isfinite(update.loss):
+        return f"loss: expected a finite number, found {update.loss!r}"
+    return None
 
 
-def _check_alike(updates: Sequence[Update]) -> None:
-    first = updates[0]
-    for update in updates[1:]:
-        where = f"update of device {update.device}"
-        if odd := first.state.keys() ^ update.state.keys():
-            raise InputError(
-                f"{where}: expected the tensors that device {first.device} has, found "
-                f"{', '.join(sorted(odd))} in one of them only"
+def _fault_of_masks(update: Update, units: int | None) -> str | None:
+    masks = update.masks
+    if not isinstance(masks, Tensor) or masks.dtype != torch.bool or masks.dim() != 2:
+        return "masks: expected a boolean tensor of shape [mini-batches, units], found another"
+    columns = masks.shape[1] if units is None else units
+    expected = (update.mini_batches, columns)
+    if tuple(masks.shape) != expected:
+        return f"masks: expected shape {expected}, found {tuple(masks.shape)}"
+    return None
+
+
+def _fault_of_state(found: State, expected: State) -> str | None:
+    if odd := found.keys() ^ expected.keys():
+        names = ", ".join(sorted(map(str, odd))[:3])
+        return f"tensors: expected those of the global state, found {names} in one of them only"
+    for name, like in expected.items():
+        tensor = found[name]
+        if not isinstance(tensor, Tensor) or tensor.layout != like.layout:
+            return f"tensor {name}: expected a dense tensor, found {type(tensor).__name__}"
+        if tensor.shape != like.shape or tensor.dtype != like.dtype:
+            return (
+                f"tensor {name}: expected {like.dtype} of shape {tuple(like.shape)}, found "
+                f"{tensor.dtype} of shape {tuple(tensor.shape)}"
             )
-        for name, tensor in first.state.items():
-            if update.state[name].shape != tensor.shape:
-                raise InputError(
-                    f"{where}: tensor {name}: expected shape {tuple(tensor.shape)} as device "
-                    f"{first.device} has, found {tuple(update.state[name].shape)}"
-                )
+        if not bool(tensor.isfinite().all()):
+            return f"tensor {name}: expected finite values, found others"
+        if name.endswith("running_var") and bool((tensor < 0).any()):
+            return f"tensor {name}: expected variances, found negative values"
+    return None
+
+
+def _change(update: Update, state: State) -> float:
+    """Norm of the change of what is learned, in double precision."""
+    squares = (
+        float((update.state[name].double() - old.double()).square().sum())
+        for name, old in state.items()
+        if old.is_floating_point() and not is_statistic(name)
+    )
+    # A sum too large for a double is infinite, and so larger than any limit.
+    return math.sqrt(math.fsum(squares))
+
+
+def _too_large(norm: float, limit: float) -> str:
+    return f"change of the parameters: expected a norm up to {limit:.3g}, found {norm:.3g}"

@@ -1,11 +1,25 @@
-"""What the server makes of the merged updates of a round."""
+"""What the server makes of the merged updates of a round.
+
+References
+----------
+Hsu, Qi, Brown: Measuring the effects of non-identical data distribution for federated visual
+classification, 2019, arXiv 1909.06335 (FedAvgM: server momentum).
+
+Reddi, Charles, Zaheer, Garrett, Rush, Konečný, Kumar, McMahan: Adaptive federated optimization,
+ICLR 2021, algorithms 1 and 2 (the pseudo-gradient; FedAdam).
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 
+import torch
 from torch import Tensor
 
+from distreal_dse.errors import InputError
+from distreal_dse.specs import check_settings, number, parse_spec
+from fl.averaging import is_statistic
 from fl.results import State
 
 
@@ -38,3 +52,150 @@ class Replace(ServerOptimizer):
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Do nothing: there is no state."""
+
+
+class _ByGradient(ServerOptimizer):
+    """Takes a step of an optimiser, the pseudo-gradient being old − merged.
+
+    Only what is learned has one. Running statistics and integers are taken as merged: they are
+    measured and counted, and a step beyond a variance may be negative. A buffer of another name
+    that training leaves alone has the pseudo-gradient zero, and stays.
+
+    Its own state is kept in the types of the tensors that it belongs to, under ``KIND.NAME``.
+    """
+
+    def __init__(self, learning_rate: float) -> None:
+        _expect(learning_rate > 0, "lr", "more than 0", learning_rate)
+        self._learning_rate = learning_rate
+        self._kept: dict[str, Tensor] = {}
+
+    def step(self, state: State, merged: State) -> State:
+        """Return the state after a step for what is learned, and the merged state for the rest."""
+        return {
+            name: old - self._learning_rate * self._direction(name, old - merged[name])
+            if old.is_floating_point() and not is_statistic(name)
+            else merged[name]
+            for name, old in state.items()
+        }
+
+    @abstractmethod
+    def _direction(self, name: str, gradient: Tensor) -> Tensor:
+        """Return the step for a learning rate of 1, and go on to the next state."""
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return the state of each tensor, by its kind and name."""
+        return dict(self._kept)
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Go on from what `state_dict` returned."""
+        self._kept = dict(state)
+
+
+class Momentum(_ByGradient):
+    """Gradient descent with momentum: FedAvgM (Hsu et al. 2019).
+
+    v ← β·v + gradient, x ← x − lr·v, with v = 0 to begin with: PyTorch's SGD with momentum and
+    without dampening.
+
+    Parameters
+    ----------
+    lr
+        Learning rate, > 0. With 1 and a ``beta`` of 0 the result is the merged state up to
+        rounding.
+    beta
+        Momentum, in [0, 1).
+
+    Raises
+    ------
+    InputError
+        If a value is out of range.
+    """
+
+    def __init__(self, lr: float = 1.0, beta: float = 0.9) -> None:
+        super().__init__(lr)
+        _expect(0 <= beta < 1, "beta", "0 ≤ beta < 1", beta)
+        self._beta = beta
+
+    def _direction(self, name: str, gradient: Tensor) -> Tensor:
+        key = f"momentum.{name}"
+        old = self._kept.get(key)
+        self._kept[key] = gradient if old is None else self._beta * old + gradient
+        return self._kept[key]
+
+
+class Adam(_ByGradient):
+    """FedAdam (Reddi et al. 2021, algorithm 2), in the paper's variant without bias correction.
+
+    m ← β₁·m + (1 − β₁)·gradient, v ← β₂·v + (1 − β₂)·gradient², x ← x − lr·m / (√v + τ), with m = 0
+    and v = τ² to begin with, the smallest that the paper allows.
+
+    Parameters
+    ----------
+    lr
+        Learning rate, > 0. A parameter moves by about this much per round whatever the size of its
+        gradient, so there is no default that suits most networks; 0.1 is our own choice.
+    beta1, beta2
+        In [0, 1); by default those of the paper's experiments.
+    tau
+        How far it adapts, > 0: gradients well below it are treated alike. By default that of the
+        paper's experiments.
+
+    Raises
+    ------
+    InputError
+        If a value is out of range.
+    """
+
+    def __init__(
+        self, lr: float = 0.1, beta1: float = 0.9, beta2: float = 0.99, tau: float = 1e-3
+    ) -> None:
+        super().__init__(lr)
+        _expect(0 <= beta1 < 1, "beta1", "0 ≤ beta1 < 1", beta1)
+        _expect(0 <= beta2 < 1, "beta2", "0 ≤ beta2 < 1", beta2)
+        _expect(tau > 0, "tau", "more than 0", tau)
+        self._beta1, self._beta2, self._tau = beta1, beta2, tau
+
+    def _direction(self, name: str, gradient: Tensor) -> Tensor:
+        first, second = f"mean.{name}", f"square.{name}"
+        mean = self._kept.get(first, torch.zeros_like(gradient))
+        square = self._kept.get(second, torch.full_like(gradient, self._tau**2))
+        mean = self._beta1 * mean + (1 - self._beta1) * gradient
+        square = self._beta2 * square + (1 - self._beta2) * gradient**2
+        self._kept |= {first: mean, second: square}
+        return mean / (square.sqrt() + self._tau)
+
+
+def make_server_optimizer(spec: str) -> ServerOptimizer:
+    """Make a server optimiser from text.
+
+    Parameters
+    ----------
+    spec
+        ``replace``, ``momentum`` or ``adam``, the latter two with their parameters as settings:
+        ``momentum:lr=1,beta=0.9``.
+
+    Raises
+    ------
+    InputError
+        If there is none of this name, or its settings don't fit.
+    """
+    name, settings = parse_spec(_KIND, spec)
+    if name not in _NAMED:
+        raise InputError(f"{_KIND} '{spec}': expected one of {', '.join(_NAMED)}, found '{name}'")
+    make, known = _NAMED[name]
+    check_settings(_KIND, spec, settings, known)
+    values = {setting: number(_KIND, spec, setting, text) for setting, text in settings.items()}
+    return make(**values)
+
+
+def _expect(holds: bool, name: str, expected: str, found: float) -> None:
+    if not holds:
+        raise InputError(f"{name} of a {_KIND}: expected {expected}, found {found}")
+
+
+_KIND = "server optimiser"
+_NAMED: Mapping[str, tuple[Callable[..., ServerOptimizer], tuple[str, ...]]] = {
+    "replace": (Replace, ()),
+    "momentum": (Momentum, ("lr", "beta")),
+    "adam": (Adam, ("lr", "beta1", "beta2", "tau")),
+}

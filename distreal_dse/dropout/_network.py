@@ -36,6 +36,8 @@ class DroppableNetwork:
 
     def __init__(self, module: nn.Module, example: Tensor, scaling: str = "inverted") -> None:
         self.module = module
+        self.example = example
+        """What it was traced with; a network like it takes inputs of the same shape."""
         self.scaling = scaling
         self.channels: ChannelMap = trace_channels(module, example)
         self._subnetworks: OrderedDict[KeptCounts, SubNetwork] = OrderedDict()

@@ -8,6 +8,7 @@ from typing import Any
 
 from distreal_dse.dropout._policies import ROUND, ComposedMasks, MaskPolicy
 from distreal_dse.errors import InputError, described
+from distreal_dse.specs import check_settings, parse_spec
 
 PLUG_INS = "distreal_dse.mask_policies"
 """Group of entry points: a name of letters, digits and ``-``, and what makes a `MaskPolicy`."""
@@ -48,8 +49,7 @@ def make_policy(spec: str | MaskPolicy) -> MaskPolicy:
     """
     if isinstance(spec, MaskPolicy):
         return spec
-    name, colon, rest = spec.partition(":")
-    settings = _settings(spec, rest) if colon else {}
+    name, settings = parse_spec("mask policy", spec)
     if name in _NAMED:
         return _built_in(spec, name, settings)
     for point in entry_points(group=PLUG_INS, name=name):
@@ -60,28 +60,10 @@ def make_policy(spec: str | MaskPolicy) -> MaskPolicy:
     )
 
 
-def _settings(spec: str, text: str) -> dict[str, str]:
-    settings: dict[str, str] = {}
-    for part in text.split(","):
-        name, equals, value = part.partition("=")
-        if not (name and equals and value) or name in settings:
-            raise InputError(
-                f"mask policy '{spec}': expected NAME:SETTING=VALUE,… with each setting once, "
-                f"found '{part}'"
-            )
-        settings[name] = value
-    return settings
-
-
 def _built_in(spec: str, name: str, settings: Mapping[str, str]) -> MaskPolicy:
     meaning, known = _NAMED[name]
-    values = dict(meaning)
-    for setting, text in settings.items():
-        if setting not in known:
-            raise InputError(
-                f"mask policy '{spec}': expected {_listed(known)} of '{name}', found '{setting}'"
-            )
-        values[setting] = _value(spec, setting, text)
+    check_settings("mask policy", spec, settings, known)
+    values = meaning | {setting: _value(spec, setting, text) for setting, text in settings.items()}
     try:
         return ComposedMasks(**values)
     except InputError as error:
@@ -116,7 +98,3 @@ def _plug_in(
         f"mask policy '{spec}': expected its plug-in to make a MaskPolicy whose spec begins with "
         f"'{name}', found {found or type(policy).__name__}; mend the plug-in"
     )
-
-
-def _listed(known: tuple[str, ...]) -> str:
-    return f"the settings {', '.join(known)}" if known else "no settings"

@@ -382,6 +382,14 @@ class SubNetwork:
             self._scales.apply_to_gradients()
             self._gather(kept, self.layout.parameter_sizes, self._scaled_slots)
 
+    @torch.no_grad()
+    def reload(self, kept: Kept) -> None:
+        """Fill the small tensors again without scaling, as `backward` leaves them.
+
+        For a step of the optimiser after another sub-network, which shares the memory, was loaded.
+        """
+        self._gather(kept, self.layout.sizes, self.slots)
+
     def _gather(self, kept: Kept, sizes: Sequence[int], slots: Sequence[Slot]) -> None:
         """Fill the first entries of each block, as many as given, and these slots."""
         gather(self._packed.blocks, first(sizes, kept.entries), first(sizes, self._blocks))

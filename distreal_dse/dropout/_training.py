@@ -7,15 +7,16 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from distreal_dse.dropout._channels import ChannelMap
 from distreal_dse.dropout._network import DroppableNetwork
 from distreal_dse.dropout._optimizer_state import PackedState, SmallOptimizer
 from distreal_dse.dropout._policies import MaskPolicy
 from distreal_dse.dropout._subnetwork import SubNetwork
 from distreal_dse.dropout._vector import KeptCounts
-from distreal_dse.errors import UnsupportedOptimizerError
+from distreal_dse.errors import InputError, UnsupportedOptimizerError
 
 # Optimisers that update each element from the state of that element alone, so that the state of
 # kept filters can be cut out and put back.
@@ -100,7 +101,7 @@ class DropoutTrainer:
             self.last_mask = self._everything
             return self._full_step(inputs, targets)
         small = self._network.subnetwork(counts)
-        mask = self._policy.draw(self._network.channels.widths, counts, self._generator)
+        mask = self._draw(counts)
         kept = small.select(mask)
         self.last_mask = mask
         small.load(kept)
@@ -119,10 +120,102 @@ class DropoutTrainer:
         vars(self._optimizer)["_opt_called"] = True
         return loss.item()
 
-    def _full_step(self, inputs: Tensor, targets: Tensor) -> float:
-        loss = self._loss(self._network.module(inputs), targets)
+    def step_nested(
+        self,
+        inputs: Tensor,
+        targets: Tensor,
+        counts: KeptCounts,
+        inner_counts: KeptCounts,
+        inner_loss: Callable[[Tensor, Tensor, Tensor], Tensor],
+    ) -> float:
+        """Train one mini-batch with a sub-network and with one inside of it, by one step.
+
+        The optimiser takes a step with the sum of both gradients; `last_mask` is that of the outer
+        one, and running statistics see the outputs of the outer one first. With equal counts it is
+        a `step`.
+
+        Parameters
+        ----------
+        inputs, targets
+            As for `step`.
+        counts, inner_counts
+            Kept units per group of the outer sub-network, and of the inner one.
+        inner_loss
+            Mean loss of the inner one from ``(its outputs, outputs of the outer one, targets)``;
+            the second are constants.
+
+        Returns
+        -------
+        float
+            The loss of the outer one.
+
+        Raises
+        ------
+        InputError
+            If the mask policy draws an inner mask that is not inside the outer one.
+        """
+        if inner_counts == counts:
+            return self.step(inputs, targets, counts)
+        is_full = counts == self._network.full_counts
+        mask = self._everything if is_full else self._draw(counts)
+        inner_mask = self._draw(inner_counts)
+        if bool((inner_mask & ~mask).any()):
+            raise InputError(
+                f"masks '{self._policy.spec}': expected those of fewer filters to be a part of "
+                "those of more, found others; train nested sub-networks with masks 'ordered', say"
+            )
+        self.last_mask = mask
+
+        def train_inner(module: nn.Module, outputs: Tensor) -> None:
+            inner = self._network.subnetwork(inner_counts)
+            kept = inner.select(inner_mask)
+            inner.load(kept)
+            try:
+                loss = inner_loss(inner.module(inputs), outputs.detach(), targets)
+                inner.backward(loss, kept)
+                inner.store(kept)  # running statistics; parameters are as they were
+                _add_gradients(inner.module, module, inner_mask, mask, self._network.channels)
+            finally:
+                inner.module.zero_grad(set_to_none=True)
+
+        if is_full:
+            return self._full_step(inputs, targets, train_inner)
+        small = self._network.subnetwork(counts)
+        kept = small.select(mask)
+        optimizer = self._small_optimizer(small)
+        try:
+            small.load(kept)
+            outputs = small.module(inputs)
+            loss = self._loss(outputs, targets)
+            small.backward(loss, kept)
+            small.store(kept)  # running statistics, for the inner one to go on with
+            train_inner(small.module, outputs)
+            small.reload(kept)
+            optimizer.load(kept)
+            self._clip(optimizer.param_groups)
+            optimizer.step()
+            small.store(kept)
+            optimizer.store(kept)
+        finally:
+            optimizer.release()
+        vars(self._optimizer)["_opt_called"] = True
+        return loss.item()
+
+    def _draw(self, counts: KeptCounts) -> Tensor:
+        return self._policy.draw(self._network.channels.widths, counts, self._generator)
+
+    def _full_step(
+        self,
+        inputs: Tensor,
+        targets: Tensor,
+        train_inner: Callable[[nn.Module, Tensor], None] | None = None,
+    ) -> float:
+        outputs = self._network.module(inputs)
+        loss = self._loss(outputs, targets)
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        if train_inner is not None:
+            train_inner(self._network.module, outputs)
         self._clip(self._optimizer.param_groups)
         self._optimizer.step()
         return loss.item()
@@ -139,3 +232,35 @@ class DropoutTrainer:
             optimizer = SmallOptimizer(self._optimizer, self._name_of, small, self._packed)
             self._small_optimizers[small] = optimizer
         return optimizer
+
+
+@torch.no_grad()
+def _add_gradients(
+    inner: nn.Module, outer: nn.Module, inner_mask: Tensor, mask: Tensor, channels: ChannelMap
+) -> None:
+    """Add the gradients of a sub-network to those of the one around it, where they belong."""
+    kept, inner_kept = (torch.cat([one, one.new_ones(1)]) for one in (mask, inner_mask))
+    outer_parameters = dict(outer.named_parameters())
+    for name, parameter in inner.named_parameters():
+        if parameter.grad is None:
+            continue
+        into = outer_parameters[name]
+        if into.grad is None:
+            into.grad = torch.zeros_like(into)
+        rows, columns = (
+            None if units is None else _positions(inner_kept[units], kept[units], into.device)
+            for units in (*channels.axes.get(name, ()), None, None)[:2]
+        )
+        if rows is not None and columns is not None:
+            into.grad[rows[:, None], columns] += parameter.grad
+        elif rows is not None:
+            into.grad.index_add_(0, rows, parameter.grad)
+        elif columns is not None:
+            into.grad.index_add_(1, columns, parameter.grad)
+        else:
+            into.grad += parameter.grad
+
+
+def _positions(inner: Tensor, outer: Tensor, device: torch.device) -> Tensor:
+    """Where the channels of the inner mask lie among those of the outer one."""
+    return inner[outer].nonzero().flatten().to(device)

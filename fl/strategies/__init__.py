@@ -1,15 +1,108 @@
 """What a device trains, and how updates are merged: one file per strategy."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from distreal_dse.errors import InputError
+from distreal_dse.fronts import LookupTable
+from distreal_dse.specs import check_settings, number, parse_spec
 from fl.strategies.base import FixedPlan, LocalPlan, PricedVector, Strategy, Vector
+from fl.strategies.context import StrategyContext, VectorTable
 from fl.strategies.distreal import Distreal, LookupPlan, masks_of
+from fl.strategies.distreal_uniform import DistrealUniform
+from fl.strategies.fedavg import FedAvg, FedAvgDrop
+from fl.strategies.federated_dropout import FederatedDropout
+from fl.strategies.fedrolex import FedRolex
+from fl.strategies.fjord import Fjord, FjordDistilled
+from fl.strategies.heterofl import HeteroFl
+from fl.strategies.small import Small
 
 __all__ = [
     "Distreal",
+    "DistrealUniform",
+    "FedAvg",
+    "FedAvgDrop",
+    "FedRolex",
+    "FederatedDropout",
     "FixedPlan",
+    "Fjord",
+    "FjordDistilled",
+    "HeteroFl",
     "LocalPlan",
     "LookupPlan",
     "PricedVector",
+    "Small",
     "Strategy",
+    "StrategyContext",
     "Vector",
+    "VectorTable",
+    "make_strategy",
     "masks_of",
+    "strategy_names",
 ]
+
+
+def strategy_names() -> list[str]:
+    """Names that `make_strategy` knows: what bounds the others, baselines, DISTREAL."""
+    return list(_NAMED)
+
+
+def make_strategy(name: str, context: StrategyContext) -> Strategy:
+    """Make a strategy from text.
+
+    Parameters
+    ----------
+    name
+        One of `strategy_names`, or ``NAME:SETTING=VALUE``: ``distreal`` and ``distreal-uniform``
+        take ``averaging`` (see `fl.averaging.make_averaging`), ``fjord-kd`` takes ``alpha``.
+    context
+        What is known of the run.
+
+    Raises
+    ------
+    InputError
+        If there is no strategy of this name, its settings don't fit, or it can't do with the front
+        that there is.
+    """
+    short, texts = parse_spec(_KIND, name)
+    if short not in _NAMED:
+        raise InputError(f"{_KIND} '{name}': expected one of {', '.join(_NAMED)}, found '{short}'")
+    make, known = _NAMED[short]
+    check_settings(_KIND, name, texts, known)
+    if short != Distreal.name and context.front and context.front.cost_metric != "macs":
+        raise InputError(
+            f"{_KIND} '{name}' prices its own vectors: expected a front whose costs are MACs, "
+            f"found {context.front.cost_metric} in front {context.front.label}; take a front that "
+            "was searched with --cost macs"
+        )
+    settings = {
+        setting: number(_KIND, name, setting, text) if setting == "alpha" else text
+        for setting, text in texts.items()
+    }
+    return make(context, **settings)
+
+
+def _distreal(context: StrategyContext, averaging: str = "plain") -> Strategy:
+    front = context.front
+    if front is None:
+        raise InputError(
+            f"{_KIND} 'distreal': expected a front to look vectors up in, found none; search one "
+            "with `distreal-dse optimize`, or take 'distreal-uniform'"
+        )
+    return Distreal(LookupTable(front), masks_of(front, context.study), averaging)
+
+
+_KIND = "strategy"
+_NAMED: Mapping[str, tuple[Callable[..., Strategy], tuple[str, ...]]] = {
+    FedAvg.name: (FedAvg, ()),
+    FedAvgDrop.name: (FedAvgDrop, ()),
+    Small.name: (Small, ()),
+    FederatedDropout.name: (FederatedDropout, ()),
+    HeteroFl.name: (HeteroFl, ()),
+    Fjord.name: (Fjord, ()),
+    FjordDistilled.name: (FjordDistilled, ("alpha",)),
+    FedRolex.name: (FedRolex, ()),
+    DistrealUniform.name: (DistrealUniform, ("averaging",)),
+    Distreal.name: (_distreal, ("averaging",)),
+}

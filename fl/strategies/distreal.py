@@ -14,9 +14,9 @@ from distreal_dse.dropout import ChannelMap, MaskPolicy, make_policy
 from distreal_dse.errors import FrontError
 from distreal_dse.fronts import Front, FrontPoint, LookupTable
 from distreal_dse.study import Study
+from fl.averaging import make_averaging
 from fl.devices import Device
 from fl.results import State, Update
-from fl.server import fedavg
 from fl.strategies.base import LocalPlan, Strategy
 
 # What fronts stand for that were stored before mask policies were recorded.
@@ -24,7 +24,7 @@ IMPLIED_MASKS = "random"
 
 
 class Distreal(Strategy):
-    """Vectors from a front, masks as in the search of the front, plain averaging.
+    """Vectors from a front, masks as in the search of the front.
 
     Parameters
     ----------
@@ -32,12 +32,23 @@ class Distreal(Strategy):
         The front as each device has it.
     policy
         Which filters are kept; None takes `masks_of` the front.
+    averaging
+        ``"plain"`` averages over all updates, whatever was dropped in them: the server need not
+        know. ``"contributors"`` and ``"pooled"`` heed it (see `fl.averaging`; our own choices).
+
+    Raises
+    ------
+    InputError
+        If there is no such averaging.
     """
 
     name = "distreal"
 
-    def __init__(self, lookup: LookupTable, policy: MaskPolicy | None = None) -> None:
+    def __init__(
+        self, lookup: LookupTable, policy: MaskPolicy | None = None, averaging: str = "plain"
+    ) -> None:
         self._lookup = lookup
+        self._average = make_averaging(averaging)
         self.policy = masks_of(lookup.front) if policy is None else policy
 
     def plan(self, device: Device, round_number: int, budget: float, seed: int) -> LocalPlan:
@@ -46,8 +57,8 @@ class Distreal(Strategy):
         return LookupPlan(self._lookup, copy.deepcopy(self.policy))
 
     def aggregate(self, state: State, updates: Sequence[Update], channels: ChannelMap) -> State:
-        """Average over all updates, whatever was dropped in them."""
-        return fedavg(updates)
+        """Average as was asked for."""
+        return self._average(state, updates, channels)
 
 
 class LookupPlan(LocalPlan):

@@ -1,79 +1,27 @@
+"""Who takes part, and whose updates are merged."""
+
+from __future__ import annotations
+
+import re
 from collections import Counter
+from dataclasses import replace
 from math import inf, nan, sqrt
 
 import pytest
 import torch
 from torch import Tensor
 
-from distreal_dse.errors import InputError
 from fl.devices import make_devices
-from fl.results import Update
-from fl.server import fedavg, is_finite, select_cohort
-
-
-def update(device: int, samples: int, loss: float = 1.0, **state: Tensor) -> Update:
-    return Update(
-        device=device,
-        samples=samples,
-        state=state,
-        masks=torch.ones(1, 0, dtype=torch.bool),
-        loss=loss,
-        seconds=1.0,
-        complete=True,
-        training_macs=1.0,
-        cost_shares=(1.0,),
-        over_budget=0,
-        bytes_down=8,
-        bytes_up=8,
-    )
-
-
-def test_fedavg_weights_values_by_samples() -> None:
-    mean = fedavg(
-        [
-            update(0, 10, weight=torch.tensor([[1.0, 2.0]]), bias=torch.tensor([0.0])),
-            update(1, 30, weight=torch.tensor([[5.0, 6.0]]), bias=torch.tensor([-4.0])),
-        ]
-    )
-    # (1·10 + 5·30) / 40 = 4, (2·10 + 6·30) / 40 = 5, (0·10 − 4·30) / 40 = −3
-    assert mean["weight"].tolist() == [[4.0, 5.0]]
-    assert mean["bias"].tolist() == [-3.0]
-    assert mean["weight"].dtype == torch.float32
-
-
-def test_fedavg_sums_in_double_precision() -> None:
-    values = [1e8, 1.0, -1e8, 1.0]  # in single precision the ones would be lost
-    mean = fedavg([update(i, 1, w=torch.tensor([value])) for i, value in enumerate(values)])
-    assert mean["w"].item() == 0.5
-
-
-def test_fedavg_of_one_update_is_that_update() -> None:
-    state = {"w": torch.randn(50, generator=torch.Generator().manual_seed(0)), "n": torch.tensor(3)}
-    mean = fedavg([update(0, 7, 1.0, **state)])
-    assert torch.equal(mean["w"], state["w"]) and torch.equal(mean["n"], state["n"])
-    assert mean["w"].data_ptr() != state["w"].data_ptr()
-
-
-def test_fedavg_takes_the_largest_of_counters() -> None:
-    updates = [update(i, 1, num_batches_tracked=torch.tensor(n)) for i, n in enumerate((3, 9, 4))]
-    assert fedavg(updates)["num_batches_tracked"].item() == 9
-
-
-def test_fedavg_refuses_states_that_differ() -> None:
-    first = update(4, 1, a=torch.zeros(2), b=torch.zeros(1))
-    with pytest.raises(InputError, match=r"device 7: tensor a: .*\(2,\).*\(3,\)"):
-        fedavg([first, update(7, 1, a=torch.zeros(3), b=torch.zeros(1))])
-    with pytest.raises(InputError, match="device 7: .* found b, c in one"):
-        fedavg([first, update(7, 1, a=torch.zeros(2), c=torch.zeros(1))])
-    with pytest.raises(InputError, match="averaging 0 updates"):
-        fedavg([])
+from fl.results import State, Update
+from fl.server import LARGEST_CHANGE, fault_of, faults_of, is_finite, select_cohort
+from update_examples import update
 
 
 def test_updates_that_are_not_finite_are_recognised() -> None:
-    assert is_finite(update(0, 1, w=torch.ones(3), n=torch.tensor(5)))
-    assert not is_finite(update(0, 1, loss=nan, w=torch.ones(3)))
+    assert is_finite(update(0, 1, {"w": torch.ones(3), "n": torch.tensor(5)}))
+    assert not is_finite(update(0, 1, {"w": torch.ones(3)}, loss=nan))
     for bad in (nan, inf, -inf):
-        assert not is_finite(update(0, 1, w=torch.tensor([1.0, bad])))
+        assert not is_finite(update(0, 1, {"w": torch.tensor([1.0, bad])}))
 
 
 def test_cohorts_are_drawn_anew_each_round_without_replacement() -> None:
@@ -84,3 +32,105 @@ def test_cohorts_are_drawn_anew_each_round_without_replacement() -> None:
     assert cohorts[0] != [d.index for d in select_cohort(devices, 10, 0, seed=1)]
     times = Counter(index for cohort in cohorts for index in cohort)
     assert all(abs(times[i] - 200) < 5 * sqrt(600 / 3 * 2 / 3) for i in range(30))
+
+
+# --- Which updates may be merged ------------------------------------------------------------------
+
+STATE = {
+    "w": torch.zeros(2, 3),
+    "norm.running_mean": torch.zeros(2),
+    "norm.running_var": torch.ones(2),
+    "norm.num_batches_tracked": torch.tensor(4),
+}
+UNITS = 5
+
+
+def honest(device: int = 0, change: float = 0.1) -> Update:
+    state = {name: tensor.clone() for name, tensor in STATE.items()}
+    state["w"][0, 0] += change
+    return update(device, 10, state, torch.ones(3, UNITS, dtype=torch.bool))
+
+
+def with_tensor(name: str, tensor: object) -> Update:
+    one = honest()
+    return replace(one, state={**one.state, name: tensor})  # type: ignore[dict-item]
+
+
+def test_an_honest_update_has_no_fault() -> None:
+    assert fault_of(honest(), STATE, max_norm=0.2, units=UNITS) is None
+    # Running statistics move far in the first rounds.
+    moved = with_tensor("norm.running_var", torch.full((2,), 1e3))
+    assert fault_of(moved, STATE, max_norm=0.2, units=UNITS) is None
+
+
+HOSTILE: dict[str, tuple[Update, str]] = {
+    "nan loss": (replace(honest(), loss=nan), "loss: expected a finite number, found nan"),
+    "infinite loss": (replace(honest(), loss=inf), "loss"),
+    "text as loss": (replace(honest(), loss="1"), "loss"),  # type: ignore[arg-type]
+    "no samples": (replace(honest(), samples=0), "samples: expected .* found 0"),
+    "negative samples": (replace(honest(), samples=-5), "samples: .* found -5"),
+    "half a sample": (replace(honest(), samples=0.5), "samples"),  # type: ignore[arg-type]
+    "nan value": (with_tensor("w", torch.full((2, 3), nan)), "tensor w: expected finite"),
+    "infinite value": (with_tensor("w", torch.full((2, 3), -inf)), "tensor w: expected finite"),
+    "other shape": (with_tensor("w", torch.zeros(3, 2)), r"tensor w: .*\(2, 3\).*\(3, 2\)"),
+    "would broadcast": (with_tensor("w", torch.zeros(1, 3)), "tensor w"),
+    "other type": (with_tensor("w", torch.zeros(2, 3).double()), "float32 .* found torch.float64"),
+    "complex": (with_tensor("w", torch.zeros(2, 3, dtype=torch.complex64)), "tensor w"),
+    "integer as float": (with_tensor("norm.num_batches_tracked", torch.tensor(4.0)), "tracked"),
+    "sparse": (with_tensor("w", torch.zeros(2, 3).to_sparse()), "tensor w: expected a dense"),
+    "no tensor": (with_tensor("w", [[0.0] * 3] * 2), "tensor w: expected a dense .* found list"),
+    "on no device": (with_tensor("w", torch.zeros(2, 3, device="meta")), "can't be read"),
+    "negative variance": (with_tensor("norm.running_var", -torch.ones(2)), "expected variances"),
+    "one more tensor": (with_tensor("x", torch.zeros(1)), "tensors: .* found x"),
+    "names that are none": (with_tensor(7, torch.zeros(1)), "found 7"),  # type: ignore[arg-type]
+    "no state": (replace(honest(), state=None), "can't be read"),  # type: ignore[arg-type]
+    "a tensor less": (
+        replace(honest(), state={name: STATE[name] for name in list(STATE)[1:]}), "found w in one",
+    ),
+    "no masks": (replace(honest(), masks=None), "masks"),  # type: ignore[arg-type]
+    "masks of numbers": (replace(honest(), masks=torch.ones(3, UNITS)), "masks"),
+    "masks of another network": (
+        replace(honest(), masks=torch.ones(3, 9, dtype=torch.bool)), r"masks: .*\(3, 5\).*\(3, 9\)",
+    ),
+    "more masks than mini-batches": (
+        replace(honest(), masks=torch.ones(8, UNITS, dtype=torch.bool)), "masks",
+    ),
+    "huge change": (honest(change=1e3), "change of the parameters: .* up to 0.5, found 1e"),
+    "change beyond numbers": (with_tensor("w", torch.full((2, 3), 3e38)), "change"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_update_is_named_for_what_is_wrong(name: str) -> None:
+    hostile, message = HOSTILE[name]
+    fault = fault_of(hostile, STATE, max_norm=0.5, units=UNITS)
+    assert fault is not None and re.search(message, fault), fault
+    assert "\n" not in fault
+    cohort = [honest(0), hostile, honest(2)]
+    assert [one is None for one in faults_of(cohort, STATE, UNITS)] == [True, False, True]
+
+
+def test_changes_are_compared_with_the_median_of_the_round() -> None:
+    def refused(*changes: float) -> list[bool]:
+        cohort = [honest(i, change) for i, change in enumerate(changes)]
+        return [fault is not None for fault in faults_of(cohort, STATE, UNITS)]
+
+    limit = LARGEST_CHANGE
+    assert refused(1, 1, 0.9 * limit) == [False, False, False]
+    assert refused(1, 1, 1.1 * limit) == [False, False, True]
+    # Whatever the scale, and although a mean would be moved by the large ones.
+    assert refused(1e-6, 1e-6, 1e-6, 1, 1e6) == [False, False, False, True, True]
+    # One device can't have another refused by changing next to nothing itself.
+    assert refused(1e-9, 1) == [False, False]
+    # There is nothing to compare with where most changed nothing.
+    assert refused(0, 0, 1) == [False, False, False]
+    assert faults_of([], STATE, UNITS) == []
+
+
+def test_one_update_alone_is_judged_by_its_content() -> None:
+    def state(w: Tensor) -> State:
+        return {**STATE, "w": w}
+
+    alone = replace(honest(), state=state(torch.full((2, 3), 1e6)))
+    assert faults_of([alone], STATE, UNITS) == [None]
+    assert faults_of([replace(alone, state=state(torch.full((2, 3), nan)))], STATE, UNITS) != [None]

@@ -1,0 +1,54 @@
+"""FedRolex: a window of filters that rolls over every layer, one filter per round.
+
+References
+----------
+Alam, Liu, Yan, Zhang: FedRolex: Model-heterogeneous federated learning with rolling sub-model
+extraction, NeurIPS 2022, section 3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from distreal_dse.dropout import ChannelMap, make_policy
+from fl.averaging import average_over_contributors
+from fl.devices import Device
+from fl.results import State, Update
+from fl.strategies.base import FixedPlan, LocalPlan, Strategy
+from fl.strategies.context import StrategyContext, VectorTable
+
+# As HeteroFL's, which the paper compares with on the same levels.
+LEVELS = (1.0, 1 / 2, 1 / 4, 1 / 8, 1 / 16)
+
+
+class FedRolex(Strategy):
+    """Rolling masks of the level that fits the budget at the beginning of the round.
+
+    In round j, a device of keep ratio β trains the filters (j + 0 … βK − 1) mod K of a layer of K
+    (section 3, "rolling sub-model extraction"), so all parts of the network are trained equally
+    often. Each element is averaged over the devices whose window holds it; here by samples, in the
+    paper alike. The authors' code differs from the paper: its window moves downwards (by
+    ``torch.roll``), and it weights the updates of norms and of the classifier by how often an
+    element was trained before.
+
+    Layers that a shortcut ties together roll together, and kept counts are rounded as everywhere
+    in the study.
+
+    Parameters
+    ----------
+    context
+        What is known of the run.
+    """
+
+    name = "fedrolex"
+
+    def __init__(self, context: StrategyContext) -> None:
+        self._levels = VectorTable([context.uniform(keep) for keep in LEVELS])
+
+    def plan(self, device: Device, round_number: int, budget: float, seed: int) -> LocalPlan:
+        """Return a plan that trains the window of the round, whatever happens to the budget."""
+        return FixedPlan(self._levels.pick(budget), make_policy("rolling"))
+
+    def aggregate(self, state: State, updates: Sequence[Update], channels: ChannelMap) -> State:
+        """Average each element over the devices whose window held it."""
+        return average_over_contributors(state, updates, channels)

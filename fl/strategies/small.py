@@ -1,0 +1,104 @@
+"""One small network for all: the baseline that training parts of a large one has to beat.
+
+References
+----------
+Pfeiffer, Rapp, Khalili, Henkel: CoCoFL, TMLR 2023, and Pfeiffer, Khalili, Henkel: Aggregating
+capacity in FL through successive layer training, NeurIPS 2023 (both compare with a network small
+enough for every device, and find it hard to beat).
+
+He, Zhang, Ren, Sun: Delving deep into rectifiers, ICCV 2015, section 2.2 (variance of initial
+weights over the number of inputs).
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from distreal_dse.dropout import (
+    ChannelMap,
+    DroppableNetwork,
+    KeptCounts,
+    RandomMasks,
+    SubNetwork,
+    make_policy,
+)
+from fl.averaging import fedavg
+from fl.devices import Device
+from fl.results import State, Update
+from fl.strategies.base import FixedPlan, LocalPlan, Strategy, Vector
+from fl.strategies.context import StrategyContext
+
+
+class Small(Strategy):
+    """The largest network of one width for all layers that the slowest device can afford.
+
+    It is a network of its own and not a part of the full one: it is what the run evaluates, too.
+    Every device trains all of it, so plain averaging is element-wise averaging.
+
+    Parameters
+    ----------
+    context
+        What is known of the run.
+    """
+
+    name = "small"
+
+    def __init__(self, context: StrategyContext) -> None:
+        self._vector = context.largest_within(context.weakest_budget)
+
+    def network(self, full: DroppableNetwork) -> DroppableNetwork:
+        """Return the small network, initialised by `small_copy`."""
+        if self._vector.kept_counts == full.full_counts:
+            return full
+        small = DroppableNetwork(
+            small_copy(full, self._vector.kept_counts), full.example, full.scaling
+        )
+        # Its counts may be of other groups: a depthwise convolution of one channel is an
+        # ordinary one.
+        self._vector = Vector(small.full_counts, self._vector.cost)
+        return small
+
+    def plan(self, device: Device, round_number: int, budget: float, seed: int) -> LocalPlan:
+        """Return a plan that trains all of the small network."""
+        return FixedPlan(self._vector, RandomMasks())  # which draw nothing here
+
+    def aggregate(self, state: State, updates: Sequence[Update], channels: ChannelMap) -> State:
+        """Average over all updates."""
+        return fedavg(updates)
+
+
+@torch.no_grad()
+def small_copy(full: DroppableNetwork, counts: KeptCounts) -> nn.Module:
+    """Build a network of the first filters of each group, independent of the full one.
+
+    Initial weights are drawn with a variance of 1 / inputs, as PyTorch's defaults and He's rule
+    for the forward pass do. So the weights of a layer are those of the full network times
+    √(inputs of the full layer / kept inputs): then they spread as if they had been initialised for
+    this width. Biases and normalisations are taken as they are.
+
+    Parameters
+    ----------
+    full
+        The full network, untrained; not changed.
+    counts
+        Filters to keep of each group.
+    """
+    channels = full.channels
+    small = SubNetwork(full.module, channels, counts, scaling="none")
+    mask = make_policy("ordered").draw(channels.widths, counts, torch.Generator())
+    small.load(small.select(mask))
+    module = copy.deepcopy(small.module)
+    for part in module.modules():
+        for name, buffer in part.named_buffers(recurse=False):
+            setattr(part, name, buffer.clone())  # a copy of the small part, not of all it lay in
+    kept = torch.cat([mask, mask.new_ones(1)])
+    for layer in channels.layers:
+        inputs = torch.from_numpy(layer.inputs)
+        wider = len(inputs) / int(kept[inputs].sum())
+        module.get_submodule(layer.name).get_parameter("weight").mul_(math.sqrt(wider))
+    return module
