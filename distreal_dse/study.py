@@ -27,6 +27,9 @@ class Data:
 
     ``train`` is what devices learn from, ``validation`` is what convergence is measured on, and
     ``test`` is what the accuracy of federated training is reported on, and touched by nothing else.
+
+    ``train`` may have an attribute ``owners`` with one owner per sample, all texts or all whole
+    numbers, such as who wrote it. Federated training can then make a device of each owner.
     """
 
     train: Dataset[Any]

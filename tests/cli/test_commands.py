@@ -18,7 +18,9 @@ def test_studies_lists_the_shipped_ones_as_json() -> None:
     ended = run("studies", "--json")
     assert ended.code == 0
     names = [study["name"] for study in ended.json]
-    assert names == ["cifar10-densenet40", "cifar10-resnet20", "digits-cnn"]
+    assert names == [
+        "cifar10-densenet40", "cifar10-resnet20", "cifar100-resnet20", "digits-cnn", "femnist-cnn"
+    ]  # fmt: skip
     assert all(study["description"] for study in ended.json)
 
 

@@ -50,8 +50,9 @@ def network_of(name: str) -> tuple[DroppableNetwork, Tensor]:
         module = getattr(torchvision.models, name.removeprefix("torchvision "))(num_classes=10)
         inputs = torch.randn(SAMPLES, 3, 64, 64, generator=draws)
     else:
-        module = StudySource(name).load().model()
-        shape = (1, 8, 8) if name == "digits-cnn" else (3, 32, 32)
+        study = StudySource(name).load()
+        module, shape = study.model(), study.input_shape
+        assert shape is not None
         inputs = torch.randn(SAMPLES, *shape, generator=draws)
     return DroppableNetwork(module, inputs), inputs
 

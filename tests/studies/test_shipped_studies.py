@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -9,13 +10,20 @@ from torch import Tensor
 
 from distreal_dse.batches import check_data, fetch, size_of
 from distreal_dse.catalogue import StudySource, shipped_studies
+from distreal_dse.compat import torchvision
 from distreal_dse.dropout import DroppableNetwork
 from distreal_dse.errors import DataError
 
 # Per parameter tensor: ResNet-20 with projections has 272,474 (He et al., table 6: 0.27 M), and
 # DenseNet-40 with growth 12 has 1,019,722 (Huang et al., table 2: 1.0 M).
-PARAMETERS = {"digits-cnn": 36_000, "cifar10-resnet20": 272_474, "cifar10-densenet40": 1_019_722}
-INPUTS = {"digits-cnn": (1, 8, 8)}
+PARAMETERS = {
+    "digits-cnn": 36_000,
+    "cifar10-resnet20": 272_474,
+    "cifar10-densenet40": 1_019_722,
+    "cifar100-resnet20": 272_474 + 90 * (64 + 1),
+    "femnist-cnn": 800 + 51_200 + 73_728 + 2 * (32 + 64 + 128) + 62 * (1152 + 1),
+}
+CLASSES = {"cifar100-resnet20": 100, "femnist-cnn": 62}
 
 
 @pytest.mark.parametrize("name", shipped_studies())
@@ -26,9 +34,10 @@ def test_a_shipped_study_can_be_traced_and_has_the_expected_size(name: str) -> N
     module = study.model()
     parameters = sum(parameter.numel() for parameter in module.parameters())
     assert parameters == pytest.approx(PARAMETERS[name], rel=0.02)
-    inputs = torch.randn(2, *INPUTS.get(name, (3, 32, 32)))
+    assert study.input_shape is not None
+    inputs = torch.randn(2, *study.input_shape)
     network = DroppableNetwork(module, inputs)
-    assert module(inputs).shape == (2, 10)
+    assert module(inputs).shape == (2, CLASSES.get(name, 10))
     # Every convolution's filters can be dropped.
     convolutions = [
         part for part, layer in module.named_modules() if isinstance(layer, torch.nn.Conv2d)
@@ -86,10 +95,12 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def cifar(folder: Path, subset: str = "0") -> tuple[tuple[Tensor, Tensor], ...]:
+def cifar(
+    folder: Path, subset: str = "0", name: str = "cifar10-resnet20"
+) -> tuple[tuple[Tensor, Tensor], ...]:
     options = (("data", str(folder)), ("subset", subset))
-    data = StudySource("cifar10-resnet20", options).load().data()
-    check_data(data, "cifar10-resnet20")
+    data = StudySource(name, options).load().data()
+    check_data(data, name)
     return tuple(
         fetch(part, torch.arange(size_of(part)))
         for part in (data.train, data.validation, data.test)
@@ -106,12 +117,19 @@ def test_class_folders_are_read_and_a_tenth_is_set_aside(folders: Path) -> None:
     assert test_labels.bincount().tolist() == [10, 10]
 
 
-def test_images_are_normalised_per_channel(folders: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "means", "stds"),
+    [
+        ("cifar10-resnet20", (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+        ("cifar100-resnet20", (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
+    ],
+)
+def test_images_are_normalised_per_channel(
+    folders: Path, name: str, means: tuple[float, ...], stds: tuple[float, ...]
+) -> None:
     # A cat's grey is 0, 10, 20 …, a dog's 1, 11, 21 …
-    for images, labels in cifar(folders):
-        for channel, (mean, std) in enumerate(
-            zip((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616), strict=True)
-        ):
+    for images, labels in cifar(folders, name=name):
+        for channel, (mean, std) in enumerate(zip(means, stds, strict=True)):
             greys = (images[:, channel] * std + mean) * 255
             assert torch.allclose(greys, greys.round(), atol=1e-3)
             assert torch.equal(greys[:, 0, 0].round().long() % 10, labels)
@@ -135,10 +153,38 @@ def test_single_samples_equal_those_of_a_batch(folders: Path) -> None:
         assert label == labels[index]
 
 
-def test_a_missing_data_folder_is_refused(tmp_path: Path) -> None:
-    source = StudySource("cifar10-resnet20", (("data", str(tmp_path / "nowhere")),))
-    with pytest.raises(DataError, match="nowhere does not exist"):
+@pytest.mark.parametrize("name", ["CIFAR-10", "CIFAR-100"])
+def test_a_missing_data_folder_is_refused(tmp_path: Path, name: str) -> None:
+    study = name.lower().replace("-", "") + "-resnet20"
+    source = StudySource(study, (("data", str(tmp_path / "nowhere")),))
+    with pytest.raises(DataError, match=f"nowhere does not exist: expected {name} or a place"):
         source.load().data()
+
+
+@pytest.mark.parametrize("name", ["CIFAR10", "CIFAR100"])
+def test_what_torchvision_downloads_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    def downloaded(root: str, train: bool, download: bool) -> Any:
+        assert root == str(tmp_path) and download
+        size = 40 if train else 10
+        return torchvision.datasets.FakeData(size, (3, 32, 32), 2)
+
+    monkeypatch.setattr(torchvision.datasets, name, downloaded)
+    (train, _), (validation, _), (test, _) = cifar(tmp_path, name=f"{name.lower()}-resnet20")
+    assert (len(train), len(validation), len(test)) == (36, 4, 10)
+
+
+@pytest.mark.parametrize("name", ["CIFAR10", "CIFAR100"])
+def test_a_failed_download_says_what_else_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    def unreachable(*_: Any, **__: Any) -> Any:
+        raise OSError("no network")
+
+    monkeypatch.setattr(torchvision.datasets, name, unreachable)
+    with pytest.raises(DataError, match=r"CIFAR-10+ can't be downloaded .*no network.*--data DIR"):
+        cifar(tmp_path, name=f"{name.lower()}-resnet20")
 
 
 def test_class_folders_without_test_images_are_refused(tmp_path: Path) -> None:
