@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from distreal_dse.errors import InputError
 from distreal_dse.seeding import generator
+from distreal_dse.specs import check_settings, number, parse_spec
 from fl.devices import Device
 
 
@@ -168,6 +170,31 @@ class _Chain(Timeline):
         if count == 1 or torch.rand((), generator=self._random).item() < self._source.stay:
             return level
         return (level + 1 + _below(count - 1, self._random)) % count
+
+
+def make_availability(spec: str) -> Availability:
+    """Make an availability from text: ``constant:share=0.5``, ``markov:stay=0.8,period=1``.
+
+    Raises
+    ------
+    InputError
+        If there is none of this name, or its settings don't fit.
+    """
+    name, texts = parse_spec("availability", spec)
+    kinds: dict[str, tuple[type[ConstantAvailability] | type[MarkovAvailability], tuple[str, ...]]]
+    kinds = {
+        "constant": (ConstantAvailability, ("share",)),
+        "markov": (MarkovAvailability, ("stay", "period")),
+    }
+    if name not in kinds:
+        known = ", ".join(kinds)
+        raise InputError(f"availability '{spec}': expected one of {known}, found '{name}'")
+    kind, settings = kinds[name]
+    check_settings("availability", spec, texts, settings)
+    values: dict[str, Any] = {
+        key: number("availability", spec, key, text) for key, text in texts.items()
+    }
+    return kind(**values)
 
 
 def _below(count: int, random: torch.Generator) -> int:

@@ -8,11 +8,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from distreal_dse.batches import in_order, size_of
+from distreal_dse.batches import size_of
 from distreal_dse.cost import MacCost
 from distreal_dse.dropout import DroppableNetwork
 from distreal_dse.errors import InputError
@@ -26,9 +25,9 @@ from fl.clock import make_clock
 from fl.deadlines import RoundRules, settle
 from fl.devices import DEFAULT_CLASSES, Device, DeviceClass, check_classes, make_devices
 from fl.results import MERGED, DeviceRound, Outcome, RoundResult, Update, round_result
-from fl.server import is_finite, select_cohort
+from fl.server import faults_of, select_cohort
 from fl.server_optimizers import Replace, ServerOptimizer
-from fl.splits import split_iid
+from fl.splits import IidSplit, Split, labels_of, split_dataset
 from fl.strategies import Strategy
 from fl.transfer import state_sizes
 
@@ -55,6 +54,8 @@ class RunSettings:
         The kinds of devices.
     availability
         What share of their compute they have free.
+    split
+        Who holds which samples.
     pace
         Time allotted to a mini-batch, over what the full network takes on an idle device of
         speed 1; > 0. Budgets follow from it.
@@ -75,6 +76,7 @@ class RunSettings:
     evaluate_every: int = 1
     classes: tuple[DeviceClass, ...] = DEFAULT_CLASSES
     availability: Availability = field(default_factory=MarkovAvailability)
+    split: Split = field(default_factory=IidSplit)
     pace: float = 1.0
     rules: RoundRules = RoundRules()
 
@@ -101,6 +103,7 @@ class RunSettings:
         return own | {
             "classes": [asdict(one) for one in self.classes],
             "availability": {"kind": type(source).__name__, **described},
+            "split": self.split.spec,
             "rules": asdict(self.rules),
         }
 
@@ -145,7 +148,7 @@ class FederatedRun:
     Raises
     ------
     InputError
-        If there are fewer than two training samples per device.
+        If the split refuses the training data: there are too few samples, say.
     FrontError
         If the front is for another network.
     """
@@ -163,11 +166,7 @@ class FederatedRun:
         if front is not None:
             front.check_model(network.channels.fingerprint, f"study {study.name}")
         size = size_of(data.train)
-        if size < 2 * settings.devices:
-            raise InputError(
-                f"train data of study {study.name} has {size} samples: expected at least two for "
-                f"each of the {settings.devices} devices; take fewer devices"
-            )
+        self.front, self.fingerprint = front, network.channels.fingerprint
         clock = make_clock(front, MacCost(network.channels), study.batch_size, settings.pace)
         network = strategy.network(network)
         self.training = LocalTraining(
@@ -185,14 +184,20 @@ class FederatedRun:
         self._data, self._settings = data, settings
         self._server = server or Replace()
         self._devices = make_devices(settings.devices, settings.classes)
-        self._shards = split_iid(size, settings.devices, settings.seed)
-        self._rules = settings.rules if strategy.limited else RoundRules()
+        classes = [device.device_class for device in self._devices]
+        self._shards = split_dataset(settings.split, data.train, classes, settings.seed)
         self._labels_by_class = self._count_labels(data.train)
+        self._rules = settings.rules if strategy.limited else RoundRules()
         batches = math.ceil(size / settings.devices / study.batch_size) * settings.local_epochs
         deadline = self._rules.deadline
         self._deadline = math.inf if deadline is None else deadline * batches * clock.slot
         self._state: Mapping[str, Tensor] = copy_state(network.module)
         self._now, self._round = 0.0, 0
+
+    @property
+    def finished_round(self) -> int:
+        """Number of the round that was finished last; 0 before the first."""
+        return self._round
 
     @property
     def network(self) -> DroppableNetwork:
@@ -248,23 +253,25 @@ class FederatedRun:
         deadline = math.inf if waits else self._now + self._deadline
         tasks = [Task(device, self._shards[device.index]) for device in cohort]
         updates = clients.train(tasks, self._state, number, self._now, deadline)
+        trained = [update for update in updates if update.mini_batches]
+        units = sum(self.network.full_counts)
+        faults = iter(faults_of(trained, self._state, units))
         outcomes, seconds = settle(
             updates,
-            [is_finite(update) for update in updates],
+            [not update.mini_batches or next(faults) is None for update in updates],
             settings.cohort,
             self._deadline,
             self._rules.late,
         )
         merged = [u for u, outcome in zip(updates, outcomes, strict=True) if outcome in MERGED]
+        state = self._state
         if merged:
             strategy, channels = self.training.strategy, self.network.channels
-            self._state = self._server.step(
-                self._state, strategy.aggregate(self._state, merged, channels)
-            )
-        self.network.module.load_state_dict(self._state)
+            state = self._server.step(state, strategy.aggregate(state, merged, channels))
+        self.network.module.load_state_dict(state)
         # Where nobody is available, the server asks again a slot later.
-        self._now += seconds if updates else self.training.clock.slot
-        self._round = number
+        now = self._now + (seconds if updates else self.training.clock.slot)
+        self._state, self._now, self._round = state, now, number
         evaluated = number % settings.evaluate_every == 0 or number == settings.rounds
         return self._result(updates, outcomes, evaluated)
 
@@ -311,7 +318,7 @@ class FederatedRun:
         )
 
     def _count_labels(self, dataset: Dataset[Any]) -> dict[str, Counter[int]]:
-        labels = torch.cat([targets for _, targets in in_order(dataset, 1024)])
+        labels = labels_of(dataset)
         found: dict[str, Counter[int]] = {}
         for device in self._devices:
             counts = found.setdefault(device.device_class, Counter())

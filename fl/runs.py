@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, func, select
 from sqlalchemy.orm import Session
 
 from distreal_dse.errors import InputError
@@ -21,7 +21,7 @@ class Run:
     """A stored run and its rounds so far, in order.
 
     ``front_label`` and ``front_hash`` are None for strategies without a front; ``settings`` is
-    what `RunSettings.as_json` gave; ``created_at`` is ISO 8601 in UTC.
+    what `RunSpec.as_json` gave; ``created_at`` is ISO 8601 in UTC.
     """
 
     id: int
@@ -52,6 +52,7 @@ def start_run(
     model_fingerprint: str,
     seed: int,
     settings: Mapping[str, Any],
+    comparison: str | None = None,
 ) -> int:
     """Store a run that begins, and return its id.
 
@@ -68,7 +69,9 @@ def start_run(
     seed
         Of the run.
     settings
-        `RunSettings.as_json`, and whatever else JSON can hold.
+        `RunSpec.as_json`, or whatever else JSON can hold.
+    comparison
+        Name of the comparison that the run belongs to, if it does.
 
     Raises
     ------
@@ -85,6 +88,7 @@ def start_run(
         settings=dict(settings),
         created_at=utc_now(),
         finished=False,
+        comparison=comparison,
     )
     with writing(engine) as session:
         session.add(row)
@@ -138,16 +142,52 @@ def load_run(engine: Engine, run_id: int) -> Run:
         return _run(_row(session, run_id))
 
 
-def list_runs(engine: Engine) -> list[Run]:
-    """Load all runs with their rounds, the oldest first.
+def list_runs(engine: Engine, comparison: str | None = None) -> list[Run]:
+    """Load all runs with their rounds, or those of a comparison; the oldest first.
 
     Raises
     ------
     StorageError
         Where the database can't be read.
     """
+    query = select(RunRow).order_by(RunRow.id)
+    if comparison is not None:
+        query = query.where(RunRow.comparison == comparison)
     with reading(engine) as session:
-        return [_run(row) for row in session.scalars(select(RunRow).order_by(RunRow.id))]
+        return [_run(row) for row in session.scalars(query)]
+
+
+def forget_rounds(engine: Engine, run_id: int, after: int) -> None:
+    """Delete the rounds of a run behind a round, to train them again.
+
+    Raises
+    ------
+    StorageError
+        Where the database can't be written.
+    """
+    with writing(engine) as session:
+        for row in session.scalars(
+            select(RoundRow).where(RoundRow.run_id == run_id, RoundRow.round > after)
+        ):
+            session.delete(row)
+
+
+def finished_rounds(engine: Engine, comparison: str) -> dict[int, int]:
+    """Return how many rounds each run of a comparison has, round 0 included, by its id.
+
+    Raises
+    ------
+    StorageError
+        Where the database can't be read.
+    """
+    query = (
+        select(RunRow.id, func.count(RoundRow.round))
+        .join(RoundRow, RoundRow.run_id == RunRow.id, isouter=True)
+        .where(RunRow.comparison == comparison)
+        .group_by(RunRow.id)
+    )
+    with reading(engine) as session:
+        return {run_id: count for run_id, count in session.execute(query)}
 
 
 def _row(session: Session, run_id: int) -> RunRow:

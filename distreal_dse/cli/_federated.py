@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,9 +20,36 @@ from distreal_dse.cli._arguments import (
     storage_url,
     study_source,
 )
+from distreal_dse.cli._comparison import comparison_tables, summaries_json
 from distreal_dse.cli._console import console, interruptible, print_json, progress_bar
+from distreal_dse.cli._federated_options import (
+    AvailabilityOption,
+    CheckpointOption,
+    ClassesOption,
+    CohortOption,
+    DeadlineOption,
+    DevicesOption,
+    EpochsOption,
+    EvaluateOption,
+    FrontOption,
+    LateOption,
+    LinksOption,
+    OvercommitOption,
+    PaceOption,
+    RoundsOption,
+    ServerOption,
+    SpeedsOption,
+    SplitOption,
+    WorkersOption,
+    device_classes,
+    rules,
+)
+from distreal_dse.errors import InputError
 
 if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+    from fl.engine import FederatedRun
     from fl.results import RoundResult
 
 app = typer.Typer(
@@ -38,13 +67,27 @@ def _fl() -> None:
 @app.command()
 def run(
     study: StudyArgument,
-    front: Annotated[
-        str, typer.Option(metavar="FRONT", help="NAME, NAME@VERSION, or an exported .json file.")
-    ],
-    rounds: Annotated[int, typer.Option(help="Rounds of training.")] = 30,
-    devices: Annotated[int, typer.Option(help="Devices that hold the data.")] = 20,
-    cohort: Annotated[int, typer.Option(help="Devices that take part in a round.")] = 5,
-    epochs: Annotated[int, typer.Option(help="Passes of a device over its data per round.")] = 1,
+    front: FrontOption = None,
+    strategy: Annotated[
+        str, typer.Option(metavar="NAME", help="What devices train; `fl strategies` lists them.")
+    ] = "distreal",
+    rounds: RoundsOption = 30,
+    devices: DevicesOption = 20,
+    cohort: CohortOption = 5,
+    epochs: EpochsOption = 1,
+    evaluate_every: EvaluateOption = 1,
+    split: SplitOption = "iid",
+    availability: AvailabilityOption = "markov",
+    classes: ClassesOption = None,
+    speeds: SpeedsOption = None,
+    links: LinksOption = None,
+    pace: PaceOption = 1.0,
+    deadline: DeadlineOption = None,
+    late: LateOption = "drop",
+    overcommit: OvercommitOption = 0.0,
+    server: ServerOption = "replace",
+    checkpoint_every: CheckpointOption = 10,
+    workers: WorkersOption = 1,
     seed: SeedOption = 0,
     storage: StorageOption = None,
     device: DeviceOption = "cpu",
@@ -55,40 +98,186 @@ def run(
     """Train on devices whose free compute changes; each looks its vectors up in the front."""
     import torch
 
-    from distreal_dse.fronts import LookupTable, find_front, open_database
-    from distreal_dse.preparation import prepare
-    from fl.engine import FederatedRun, RunSettings
-    from fl.runs import finish_run, load_run, save_round, start_run
-    from fl.strategies import Distreal, masks_of
+    from distreal_dse.fronts import open_database
+    from fl.execution import begin_run
+    from fl.specs import RunSpec
 
     torch.set_num_threads(1)  # as in the search: faster beside any other process
-    settings = RunSettings(
-        rounds=rounds, devices=devices, cohort=cohort, local_epochs=epochs, seed=seed
-    )
     source = study_source(study, data, option)
+    spec = RunSpec(
+        study=source.spec,
+        options=source.options,
+        front=front,
+        strategy=strategy,
+        seed=seed,
+        rounds=rounds,
+        devices=devices,
+        cohort=cohort,
+        local_epochs=epochs,
+        evaluate_every=evaluate_every,
+        availability=availability,
+        split=split,
+        server=server,
+        speeds=speeds,
+        links=links,
+        pace=pace,
+        checkpoint_every=checkpoint_every,
+        device=check_device(device),
+        **device_classes(classes),
+        **rules(deadline, late, overcommit),
+    )
+    engine = open_database(storage_url(storage))
+    with interruptible(lambda: "nothing was begun"):
+        run_id, begun = begin_run(engine, spec)
+    _carry_out(engine, run_id, begun, workers, as_json)
+
+
+@app.command()
+def resume(
+    run_id: Annotated[int, typer.Argument(metavar="RUN", help="Number of a run that stopped.")],
+    workers: WorkersOption = 1,
+    storage: StorageOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Go on with a run from its newest checkpoint; the result is as if it had never stopped."""
+    import torch
+
+    from distreal_dse.fronts import open_database
+
+    torch.set_num_threads(1)
+    _carry_out(open_database(storage_url(storage)), run_id, None, workers, as_json)
+
+
+@app.command()
+def compare(
+    study: StudyArgument,
+    front: FrontOption = None,
+    strategies: Annotated[
+        str, typer.Option(metavar="NAME,…", help="Strategies to compare, or all.")
+    ] = "all",
+    seeds: Annotated[
+        int, typer.Option(metavar="N", help="Runs of each, with seeds from --seed.")
+    ] = 3,
+    target: Annotated[
+        float | None,
+        typer.Option(help="Accuracy whose time is asked for. Default: 90 % of the best."),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Of the comparison. Default: the study's.")
+    ] = None,
+    rounds: RoundsOption = 30,
+    devices: DevicesOption = 20,
+    cohort: CohortOption = 5,
+    epochs: EpochsOption = 1,
+    evaluate_every: EvaluateOption = 1,
+    split: SplitOption = "iid",
+    availability: AvailabilityOption = "markov",
+    classes: ClassesOption = None,
+    speeds: SpeedsOption = None,
+    links: LinksOption = None,
+    pace: PaceOption = 1.0,
+    deadline: DeadlineOption = 1.0,
+    late: LateOption = "drop",
+    overcommit: OvercommitOption = 0.0,
+    server: ServerOption = "replace",
+    workers: WorkersOption = 1,
+    seed: SeedOption = 0,
+    storage: StorageOption = None,
+    device: DeviceOption = "cpu",
+    data: DataOption = None,
+    option: StudyOptions = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Train strategies under the same conditions; run it again to go on with what is left."""
+    import torch
+
+    from distreal_dse.fronts import open_database
+    from fl.comparison import compare as compare_runs
+    from fl.specs import RunSpec
+    from fl.strategies import strategy_names
+    from fl.summaries import summarise
+
+    torch.set_num_threads(1)
+    if seeds < 1:
+        raise InputError(f"--seeds: expected at least 1, found {seeds}")
+    if target is not None and not 0 < target <= 1:
+        raise InputError(f"--target: expected an accuracy above 0 and up to 1, found {target}")
+    source = study_source(study, data, option)
+    shared: dict[str, Any] = dict(
+        study=source.spec,
+        options=source.options,
+        front=front,
+        rounds=rounds,
+        devices=devices,
+        cohort=cohort,
+        local_epochs=epochs,
+        evaluate_every=evaluate_every,
+        availability=availability,
+        split=split,
+        server=server,
+        speeds=speeds,
+        links=links,
+        pace=pace,
+        device=check_device(device),
+        **device_classes(classes),
+        **rules(deadline, late, overcommit),
+    )
+    names = strategy_names() if strategies == "all" else strategies.split(",")
+    specs = [
+        RunSpec(**shared, strategy=one, seed=number)
+        for number in range(seed, seed + seeds)
+        for one in names
+    ]
+    specs[0].check()
+    comparison = name or source.load().name
+    engine = open_database(storage_url(storage))
     screen = console()
-    kept = ["nothing was begun"]
-    with interruptible(lambda: kept[-1]), progress_bar(screen) as bar:
-        loaded = source.load()
-        engine = open_database(storage_url(storage))
-        found = find_front(engine, front)
-        network, loaded_data = prepare(loaded, seed, check_device(device))
-        strategy = Distreal(LookupTable(found), masks_of(found, loaded))
-        federated = FederatedRun(loaded, loaded_data, network, strategy, found, settings)
-        described = {
-            **settings.as_json(),
-            "options": dict(source.options),
-            "masks": strategy.policy.spec,
-        }
-        fingerprint = network.channels.fingerprint
-        run_id = start_run(engine, loaded.name, strategy.name, found, fingerprint, seed, described)
-        bar.start()
-        task = bar.add_task("rounds", total=rounds, note="")
-        for result in federated.rounds():
-            save_round(engine, run_id, result)
-            kept.append(f"the figures of rounds 0 to {result.round} are kept as run {run_id}")
-            bar.update(task, completed=result.round, note=_note(result))
-    finish_run(engine, run_id)
+    kept = f"finished rounds of comparison '{comparison}' are kept; the same command goes on"
+    with interruptible(lambda: kept), progress_bar(screen) as bar:
+        task = bar.add_task("rounds", total=None, note="")
+
+        def listen(done: int, total: int) -> None:
+            bar.start()
+            bar.update(task, completed=done, total=total)
+
+        runs = compare_runs(engine, comparison, specs, listen, workers)
+    found, reached = summarise(runs, target)
+    if as_json:
+        print_json(summaries_json(comparison, found, reached, runs))
+        return
+    for table in comparison_tables(comparison, found, reached):
+        screen.print(table)
+
+
+@app.command()
+def strategies(as_json: JsonOption = False) -> None:
+    """List what devices can train, and how updates are merged."""
+    from rich.table import Table
+
+    from fl.strategies import describe_strategies
+
+    described = describe_strategies()
+    if as_json:
+        print_json(described)
+        return
+    table = Table()
+    table.add_column("strategy")
+    table.add_column("what it does")
+    for one, text in described.items():
+        table.add_row(one, text)
+    console().print(table)
+
+
+def _carry_out(
+    engine: Engine, run_id: int, begun: FederatedRun | None, workers: int, as_json: bool
+) -> None:
+    from fl.execution import carry_out
+    from fl.runs import load_run
+
+    stored = load_run(engine, run_id)
+    rounds = stored.settings.get("rounds")
+    with _progress(run_id, rounds) as listen:
+        carry_out(engine, run_id, begun, listen, workers)
     stored = load_run(engine, run_id)
     if as_json:
         from dataclasses import asdict
@@ -96,11 +285,31 @@ def run(
         print_json(asdict(stored))
         return
     _print_curve(stored.rounds)
-    screen.print(
-        f"Run {run_id}: {strategy.name} with front {found.label}, {len(stored.rounds) - 1} rounds, "
+    with_front = f" with front {stored.front_label}" if stored.front_label else ""
+    console().print(
+        f"Run {run_id}: {stored.strategy}{with_front}, {len(stored.rounds) - 1} rounds, "
         f"final accuracy {stored.accuracy:.1%} on the test data.",
         markup=False,
     )
+
+
+@contextmanager
+def _progress(run_id: int, rounds: int | None) -> Iterator[Any]:
+    """Show rounds; an interrupt says how to go on."""
+    screen = console()
+    kept = [f"`distreal-dse fl resume {run_id}` begins it again"]
+    with interruptible(lambda: kept[-1]), progress_bar(screen) as bar:
+        task = bar.add_task("rounds", total=rounds, note="")
+
+        def listen(result: RoundResult) -> None:
+            bar.start()
+            kept.append(
+                f"the figures of rounds 0 to {result.round} are kept as run {run_id}; "
+                f"`distreal-dse fl resume {run_id}` goes on"
+            )
+            bar.update(task, completed=result.round, note=_note(result))
+
+        yield listen
 
 
 def _note(result: RoundResult) -> str:

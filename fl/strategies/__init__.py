@@ -37,6 +37,7 @@ __all__ = [
     "StrategyContext",
     "Vector",
     "VectorTable",
+    "describe_strategies",
     "make_strategy",
     "masks_of",
     "strategy_names",
@@ -46,6 +47,15 @@ __all__ = [
 def strategy_names() -> list[str]:
     """Names that `make_strategy` knows: what bounds the others, baselines, DISTREAL."""
     return list(_NAMED)
+
+
+def describe_strategies() -> dict[str, str]:
+    """Return what each strategy does, in a line, by its name."""
+    kinds: tuple[type[Strategy], ...] = (
+        FedAvg, FedAvgDrop, Small, FederatedDropout, HeteroFl, Fjord, FjordDistilled, FedRolex,
+        DistrealUniform, Distreal,
+    )  # fmt: skip
+    return {kind.name: (kind.__doc__ or "").partition("\n")[0] for kind in kinds}
 
 
 def make_strategy(name: str, context: StrategyContext) -> Strategy:

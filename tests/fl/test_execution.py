@@ -1,0 +1,195 @@
+"""Runs and comparisons that stop and go on, in one process and in several."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine
+
+from distreal_dse.catalogue import StudySource
+from distreal_dse.errors import InputError
+from distreal_dse.fronts import save_front
+from distreal_dse.preparation import prepare
+from fl.checkpoints import load_checkpoint
+from fl.comparison import compare
+from fl.deadlines import RoundRules
+from fl.devices import DeviceClass
+from fl.execution import begin_run, carry_out
+from fl.results import RoundResult
+from fl.runs import Run, list_runs, load_run
+from fl.specs import RunSpec, run_spec
+from tiny_study import write_study
+
+MakeFront = Callable[..., object]
+
+
+@pytest.fixture
+def spec(tmp_path: Path, database: Engine, make_front: Callable[..., object]) -> RunSpec:
+    study = write_study(tmp_path)
+    network = prepare(StudySource(str(study)).load(), 0)[0]
+    front = make_front(network, (2, 3), (4, 5), (6, 8), name="tiny")
+    save_front(database, replace(front, study="tiny"))  # type: ignore[type-var]
+    return RunSpec(
+        study=str(study),
+        front="tiny",
+        rounds=5,
+        devices=6,
+        cohort=3,
+        availability="markov:stay=0.5",
+        split="dirichlet:alpha=0.5",
+        server="momentum:lr=1,beta=0.5",
+        rules=RoundRules(deadline=1.2, overcommit=0.3),
+        checkpoint_every=2,
+    )
+
+
+def figures(run: Run) -> tuple[RoundResult, ...]:
+    return run.rounds
+
+
+def through(database: Engine, spec: RunSpec) -> Run:
+    run_id, begun = begin_run(database, spec)
+    carry_out(database, run_id, begun)
+    return load_run(database, run_id)
+
+
+def interrupted(database: Engine, spec: RunSpec, in_round: int) -> int:
+    def stop(result: RoundResult) -> None:
+        if result.round == in_round:
+            raise KeyboardInterrupt
+
+    run_id, begun = begin_run(database, spec)
+    with pytest.raises(KeyboardInterrupt):
+        carry_out(database, run_id, begun, stop)
+    return run_id
+
+
+@pytest.mark.parametrize("in_round", [0, 1, 3, 4])
+def test_an_interrupted_run_goes_on_from_where_it_was(
+    database: Engine, spec: RunSpec, in_round: int
+) -> None:
+    expected = through(database, spec)
+    run_id = interrupted(database, spec, in_round)
+    assert len(load_run(database, run_id).rounds) == in_round + 1
+    seen: list[int] = []
+    carry_out(database, run_id, listen=lambda result: seen.append(result.round))
+    run = load_run(database, run_id)
+    assert run.finished and figures(run) == figures(expected)
+    assert seen == list(range(in_round + 1 if in_round else 0, 6))  # nothing was lost
+    assert load_checkpoint(database, run_id) is None
+
+
+def test_a_killed_run_goes_on_from_its_checkpoint(database: Engine, spec: RunSpec) -> None:
+    class Killed(BaseException):
+        """Like a kill -9: nobody gets to save anything."""
+
+    def kill(result: RoundResult) -> None:
+        if result.round == 3:
+            raise Killed
+
+    expected = through(database, spec)
+    run_id, begun = begin_run(database, spec)
+    with pytest.raises(Killed):
+        carry_out(database, run_id, begun, kill)
+    checkpoint = load_checkpoint(database, run_id)
+    assert checkpoint is not None and checkpoint.round == 2
+    carry_out(database, run_id)
+    assert figures(load_run(database, run_id)) == figures(expected)
+    carry_out(database, run_id)  # it is finished: nothing happens
+    assert figures(load_run(database, run_id)) == figures(expected)
+
+
+def test_clients_in_processes_give_the_same_run(database: Engine, spec: RunSpec) -> None:
+    expected = through(database, spec)
+    run_id, begun = begin_run(database, spec)
+    carry_out(database, run_id, begun, workers=2)
+    assert figures(load_run(database, run_id)) == figures(expected)
+
+
+def test_a_spec_comes_back_from_json(spec: RunSpec) -> None:
+    changed = replace(
+        spec, options=(("a", "1"),), classes=(DeviceClass("all", 1.0, 0.5),), front=None,
+        strategy="small",
+    )  # fmt: skip
+    for one in (spec, changed):
+        assert run_spec(json.loads(json.dumps(one.as_json()))) == one
+    with pytest.raises(InputError, match="stored by another version"):
+        run_spec({"study": "x", "masks": "random"})
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"strategy": "fedsgd"}, "strategy 'fedsgd': expected one of fedavg, .*found 'fedsgd'"),
+        ({"front": None}, "strategy 'distreal': expected a front .*--front"),
+        ({"checkpoint_every": 0}, "checkpoints: expected at least 1, found 0"),
+    ],
+)
+def test_specs_that_nothing_can_be_begun_with_are_refused(
+    spec: RunSpec, wrong: dict[str, object], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        replace(spec, **wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"split": "magic"}, "'magic'"),
+        ({"availability": "magic"}, "availability 'magic': expected one of constant"),
+        ({"server": "magic"}, "'magic'"),
+        ({"classes": (DeviceClass("all", 0.5, 1.0),)}, "shares that sum to 1"),
+        ({"pace": 0.0}, "pace of the federated run: expected above 0, found 0"),
+    ],
+)
+def test_settings_are_checked_before_anything_is_loaded(
+    spec: RunSpec, wrong: dict[str, object], message: str
+) -> None:
+    spec.check()
+    with pytest.raises(InputError, match=message):
+        replace(spec, study="nowhere", **wrong).check()  # type: ignore[arg-type]
+
+
+def specs_of(spec: RunSpec, *strategies: str) -> list[RunSpec]:
+    return [replace(spec, strategy=one, seed=seed) for seed in (0, 1) for one in strategies]
+
+
+def test_a_comparison_goes_on_with_what_is_left(database: Engine, spec: RunSpec) -> None:
+    specs = specs_of(spec, "small", "distreal")
+    told: list[tuple[int, int]] = []
+    expected = {
+        (run.strategy, run.seed): figures(run)
+        for run in compare(database, "whole", specs, lambda *counts: told.append(counts))
+    }
+    assert len(expected) == 4
+    assert told[0] == (0, 24) and told[-1] == (24, 24)
+
+    def stop(done: int, total: int) -> None:
+        if done >= 9:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        compare(database, "stopped", specs, stop)
+    begun = list_runs(database, "stopped")
+    assert [run.finished for run in begun] == [True, False]
+    runs = compare(database, "stopped", specs, workers=2)
+    assert {(run.strategy, run.seed): figures(run) for run in runs} == expected
+    assert [run.id for run in runs][:2] == [run.id for run in begun]  # they were gone on with
+    more = compare(database, "stopped", specs_of(spec, "small", "heterofl"))
+    assert {run.strategy for run in more} == {"small", "heterofl"}
+    assert len(list_runs(database, "stopped")) == 6
+
+
+def test_runs_of_a_comparison_have_the_same_conditions(database: Engine, spec: RunSpec) -> None:
+    compare(database, "c", specs_of(replace(spec, rounds=1), "small"))
+    with pytest.raises(InputError, match="'c' was begun with rounds = 1, now it is 2: .*--name"):
+        compare(database, "c", specs_of(replace(spec, rounds=2), "small"))
+
+
+def test_a_run_that_fails_in_a_process_is_told(database: Engine, spec: RunSpec) -> None:
+    with pytest.raises(InputError, match="training data has 100 samples: .* 60 devices"):
+        compare(database, "c", specs_of(replace(spec, devices=60), "small"), workers=2)
