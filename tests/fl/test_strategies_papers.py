@@ -73,7 +73,7 @@ def budget_of(context: StrategyContext, keep: float) -> float:
 
 
 def test_heterofl_averages_each_part_over_the_levels_that_hold_it(tiny: StrategyContext) -> None:
-    """Section 3, equations (1) to (3): the part that only larger levels hold is theirs alone."""
+    """Section 3: the part that only larger levels hold is theirs alone."""
     strategy = make_strategy("heterofl", tiny)
     old = state_of([9, 9, 9, 9], [[9, 9, 9, 9], [9, 9, 9, 9]])
     updates = []
@@ -108,7 +108,7 @@ def test_heterofl_levels_halve_the_widths(study: Study) -> None:
 
 
 def test_fedrolex_windows_roll_and_wrap(tiny: StrategyContext) -> None:
-    """Section 3.2: in round j the filters i, i + 1, … mod K, with i = j mod K."""
+    """Section 3: in round j the filters i, i + 1, … mod K, with i = j mod K."""
     strategy = make_strategy("fedrolex", tiny)
     half = budget_of(tiny, 1 / 2)
     windows = [mask_of(plan_of(strategy, half, number), tiny) for number in range(1, 6)]
@@ -193,7 +193,7 @@ def test_fjord_draws_uniformly_from_the_levels_that_fit(
 
 
 def test_fjord_kd_trains_both_levels_by_one_step(wide: StrategyContext) -> None:
-    """Section 3.2, by autograd on slices: what is kept are the first filters."""
+    """Section 3, by autograd on slices: what is kept are the first filters."""
     strategy = make_strategy("fjord-kd:alpha=0.75", wide)
     plan = plan_of(strategy, budget_of(wide, 0.6))
     module = wide.network.module
