@@ -12,7 +12,7 @@ from decentralized data, AISTATS 2017, algorithm 1 (FedAvg).
 Diao, Ding, Tarokh: HeteroFL, ICLR 2021, section 3 (each element over those that hold it).
 
 Wang, Liu, Liang, Joshi, Poor: Tackling the objective inconsistency problem in heterogeneous
-federated optimization, NeurIPS 2020, section 4 (FedNova: updates over local steps, of devices).
+federated optimization, NeurIPS 2020 (FedNova: what devices change, over their local steps).
 """
 
 from __future__ import annotations

@@ -69,7 +69,8 @@ class LocalPlan(ABC):
     def sent(self) -> KeptCounts | None:
         """Return the kept counts of what travels to the device and back; None for everything.
 
-        Less than everything only where vector and masks are the same for the whole round.
+        Less than everything only where all that the round trains is a part of it: vector and masks
+        stay the same, or masks are nested.
         """
         return None
 

@@ -3,7 +3,7 @@
 References
 ----------
 Caldas, Konečný, McMahan, Talwalkar: Expanding the reach of federated learning by reducing client
-resource requirements, 2018, arXiv 1812.07210, section 3.2.
+resource requirements, 2018, arXiv 1812.07210, section "Federated Dropout".
 """
 
 from __future__ import annotations

@@ -25,11 +25,12 @@ class FedRolex(Strategy):
     """Rolling masks of the level that fits the budget at the beginning of the round.
 
     In round j, a device of keep ratio β trains the filters (j + 0 … βK − 1) mod K of a layer of K
-    (section 3, "rolling sub-model extraction"), so all parts of the network are trained equally
-    often. Each element is averaged over the devices whose window holds it; here by samples, in the
-    paper alike. The authors' code differs from the paper: its window moves downwards (by
-    ``torch.roll``), and it weights the updates of norms and of the classifier by how often an
-    element was trained before.
+    (section 3), so all parts of the network are trained equally often. Each element is averaged
+    over the devices whose window holds it, weighted by samples as everywhere here.
+
+    The authors' code differs from the paper: its window moves downwards, because ``torch.roll``
+    shifts indices up; and it weights devices alike in convolutions, and by how often elements were
+    trained before in other layers.
 
     Layers that a shortcut ties together roll together, and kept counts are rounded as everywhere
     in the study.

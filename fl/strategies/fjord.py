@@ -26,7 +26,7 @@ from fl.results import State, Update
 from fl.strategies.base import LocalPlan, PricedVector, Strategy, Vector
 from fl.strategies.context import StrategyContext, VectorTable
 
-# The paper's five levels for image classification.
+# Five levels, as in the authors' code for images.
 LEVELS = (0.2, 0.4, 0.6, 0.8, 1.0)
 
 
@@ -35,10 +35,10 @@ class Fjord(Strategy):
 
     The largest level p_max is the one that fits the budget at the beginning of the round, and each
     mini-batch draws p uniformly from the levels up to it, whatever happens to the budget. Masks
-    are nested, so only the sub-network of p_max is sent (section 4.1). Aggregation is the paper's
-    weighted average by samples, of each element over the devices that trained it; the paper counts
-    those with a p_max that holds the element, which is the same unless such a device never drew a
-    level that does.
+    are nested, so only the sub-network of p_max is sent. Aggregation is the paper's weighted
+    average by samples, of each element over the devices that trained it; the paper counts those
+    with a p_max that holds the element, which is the same unless such a device never drew a level
+    that does.
 
     The paper keeps batch normalisation statistics of each p; here evaluations measure those of the
     full network again (`distreal_dse.evaluation`).
@@ -96,7 +96,7 @@ class FjordDistilled(Fjord):
 
     In one step of the optimiser both are trained: p_max on the targets, and p on
     (1 − α)·loss + α·KL, where KL is the divergence of its class probabilities from those of p_max
-    (section 3.2). Where p is p_max, there is nothing to distil, and it is trained once.
+    (section 3). Where p is p_max, there is nothing to distil, and it is trained once.
 
     The paper budgets p alone. The clock charges both, so a mini-batch takes up to twice its slot
     and then counts as over budget.

@@ -116,18 +116,27 @@ def zeroing_step(
     return losses[0].item()
 
 
+DEVICES = [
+    "cpu",
+    pytest.param(
+        "cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+    ),
+]
+
+
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("optimizer", ["momentum", "adam"])
 @pytest.mark.parametrize("kind", NETWORKS)
 def test_a_nested_step_equals_autograd_of_both_losses_with_zeroing(
-    kind: str, optimizer: str
+    kind: str, optimizer: str, device: str
 ) -> None:
-    network = DroppableNetwork(trained(NETWORKS[kind]), inputs_of())
+    network = DroppableNetwork(trained(NETWORKS[kind]).to(device), inputs_of().to(device))
     full = copy.deepcopy(network.module)
     its_optimizer = optimizer_of(network.module, optimizer)
     of_full = optimizer_of(full, optimizer)
     trainer = trainer_of(network, its_optimizer)
     for number, rates in enumerate(RATES):
-        inputs, targets = inputs_of(seed=number), targets_of(seed=number)
+        inputs, targets = inputs_of(seed=number).to(device), targets_of(seed=number).to(device)
         counts, inner = (counts_of(network, rate) for rate in rates)
         if counts == inner:
             plain = copy.deepcopy(network.module), copy.deepcopy(its_optimizer.state_dict())

@@ -125,6 +125,10 @@ def test_changes_are_compared_with_the_median_of_the_round() -> None:
     # There is nothing to compare with where most changed nothing.
     assert refused(0, 0, 1) == [False, False, False]
     assert faults_of([], STATE, UNITS) == []
+    # Devices that came to nothing before the deadline don't count.
+    idle = [replace(honest(i, 0), masks=honest().masks[:0], cost_shares=()) for i in range(5)]
+    cohort = [*idle, honest(5), honest(6), honest(7, 100)]
+    assert [fault is not None for fault in faults_of(cohort, STATE, UNITS)] == [False] * 7 + [True]
 
 
 def test_one_update_alone_is_judged_by_its_content() -> None:

@@ -1,0 +1,341 @@
+"""What every strategy has to keep to, whichever it is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from distreal_dse import Data, Study
+from distreal_dse.cost import MacCost
+from distreal_dse.dropout import DroppableNetwork, KeptCounts, check_counts
+from distreal_dse.errors import InputError
+from distreal_dse.fronts import Front
+from distreal_dse.preparation import prepare
+from fl.availability import MarkovAvailability
+from fl.client import LocalTraining, copy_state, train_locally
+from fl.clock import make_clock
+from fl.deadlines import RoundRules
+from fl.devices import Device, DeviceClass
+from fl.engine import FederatedRun, RunSettings
+from fl.results import RoundResult, Update
+from fl.strategies import (
+    LocalPlan,
+    PricedVector,
+    Strategy,
+    StrategyContext,
+    make_strategy,
+    strategy_names,
+)
+from fl.strategies.fjord import TaughtVector
+from fl.transfer import state_sizes
+from networks import Residual, inputs_of, trained
+
+NAMES = strategy_names()
+# Those that look at the budget when the round begins, and those that do before each mini-batch.
+AT_START = ("heterofl", "fjord", "fedrolex")
+ALWAYS = ("distreal-uniform", "distreal")
+# One vector and one mask for the whole round.
+FIXED = ("fedavg", "fedavg-drop", "small", "federated-dropout", "heterofl", "fedrolex")
+SETTINGS = RunSettings(
+    rounds=2,
+    devices=6,
+    cohort=4,
+    classes=(DeviceClass("strong", 0.5, 1.0), DeviceClass("weak", 0.5, 0.2)),
+    rules=RoundRules(deadline=2.5, late="partial"),
+    seed=3,
+)
+
+
+@pytest.fixture
+def context(study: Study, network: DroppableNetwork, front: Front) -> StrategyContext:
+    macs = MacCost(network.channels)
+    return StrategyContext(network, front, macs, 0.3 * macs.full, study)
+
+
+def plan_of(strategy: Strategy, budget: float, device: int = 0, round_number: int = 1) -> LocalPlan:
+    plan = strategy.plan(Device(device, "any", 1.0), round_number, budget, seed=5)
+    plan.masks.start_round(round_number)
+    return plan
+
+
+def picks(strategy: Strategy, start: float, budgets: Sequence[float]) -> list[PricedVector]:
+    plan = plan_of(strategy, start)
+    return [plan.pick(budget) for budget in budgets]
+
+
+def counts_of(vectors: Sequence[PricedVector]) -> list[KeptCounts]:
+    return [vector.kept_counts for vector in vectors]
+
+
+def test_names_are_those_of_the_strategies(context: StrategyContext) -> None:
+    assert [make_strategy(name, context).name for name in NAMES] == NAMES
+    assert len(set(NAMES)) == len(NAMES) == 10
+
+
+@pytest.mark.parametrize("name", NAMES)
+class TestEveryStrategy:
+    def test_what_is_picked_can_be_trained_and_costs_what_it_says(
+        self, name: str, context: StrategyContext
+    ) -> None:
+        strategy = make_strategy(name, context)
+        network = strategy.network(context.network)
+        macs = MacCost(network.channels)
+        for share in (0.001, 0.1, 0.3, 0.6, 1.0):
+            plan = plan_of(strategy, share * context.macs.full)
+            for _ in range(8):
+                vector = plan.pick(share * context.macs.full)
+                assert check_counts(vector.kept_counts, network.groups) == vector.kept_counts
+                expected = macs.training(vector.kept_counts)
+                if isinstance(vector, TaughtVector) and vector.pupil != vector.kept_counts:
+                    expected += macs.training(vector.pupil)
+                assert vector.cost == pytest.approx(expected, rel=1e-12)
+                assert plan.training_macs(macs, vector) == pytest.approx(expected, rel=1e-12)
+
+    def test_budgets_are_kept_wherever_the_smallest_fits(
+        self, name: str, context: StrategyContext
+    ) -> None:
+        strategy, full = make_strategy(name, context), context.macs.full
+        shares = [0.05, 0.2, 0.5, 0.75, 1.0]
+        smallest = min(vector.cost for vector in picks(strategy, 0, [0.0] * 20))
+        for share in shares:
+            for vector in picks(strategy, share * full, [share * full] * 10):
+                if name in (*AT_START, *ALWAYS):
+                    assert vector.cost <= max(share * full, smallest)
+                elif name in ("small", "federated-dropout"):
+                    assert vector.cost <= context.weakest_budget
+                elif name == "fjord-kd":
+                    assert isinstance(vector, TaughtVector)
+                    teacher = context.macs.training(vector.kept_counts)
+                    assert teacher <= max(share * full, smallest)
+                else:
+                    assert vector.cost == full
+
+    def test_the_largest_that_fits_is_taken(self, name: str, context: StrategyContext) -> None:
+        strategy, full = make_strategy(name, context), context.macs.full
+        largest = max(picks(strategy, full, [full] * 50), key=lambda vector: vector.cost)
+        if name in ("small", "federated-dropout"):
+            # One filter more in the narrowest or widest group costs more than the budget.
+            finer = (context.uniform(k / 64) for k in range(1, 65))
+            best = max(v.cost for v in finer if v.cost <= context.weakest_budget)
+            assert largest.cost >= best
+        else:
+            assert largest.kept_counts == context.network.full_counts
+
+    def test_a_plan_follows_its_budget_only_as_it_says(
+        self, name: str, context: StrategyContext
+    ) -> None:
+        full = context.macs.full
+        strategy = make_strategy(name, context)
+        falling = picks(strategy, full, [full, 0.4 * full, 0.1 * full])
+        steady = picks(strategy, full, [full] * 3)
+        assert (counts_of(falling) != counts_of(steady)) == (name in ALWAYS)
+
+    def test_devices_and_rounds_repeat_themselves_and_no_one_else(
+        self, name: str, context: StrategyContext
+    ) -> None:
+        full = context.macs.full
+        one, other = make_strategy(name, context), make_strategy(name, context)
+        drawn = picks(one, full, [full] * 12)
+        plan_of(other, full, device=1).pick(full)  # another device in between changes nothing
+        assert counts_of(drawn) == counts_of(picks(other, full, [full] * 12))
+        if name == "fjord":
+            elsewhere = [plan_of(one, full, device=1), plan_of(one, full, round_number=2)]
+            for plan in elsewhere:
+                assert counts_of([plan.pick(full) for _ in range(12)]) != counts_of(drawn)
+
+    def test_what_is_sent_holds_all_that_is_trained(
+        self, name: str, context: StrategyContext
+    ) -> None:
+        strategy = make_strategy(name, context)
+        full = context.macs.full
+        for share in (0.1, 0.4, 1.0):
+            plan = plan_of(strategy, share * full)
+            sent = plan.sent() or context.network.full_counts
+            for _ in range(10):
+                counts = plan.pick(share * full).kept_counts
+                assert all(kept <= held for kept, held in zip(counts, sent, strict=True))
+                if name in FIXED:
+                    assert counts == plan.sent()
+        assert (plan_of(strategy, full).sent() is None) == (name in ALWAYS)
+
+    def test_aggregation_keeps_names_shapes_and_types_and_its_arguments(
+        self, name: str, context: StrategyContext, study: Study, data: Data
+    ) -> None:
+        strategy = make_strategy(name, context)
+        training = training_of(strategy, context, study, data)
+        state = copy_state(training.network.module)
+        updates = [train(training, index) for index in range(3)]
+        before = [copy_of(state), *(copy_of(update.state) for update in updates)]
+        merged = strategy.aggregate(state, updates, training.network.channels)
+        assert list(merged) == list(state)
+        for key, old in state.items():
+            assert (merged[key].shape, merged[key].dtype) == (old.shape, old.dtype)
+            assert bool(merged[key].isfinite().all())
+        assert any(not torch.equal(merged[key], state[key]) for key in state)
+        for one, same in zip([state, *(u.state for u in updates)], before, strict=True):
+            assert all(torch.equal(one[key], same[key]) for key in same)
+        again = strategy.aggregate(state, updates, training.network.channels)
+        assert all(torch.equal(merged[key], again[key]) for key in merged)
+
+    def test_masks_are_aligned_across_shortcuts(
+        self, name: str, study: Study, data: Data, make_front: object
+    ) -> None:
+        """What a device trained of two layers that are added together are the same filters."""
+        network = DroppableNetwork(trained(Residual).float(), inputs_of().float())
+        assert callable(make_front)
+        front = make_front(network, *[tuple(max(1, w * k // 4) for w in network.full_counts)
+                                      for k in (1, 2, 4)])  # fmt: skip
+        macs = MacCost(network.channels)
+        context = StrategyContext(network, front, macs, 0.3 * macs.full, study)
+        strategy = make_strategy(name, context)
+        inputs, targets = inputs_of(120).float(), torch.arange(120) % 5
+        images = torch.utils.data.TensorDataset(inputs, targets)
+        training = training_of(strategy, context, study, Data(images, images, images))
+        state = copy_state(training.network.module)
+        for index in range(3):
+            update = train(training, index, epochs=1, speed=0.4)
+            changed = {
+                layer: (update.state[f"{layer}.weight"] != state[f"{layer}.weight"])
+                .reshape(len(state[f"{layer}.weight"]), -1)
+                .any(1)
+                for layer in ("stem_norm", "outer_norm", "stem", "wide_norm", "shortcut_norm")
+            }
+            assert torch.equal(changed["stem_norm"], changed["outer_norm"])
+            assert torch.equal(changed["stem_norm"], changed["stem"])
+            assert torch.equal(changed["wide_norm"], changed["shortcut_norm"])
+            # And they are what the masks say.
+            units = training.network.channels.axes["stem.weight"][0]
+            assert units is not None
+            assert torch.equal(changed["stem"], update.masks[:, units].any(0))
+
+    def test_two_rounds_of_a_federated_run(
+        self, name: str, study: Study, data: Data, make_front: object
+    ) -> None:
+        def run() -> tuple[list[RoundResult], dict[str, Tensor]]:
+            network = prepare(study, seed=0)[0]
+            macs = MacCost(network.channels)
+            assert callable(make_front)
+            front = make_front(network, (3, 4), (5, 10), (8, 16))
+            weakest = 0.2 * SETTINGS.availability.mean_share() * macs.full
+            context = StrategyContext(network, front, macs, weakest, study)
+            strategy = make_strategy(name, context)
+            federated = FederatedRun(study, data, network, strategy, front, SETTINGS)
+            results = list(federated.rounds())
+            return results, dict(federated.network.module.state_dict())
+
+        results, state = run()
+        again, same = run()
+        assert len(results) == 3
+        assert all(result.accuracy is not None for result in results)
+        assert results[1].mini_batches > 0 and not results[1].rejected
+        if name not in ("fedavg", "fedavg-drop", "small", "federated-dropout"):
+            assert len({one.mean_cost_share for one in results[1].devices}) > 1
+        assert results == again
+        assert all(torch.equal(state[key], same[key]) for key in state)
+
+
+def training_of(
+    strategy: Strategy, context: StrategyContext, study: Study, data: Data
+) -> LocalTraining:
+    clock = make_clock(context.front, context.macs, study.batch_size)
+    network = strategy.network(context.network)
+    return LocalTraining(
+        study=study,
+        dataset=data.train,
+        network=network,
+        macs=MacCost(network.channels),
+        size_of=state_sizes(network.module.state_dict(), network.channels),
+        strategy=strategy,
+        availability=MarkovAvailability(),
+        clock=clock,
+        epochs=2,
+        seed=1,
+    )
+
+
+def train(training: LocalTraining, index: int, epochs: int = 2, speed: float = 0.7) -> Update:
+    state = copy_state(training.network.module)
+    samples = torch.arange(index * 20, index * 20 + 20)
+    training = replace(training, epochs=epochs)
+    update = train_locally(training, Device(index, "any", speed), samples, state, 1, 0.0)
+    training.network.module.load_state_dict(state)
+    return update
+
+
+def copy_of(state: object) -> dict[str, Tensor]:
+    assert hasattr(state, "items")
+    return {name: tensor.clone() for name, tensor in state.items()}
+
+
+def test_weakest_budgets_above_the_full_cost_take_the_full_network(
+    context: StrategyContext,
+) -> None:
+    roomy = replace(context, weakest_budget=2 * context.macs.full)
+    small = make_strategy("small", roomy)
+    assert small.network(context.network) is context.network
+    assert plan_of(small, 0).pick(0).kept_counts == context.network.full_counts
+
+
+def test_where_not_even_the_smallest_fits_it_is_taken(context: StrategyContext) -> None:
+    poor = replace(context, weakest_budget=1.0)
+    for name in ("small", "federated-dropout"):
+        strategy = make_strategy(name, poor)
+        strategy.network(context.network)
+        assert set(plan_of(strategy, 0).pick(0).kept_counts) == {1}
+
+
+def test_kept_counts_are_of_the_studys_granularity(context: StrategyContext) -> None:
+    coarse = replace(context, study=replace(context.study, granularity=4))
+    for name in ("small", "federated-dropout", *AT_START, "distreal-uniform"):
+        for share in (0.1, 0.5):
+            budget = share * context.macs.full
+            vector = picks(make_strategy(name, coarse), budget, [budget])[0]
+            assert all(count % 4 == 0 for count in vector.kept_counts), name
+
+
+def test_the_wrong_front_is_refused_in_one_line(context: StrategyContext) -> None:
+    assert context.front is not None
+    timed = replace(context, front=replace(context.front, cost_metric="latency"))
+    for name in NAMES:
+        if name != "distreal":
+            with pytest.raises(InputError, match=f"'{name}'.* costs are MACs, found latency in"):
+                make_strategy(name, timed)
+            make_strategy(name, replace(context, front=None))
+    make_strategy("distreal", timed)
+    with pytest.raises(InputError, match="'distreal': expected a front .* found none"):
+        make_strategy("distreal", replace(context, front=None))
+
+
+def test_names_and_settings_that_do_not_exist_are_refused(context: StrategyContext) -> None:
+    for name, message in (
+        ("fedprox", "strategy 'fedprox': expected one of fedavg, .* found 'fedprox'"),
+        ("small:rate=1", "expected no settings of 'small', found 'rate'"),
+        ("distreal:averaging=mean", "expected one of plain, contributors, pooled, found 'mean'"),
+        ("fjord-kd:alpha=2", "alpha of strategy fjord-kd: expected 0 to 1, found 2"),
+        ("fjord-kd:alpha=much", "alpha: expected a number, found 'much'"),
+    ):
+        with pytest.raises(InputError, match=message):
+            make_strategy(name, context)
+
+
+@pytest.mark.parametrize("name", ["distreal", "distreal-uniform"])
+def test_averaging_is_a_setting_of_distreal(
+    name: str, context: StrategyContext, study: Study, data: Data
+) -> None:
+    found = []
+    for averaging in ("plain", "contributors", "pooled"):
+        strategy = make_strategy(f"{name}:averaging={averaging}", context)
+        training = training_of(strategy, context, study, data)
+        state = copy_state(training.network.module)
+        updates = [train(training, index, speed=0.3) for index in range(2)]
+        found.append(strategy.aggregate(state, updates, training.network.channels)["4.weight"])
+    assert not torch.equal(found[0], found[1]) and not torch.equal(found[1], found[2])
+
+
+def test_only_the_upper_bound_does_without_deadlines(context: StrategyContext) -> None:
+    unlimited = [name for name in NAMES if not make_strategy(name, context).limited]
+    assert unlimited == ["fedavg"]
