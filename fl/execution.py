@@ -7,6 +7,7 @@ from functools import partial
 
 from sqlalchemy import Engine
 
+from distreal_dse.errors import InputError
 from fl.checkpoints import drop_checkpoint, load_checkpoint, save_checkpoint
 from fl.clients import InProcess, Processes
 from fl.engine import FederatedRun
@@ -76,6 +77,12 @@ def carry_out(
         return
     spec = run_spec(run.settings)
     federated = begun or spec.begin(engine)
+    found = federated.front.content_hash if federated.front else None
+    if found != run.front_hash:
+        raise InputError(
+            f"front {spec.front} of run {run_id} has another content than when the run was begun: "
+            "expected the same front; bring it back, or start the run anew"
+        )
     checkpoint = load_checkpoint(engine, run_id)
     if checkpoint is not None:
         federated.resume(checkpoint)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Engine
@@ -176,6 +177,22 @@ def run_spec(stored: Mapping[str, Any]) -> RunSpec:
     if "rules" in values:
         values["rules"] = RoundRules(**values["rules"])
     return RunSpec(**values)
+
+
+def exact_front(engine: Engine, front: str | None) -> str | None:
+    """Return a front's name with its version, so that a later version does not take its place.
+
+    The path of an exported front stays what it is.
+
+    Raises
+    ------
+    DistrealError
+        If there is no such front.
+    """
+    if front is None:
+        return None
+    found = find_front(engine, front)
+    return front if Path(front).suffix == ".json" else found.label
 
 
 def make_training(spec: RunSpec, url: str) -> LocalTraining:

@@ -100,14 +100,15 @@ def run(
 
     from distreal_dse.fronts import open_database
     from fl.execution import begin_run
-    from fl.specs import RunSpec
+    from fl.specs import RunSpec, exact_front
 
     torch.set_num_threads(1)  # as in the search: faster beside any other process
     source = study_source(study, data, option)
+    engine = open_database(storage_url(storage))
     spec = RunSpec(
         study=source.spec,
         options=source.options,
-        front=front,
+        front=exact_front(engine, front),
         strategy=strategy,
         seed=seed,
         rounds=rounds,
@@ -126,7 +127,6 @@ def run(
         **device_classes(classes),
         **rules(deadline, late, overcommit),
     )
-    engine = open_database(storage_url(storage))
     with interruptible(lambda: "nothing was begun"):
         run_id, begun = begin_run(engine, spec)
     _carry_out(engine, run_id, begun, workers, as_json)
@@ -193,7 +193,7 @@ def compare(
 
     from distreal_dse.fronts import open_database
     from fl.comparison import compare as compare_runs
-    from fl.specs import RunSpec
+    from fl.specs import RunSpec, exact_front
     from fl.strategies import strategy_names
     from fl.summaries import summarise
 
@@ -203,10 +203,11 @@ def compare(
     if target is not None and not 0 < target <= 1:
         raise InputError(f"--target: expected an accuracy above 0 and up to 1, found {target}")
     source = study_source(study, data, option)
+    engine = open_database(storage_url(storage))
     shared: dict[str, Any] = dict(
         study=source.spec,
         options=source.options,
-        front=front,
+        front=exact_front(engine, front),
         rounds=rounds,
         devices=devices,
         cohort=cohort,
@@ -230,7 +231,6 @@ def compare(
     ]
     specs[0].check()
     comparison = name or source.load().name
-    engine = open_database(storage_url(storage))
     screen = console()
     kept = f"finished rounds of comparison '{comparison}' are kept; the same command goes on"
     with interruptible(lambda: kept), progress_bar(screen) as bar:

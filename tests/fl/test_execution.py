@@ -21,7 +21,7 @@ from fl.devices import DeviceClass
 from fl.execution import begin_run, carry_out
 from fl.results import RoundResult
 from fl.runs import Run, list_runs, load_run
-from fl.specs import RunSpec, run_spec
+from fl.specs import RunSpec, exact_front, run_spec
 from tiny_study import write_study
 
 MakeFront = Callable[..., object]
@@ -108,6 +108,18 @@ def test_clients_in_processes_give_the_same_run(database: Engine, spec: RunSpec)
     run_id, begun = begin_run(database, spec)
     carry_out(database, run_id, begun, workers=2)
     assert figures(load_run(database, run_id)) == figures(expected)
+
+
+def test_a_run_is_not_gone_on_with_by_another_front(
+    database: Engine, spec: RunSpec, make_front: Callable[..., object]
+) -> None:
+    run_id = interrupted(database, spec, in_round=2)
+    network = prepare(StudySource(spec.study).load(), 0)[0]
+    other = make_front(network, (3, 3), (6, 8), name="tiny")
+    save_front(database, replace(other, study="tiny"))  # type: ignore[type-var]
+    with pytest.raises(InputError, match=f"front tiny of run {run_id} has another content"):
+        carry_out(database, run_id)
+    assert exact_front(database, "tiny") == "tiny@2" and exact_front(database, None) is None
 
 
 def test_a_spec_comes_back_from_json(spec: RunSpec) -> None:
