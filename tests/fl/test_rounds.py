@@ -1,0 +1,224 @@
+"""Rounds of a run with deadlines, links, late and hostile devices."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.utils.data import TensorDataset
+
+from distreal_dse import Data, Study
+from distreal_dse.dropout import DroppableNetwork
+from distreal_dse.fronts import Front, LookupTable
+from distreal_dse.preparation import prepare
+from fl.availability import ConstantAvailability
+from fl.clients import Clients, InProcess, Task
+from fl.deadlines import LatePolicy, RoundRules
+from fl.devices import Device, DeviceClass
+from fl.engine import FederatedRun, RunSettings
+from fl.results import DeviceRound, RoundResult, State, Update
+from fl.splits import ByClassSplit
+from fl.strategies import Distreal
+from fl.transfer import state_sizes
+
+MakeFront = Callable[..., Front]
+
+CLASSES = (DeviceClass("fast", 0.5, 1.0), DeviceClass("slow", 0.5, 0.25))
+# Every device trains four mini-batches of the 30 samples that it has: 3.75 slots at full speed.
+SETTINGS = RunSettings(
+    rounds=1, devices=4, cohort=4, classes=CLASSES, availability=ConstantAvailability()
+)
+
+
+@pytest.fixture
+def federated(
+    study: Study, data: Data, network: DroppableNetwork, make_front: MakeFront
+) -> Callable[[RunSettings], FederatedRun]:
+    """A run in which every device trains the full network."""
+    only_full = make_front(network, network.full_counts)
+
+    def make(settings: RunSettings) -> FederatedRun:
+        fresh = prepare(study, 0)[0]
+        strategy = Distreal(LookupTable(only_full))
+        return FederatedRun(study, data, fresh, strategy, only_full, settings)
+
+    return make
+
+
+Make = Callable[[RunSettings], FederatedRun]
+
+
+def last_round(run: FederatedRun, clients: Clients | None = None) -> RoundResult:
+    return list(run.rounds(clients))[-1]
+
+
+def outcomes(result: RoundResult) -> list[str]:
+    return [one.outcome for one in result.devices]
+
+
+def with_rules(deadline: float | None, late: LatePolicy = "drop", over: float = 0.0) -> RunSettings:
+    return replace(SETTINGS, rules=RoundRules(deadline, late, over))
+
+
+def slot_of(run: FederatedRun) -> float:
+    return run.training.clock.slot
+
+
+def test_slow_devices_miss_the_deadline_and_what_they_did_is_wasted(federated: Make) -> None:
+    run = federated(with_rules(1.0))
+    result = last_round(run)
+    assert outcomes(result) == ["accepted", "missed", "accepted", "missed"]
+    assert result.virtual_seconds == pytest.approx(4 * slot_of(run))
+    assert result.missed == 2
+    # A slow device has time for one of its mini-batches of eight samples, and begins no other.
+    slow = result.devices[1]
+    assert slow.mini_batches == 1 and slow.seconds == pytest.approx(4 * slot_of(run))
+    assert result.wasted_macs == 2 * 8 * run.training.macs.full
+    assert result.training_macs == (2 * 30 + 2 * 8) * run.training.macs.full
+
+
+def test_a_longer_pace_lets_them_all_come(federated: Make) -> None:
+    run = federated(replace(with_rules(1.0), pace=4.0))
+    result = last_round(run)
+    assert outcomes(result) == ["accepted"] * 4
+    assert result.over_budget == 0
+    assert result.virtual_seconds == pytest.approx(3.75 * slot_of(run))
+
+
+def test_what_was_trained_until_the_deadline_changes_the_network_if_it_counts(
+    federated: Make,
+) -> None:
+    runs = [federated(with_rules(1.0, late)) for late in ("drop", "partial")]
+    dropped, partial = (last_round(run) for run in runs)
+    assert outcomes(partial) == ["accepted", "partial", "accepted", "partial"]
+    assert partial.wasted_macs == 0 and dropped.wasted_macs > 0
+    one, other = (run.network.module.state_dict()["0.weight"] for run in runs)
+    assert not torch.equal(one, other)
+
+
+def test_late_devices_are_waited_for_if_asked_for(federated: Make) -> None:
+    run = federated(with_rules(1.0, "wait"))
+    result = last_round(run)
+    assert outcomes(result) == ["accepted", "late", "accepted", "late"]
+    assert result.virtual_seconds == pytest.approx(15 * slot_of(run))
+
+
+def test_of_more_devices_than_needed_the_fastest_count(federated: Make) -> None:
+    run = federated(replace(with_rules(None, over=1.0), cohort=2))
+    result = last_round(run)
+    assert outcomes(result) == ["accepted", "surplus", "accepted", "surplus"]
+    assert result.virtual_seconds == pytest.approx(3.75 * slot_of(run))
+    assert result.cohort == (0, 1, 2, 3)
+    assert result.wasted_macs == 60 * run.training.macs.full
+
+
+class Tampering(Clients):
+    """Device 1 sends what it likes."""
+
+    def __init__(self, inner: Clients, tamper: Callable[[Update], Update]) -> None:
+        self._inner, self._tamper = inner, tamper
+
+    def train(
+        self, tasks: Sequence[Task], state: State, round_number: int, now: float, deadline: float
+    ) -> list[Update]:
+        updates = self._inner.train(tasks, state, round_number, now, deadline)
+        return [self._tamper(one) if one.device == 1 else one for one in updates]
+
+
+def with_tensor(update: Update, change: Callable[[torch.Tensor], torch.Tensor]) -> Update:
+    return replace(update, state={**update.state, "0.weight": change(update.state["0.weight"])})
+
+
+@pytest.mark.parametrize(
+    "tamper",
+    [
+        lambda u: with_tensor(u, lambda t: t * math.nan),
+        lambda u: with_tensor(u, lambda t: t + math.inf),
+        lambda u: with_tensor(u, lambda t: t[:-1]),
+        lambda u: with_tensor(u, lambda t: t * 1e6),
+        lambda u: with_tensor(u, lambda t: t.double()),
+        lambda u: replace(u, state={}),
+        lambda u: replace(u, state={**u.state, "extra": torch.ones(1)}),
+        lambda u: replace(u, samples=-5),
+        lambda u: replace(u, loss=math.nan),
+        lambda u: replace(u, masks=u.masks[:, :-1]),
+    ],
+    ids=[
+        "nan", "infinite", "shape", "norm", "type", "empty", "keys", "samples", "loss", "masks",
+    ],
+)  # fmt: skip
+def test_a_hostile_update_is_rejected_and_counted_and_the_round_goes_on(
+    federated: Make, tamper: Callable[[Update], Update]
+) -> None:
+    run, honest = federated(SETTINGS), federated(SETTINGS)
+    result = last_round(run, Tampering(InProcess(run.training), tamper))
+    assert outcomes(result) == ["accepted", "rejected", "accepted", "accepted"]
+    assert result.rejected == 1 and result.wasted_macs > 0
+    last_round(honest)
+    found, without = run.network.module.state_dict(), honest.network.module.state_dict()
+    assert all(bool(tensor.isfinite().all()) for tensor in found.values())
+    assert not torch.equal(found["0.weight"], without["0.weight"])
+    assert result.accuracy is not None
+
+
+def test_accuracy_by_class_of_device_follows_its_labels(
+    study: Study, network: DroppableNetwork, make_front: MakeFront
+) -> None:
+    """A network that always says 2 is right for those devices alone that hold class 2."""
+    draws = torch.Generator().manual_seed(0)
+    labels = torch.arange(120) % 3
+    part = TensorDataset(torch.randn(120, 1, 4, 4, generator=draws), labels)
+    front = make_front(network, network.full_counts)
+    split = ByClassSplit()
+    settings = replace(SETTINGS, split=split)
+    strategy = Distreal(LookupTable(front))
+    run = FederatedRun(study, Data(part, part, part), network, strategy, front, settings)
+    with torch.no_grad():
+        network.module.get_parameter("9.weight").zero_()
+        network.module.get_parameter("9.bias").copy_(torch.tensor([0.0, 0.0, 1.0]))
+    first = next(run.rounds())
+    owned = split.label_classes(labels, ["fast", "slow", "fast", "slow"], 0)
+    for name, labels_of_class in owned.items():
+        expected = 1 / len(labels_of_class) if 2 in labels_of_class else 0.0
+        assert first.accuracy_by_class[name] == pytest.approx(expected)
+
+
+def test_bytes_of_a_sub_network_are_those_of_its_tensors(network: DroppableNetwork) -> None:
+    size_of = state_sizes(network.module.state_dict(), network.channels)
+    for counts in ((8, 16), (3, 4), (1, 1), (5, 10)):
+        small = network.subnetwork(counts).module if counts != (8, 16) else network.module
+        expected = sum(t.numel() * t.element_size() for t in small.state_dict().values())
+        assert size_of(counts) == expected
+
+
+def test_a_link_takes_time_and_the_deadline_holds_for_the_upload(
+    federated: Make, data: Data
+) -> None:
+    run = federated(with_rules(1.0))
+    size = run.training.size_of(run.network.full_counts)
+    slot = slot_of(run)
+    state, samples = run.checkpoint().state, torch.arange(30)
+
+    def trained(download: float, upload: float) -> Update:
+        device = Device(0, "fast", 1.0, size / download, size / upload)
+        clients = InProcess(run.training)
+        return clients.train([Task(device, samples)], state, 1, 10.0, 10.0 + 4 * slot)[0]
+
+    quick = trained(0.1 * slot, 0.1 * slot)
+    assert quick.complete and quick.seconds == pytest.approx(3.95 * slot)
+    assert quick.bytes_down == quick.bytes_up == size
+    slow = trained(0.1 * slot, 0.2 * slot)  # the last mini-batch would end too late to be sent
+    assert not slow.complete and slow.mini_batches == 3
+    assert slow.seconds == pytest.approx(3.3 * slot)
+
+
+def test_figures_of_devices_add_up(federated: Make) -> None:
+    result = last_round(federated(with_rules(1.0)))
+    devices: tuple[DeviceRound, ...] = result.devices
+    assert [one.device_class for one in devices] == ["fast", "slow", "fast", "slow"]
+    assert result.mini_batches == sum(one.mini_batches for one in devices) == 10
+    assert result.bytes_up == sum(one.bytes_up for one in devices)
+    assert result.mean_cost_share == 1.0
