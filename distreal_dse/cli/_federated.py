@@ -268,6 +268,45 @@ def strategies(as_json: JsonOption = False) -> None:
     console().print(table)
 
 
+@app.command()
+def export(
+    runs: Annotated[
+        list[int] | None, typer.Argument(metavar="[RUN]…", help="Numbers of runs.")
+    ] = None,
+    comparison: Annotated[
+        str | None, typer.Option(metavar="NAME", help="All runs of a comparison.")
+    ] = None,
+    rounds: Annotated[
+        str | None, typer.Option(metavar="FILE", help="CSV with a line for each round.")
+    ] = None,
+    devices: Annotated[
+        str | None, typer.Option(metavar="FILE", help="CSV with a line for each device and round.")
+    ] = None,
+    tensorboard: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Events of TensorBoard.")
+    ] = None,
+    storage: StorageOption = None,
+) -> None:
+    """Write figures of runs as CSV or for TensorBoard."""
+    from distreal_dse.fronts import open_database
+    from fl.export import write_devices, write_events, write_rounds
+    from fl.runs import list_runs, load_run
+
+    targets = {write_rounds: rounds, write_devices: devices, write_events: tensorboard}
+    if not any(targets.values()):
+        raise InputError("expected --rounds FILE, --devices FILE or --tensorboard DIR, found none")
+    engine = open_database(storage_url(storage), create=False)
+    found = [load_run(engine, number) for number in runs or ()]
+    if comparison is not None:
+        found += list_runs(engine, comparison)
+    if not found:
+        raise InputError("expected the number of a run, or --comparison with one that has runs")
+    for write, target in targets.items():
+        if target is not None:
+            write(found, target)
+            console().print(f"Wrote {target}.", markup=False)
+
+
 def _carry_out(
     engine: Engine, run_id: int, begun: FederatedRun | None, workers: int, as_json: bool
 ) -> None:
