@@ -28,6 +28,11 @@ def seeded(*key: int | str) -> Iterator[None]:
 
     For code that offers no generator argument: the initialisation of layers, `nn.Dropout`.
     """
+    seed = derive_seed(*key)
     with torch.random.fork_rng():
-        torch.manual_seed(derive_seed(*key))
+        # Not torch.manual_seed(): where CUDA is not in use, that takes a millisecond and remembers
+        # every call.
+        torch.default_generator.manual_seed(seed)
+        if torch.cuda.is_available():
+            torch.cuda.manual_seed_all(seed)
         yield

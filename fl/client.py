@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from distreal_dse.batches import fetch
@@ -103,7 +103,7 @@ def train_locally(
     """
     study, network, clock = training.study, training.network, training.clock
     key = (device.index, round_number)
-    network.module.load_state_dict(state)  # in place: sub-networks read and write these tensors
+    network.load_state(state)
     where = next(network.module.parameters()).device
     timeline = training.availability.timeline(device, round_number, now, clock.slot, training.seed)
     share = timeline.at(now)[0]
@@ -156,7 +156,7 @@ def train_locally(
     return Update(
         device=device.index,
         samples=len(samples),
-        state=copy_state(network.module),
+        state=network.copy_state(),
         masks=torch.cat(masks),
         loss=total_loss / trained if trained else 0.0,
         seconds=time + size / device.upload - now,
@@ -167,11 +167,6 @@ def train_locally(
         bytes_down=size,
         bytes_up=size,
     )
-
-
-def copy_state(module: nn.Module) -> dict[str, Tensor]:
-    """Copy parameters and buffers by name; what happens to the module later leaves them alone."""
-    return {name: tensor.clone() for name, tensor in module.state_dict().items()}
 
 
 def _mini_batches(

@@ -19,7 +19,7 @@ from distreal_dse.evaluation import evaluate
 from distreal_dse.fronts import Front
 from distreal_dse.study import Data, Study
 from fl.availability import Availability, MarkovAvailability
-from fl.client import LocalTraining, copy_state
+from fl.client import LocalTraining
 from fl.clients import Clients, InProcess, Task
 from fl.clock import make_clock
 from fl.deadlines import RoundRules, settle
@@ -191,7 +191,7 @@ class FederatedRun:
         batches = math.ceil(size / settings.devices / study.batch_size) * settings.local_epochs
         deadline = self._rules.deadline
         self._deadline = math.inf if deadline is None else deadline * batches * clock.slot
-        self._state: Mapping[str, Tensor] = copy_state(network.module)
+        self._state: Mapping[str, Tensor] = network.copy_state()
         self._now, self._round = 0.0, 0
 
     @property
@@ -224,7 +224,7 @@ class FederatedRun:
                 f"{self.training.study.name}: expected the run's own; was the study changed?"
             )
         self._state = dict(checkpoint.state)
-        self.network.module.load_state_dict(self._state)
+        self.network.load_state(self._state)
         self._server.load_state_dict(dict(checkpoint.server))
         self._now, self._round = checkpoint.virtual_seconds, checkpoint.round
 
@@ -268,7 +268,7 @@ class FederatedRun:
         if merged:
             strategy, channels = self.training.strategy, self.network.channels
             state = self._server.step(state, strategy.aggregate(state, merged, channels))
-        self.network.module.load_state_dict(state)
+        self.network.load_state(state)
         # Where nobody is available, the server asks again a slot later.
         now = self._now + (seconds if updates else self.training.clock.slot)
         self._state, self._now, self._round = state, now, number

@@ -121,10 +121,15 @@ def fault_of(
             _fault_of_numbers(update)
             or _fault_of_masks(update, units)
             or _fault_of_state(update.state, state)
-            or (_too_large(norm, max_norm) if (norm := _change(update, state)) > max_norm else None)
+            or _fault_of_change(update, state, max_norm)
         )
     except Exception as error:  # it may hold anything
         return f"expected an update, found something that can't be read: {described(error)}"
+
+
+def _fault_of_change(update: Update, state: State, max_norm: float) -> str | None:
+    norm = 0.0 if math.isinf(max_norm) else _change(update, state)
+    return _too_large(norm, max_norm) if norm > max_norm else None
 
 
 def _fault_of_numbers(update: Update) -> str | None:
@@ -160,22 +165,30 @@ def _fault_of_state(found: State, expected: State) -> str | None:
                 f"tensor {name}: expected {like.dtype} of shape {tuple(like.shape)}, found "
                 f"{tensor.dtype} of shape {tuple(tensor.shape)}"
             )
-        if not bool(tensor.isfinite().all()):
-            return f"tensor {name}: expected finite values, found others"
         if name.endswith("running_var") and bool((tensor < 0).any()):
             return f"tensor {name}: expected variances, found negative values"
+    if not _all_finite([tensor for tensor in found.values() if tensor.is_floating_point()]):
+        for name, tensor in found.items():
+            if not bool(tensor.isfinite().all()):
+                return f"tensor {name}: expected finite values, found others"
     return None
+
+
+def _all_finite(tensors: list[Tensor]) -> bool:
+    """Whether all values are finite; may say no where a norm is too large for its type."""
+    return not tensors or bool(torch.stack(torch._foreach_norm(tensors)).isfinite().all())
 
 
 def _change(update: Update, state: State) -> float:
     """Norm of the change of what is learned, in double precision."""
-    squares = (
-        float((update.state[name].double() - old.double()).square().sum())
-        for name, old in state.items()
-        if old.is_floating_point() and not is_statistic(name)
+    names = [n for n, old in state.items() if old.is_floating_point() and not is_statistic(n)]
+    if not names:
+        return 0.0
+    changes = torch._foreach_sub(
+        [update.state[name].double() for name in names], [state[name].double() for name in names]
     )
     # A sum too large for a double is infinite, and so larger than any limit.
-    return math.sqrt(math.fsum(squares))
+    return float(torch.stack(torch._foreach_norm(changes)).square().sum().sqrt())
 
 
 def _too_large(norm: float, limit: float) -> str:

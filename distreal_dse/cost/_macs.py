@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +35,8 @@ class MacCost:
             1 + layer.weight_gradient + layer.input_gradient for layer in channels.layers
         ]
         self.layers: tuple[WeightedLayer, ...] = channels.layers
+        # Federated devices ask before each mini-batch, for few different vectors.
+        self._known = lru_cache(maxsize=4096)(lambda counts: float(self.training_many([counts])[0]))
         self.full: float = self.training(channels.widths)
 
     def forward(self, counts: KeptCounts) -> float:
@@ -42,7 +45,7 @@ class MacCost:
 
     def training(self, counts: KeptCounts) -> float:
         """MACs of the forward and backward pass of one sample."""
-        return float(self.training_many([counts])[0])
+        return self._known(counts)
 
     def forward_many(self, counts: Sequence[KeptCounts]) -> Floats:
         """MACs of the forward pass for each of ``n`` vectors, shape [n]."""

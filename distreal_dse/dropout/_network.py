@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Mapping
+from functools import cached_property
 
+import torch
 from torch import Tensor, nn
 
 from distreal_dse.dropout._channels import ChannelGroup, ChannelMap
@@ -53,6 +56,28 @@ class DroppableNetwork:
     def full_counts(self) -> KeptCounts:
         """The kept counts of the full network."""
         return self.channels.widths
+
+    @cached_property
+    def parameter_names(self) -> dict[int, str]:
+        """The name of each parameter by its ``id``; parameters stay the objects that they are."""
+        return {id(p): name for name, p in self.module.named_parameters()}
+
+    @cached_property
+    def _tensors(self) -> dict[str, Tensor]:
+        return dict(self.module.state_dict(keep_vars=True))
+
+    def copy_state(self) -> dict[str, Tensor]:
+        """Return copies of the full network's parameters and buffers by name."""
+        return {name: tensor.detach().clone() for name, tensor in self._tensors.items()}
+
+    @torch.no_grad()
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Give parameters and buffers the values of a state of the same names, shapes and types.
+
+        Several times as fast as ``load_state_dict``, which looks at every module.
+        """
+        names = self._tensors.keys()
+        torch._foreach_copy_(list(self._tensors.values()), [state[name] for name in names])
 
     def subnetwork(self, counts: KeptCounts) -> SubNetwork:
         """The sub-network of ``counts``, built at its first use.

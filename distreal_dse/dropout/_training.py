@@ -77,7 +77,6 @@ class DropoutTrainer:
         self._policy = policy
         self._generator = generator
         self._clip_norm = clip_norm
-        self._name_of = {id(p): name for name, p in network.module.named_parameters()}
         # Weak: a sub-network that the network no longer keeps takes its optimiser with it.
         self._small_optimizers: WeakKeyDictionary[SubNetwork, SmallOptimizer] = WeakKeyDictionary()
         self._packed: dict[str, PackedState] = {}
@@ -229,7 +228,9 @@ class DropoutTrainer:
         parameters = [p for group in self._optimizer.param_groups for p in group["params"]]
         optimizer = self._small_optimizers.get(small)
         if optimizer is None or not optimizer.is_for(parameters):
-            optimizer = SmallOptimizer(self._optimizer, self._name_of, small, self._packed)
+            optimizer = SmallOptimizer(
+                self._optimizer, self._network.parameter_names, small, self._packed
+            )
             self._small_optimizers[small] = optimizer
         return optimizer
 

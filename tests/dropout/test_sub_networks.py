@@ -36,6 +36,7 @@ from networks import (
     Plain,
     Residual,
     inputs_of,
+    kept_part,
     targets_of,
     trained,
 )
@@ -623,3 +624,30 @@ def test_checking_a_network_leaves_it_as_it_was() -> None:
         assert [part.training for part in network.modules()] == modes
         assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
         assert all(not part._forward_pre_hooks for part in network.modules())
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_a_loaded_state_is_what_sub_networks_see(kind: str) -> None:
+    network = DroppableNetwork(trained(NETWORKS[kind]), inputs_of(), "none")
+    counts = tuple(max(1, width // 2) for width in network.full_counts)
+    mask = mask_of(network, counts)
+    filled(network, counts, mask)  # moves tensors into blocks
+    before = network.copy_state()
+    assert before.keys() == network.module.state_dict().keys()
+    other = {
+        name: tensor + 1 if tensor.is_floating_point() else tensor + 3
+        for name, tensor in before.items()
+    }
+    network.load_state(other)
+    for name, tensor in network.module.state_dict().items():
+        assert torch.equal(tensor, other[name]), name
+        assert not torch.equal(tensor, before[name]), name  # which is a copy
+    small = filled(network, counts, mask).module.state_dict()
+    for name, tensor in small.items():
+        assert torch.equal(tensor.flatten(), kept_values(network, name, mask, other[name])), name
+
+
+def kept_values(network: DroppableNetwork, name: str, mask: Tensor, full: Tensor) -> Tensor:
+    if name not in network.channels.axes:
+        return full.flatten()
+    return full[kept_part(network.channels, name, mask, full)]

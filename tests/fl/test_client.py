@@ -11,7 +11,7 @@ from distreal_dse.cost import MacCost
 from distreal_dse.dropout import ChannelMap, DroppableNetwork, make_policy
 from distreal_dse.fronts import Front, LookupTable
 from fl.availability import ConstantAvailability, MarkovAvailability
-from fl.client import LocalTraining, copy_state, train_locally
+from fl.client import LocalTraining, train_locally
 from fl.clock import make_clock
 from fl.devices import Device
 from fl.results import State, Update
@@ -69,7 +69,7 @@ def device(speed: float = 1.0, index: int = 0) -> Device:
 
 
 def train(training: LocalTraining, who: Device, samples: torch.Tensor = SAMPLES) -> Update:
-    state = copy_state(training.network.module)
+    state = training.network.copy_state()
     update = train_locally(training, who, samples, state, round_number=1, now=0.0)
     training.network.module.load_state_dict(state)
     return update
@@ -125,7 +125,7 @@ def test_time_and_macs_are_those_of_the_sub_networks(training: LocalTraining, fr
 
 def test_dropped_filters_of_the_only_mini_batch_stay_as_they_are(training: LocalTraining) -> None:
     training = replace(training, availability=ConstantAvailability(0.2), epochs=1)
-    before = copy_state(training.network.module)
+    before = training.network.copy_state()
     after = train(training, device(), torch.arange(8)).state
     changed = [
         sum(bool((a != b).any()) for a, b in zip(before[name], after[name], strict=True))
@@ -169,7 +169,7 @@ def test_an_update_does_not_depend_on_what_was_trained_before(training: LocalTra
 
 def test_devices_and_rounds_draw_their_own_masks(training: LocalTraining) -> None:
     training = replace(training, availability=ConstantAvailability(0.2), epochs=1)
-    before = copy_state(training.network.module)
+    before = training.network.copy_state()
 
     def kept(index: int, round_number: int) -> tuple[bool, ...]:
         """Which filters of the last convolution changed in the only mini-batch."""
@@ -190,7 +190,7 @@ def test_the_number_of_the_round_moves_a_rolling_window(
     training = replace(
         training, strategy=strategy, availability=ConstantAvailability(0.2), epochs=1
     )
-    before = copy_state(training.network.module)
+    before = training.network.copy_state()
 
     def kept(index: int, round_number: int) -> set[int]:
         state = train_locally(
@@ -210,7 +210,7 @@ def test_an_order_drawn_per_round_is_a_devices_own(training: LocalTraining, fron
     training = replace(
         training, strategy=strategy, availability=ConstantAvailability(0.2), epochs=1
     )
-    before = copy_state(training.network.module)
+    before = training.network.copy_state()
     seen = set()
     for index, number in ((0, 1), (1, 1), (2, 1), (0, 2), (0, 1)):
         state = train_locally(training, device(index=index), SAMPLES, before, number, 0.0).state
@@ -221,7 +221,7 @@ def test_an_order_drawn_per_round_is_a_devices_own(training: LocalTraining, fron
 
 
 def test_training_leaves_the_given_state_alone(training: LocalTraining) -> None:
-    given = copy_state(training.network.module)
+    given = training.network.copy_state()
     kept = {name: tensor.clone() for name, tensor in given.items()}
     train_locally(training, device(), SAMPLES, given, 1, 0.0)
     assert all(torch.equal(given[name], kept[name]) for name in kept)

@@ -16,7 +16,7 @@ from distreal_dse.errors import InputError
 from distreal_dse.fronts import Front
 from distreal_dse.preparation import prepare
 from fl.availability import MarkovAvailability
-from fl.client import LocalTraining, copy_state, train_locally
+from fl.client import LocalTraining, train_locally
 from fl.clock import make_clock
 from fl.deadlines import RoundRules
 from fl.devices import Device, DeviceClass
@@ -167,7 +167,7 @@ class TestEveryStrategy:
     ) -> None:
         strategy = make_strategy(name, context)
         training = training_of(strategy, context, study, data)
-        state = copy_state(training.network.module)
+        state = training.network.copy_state()
         updates = [train(training, index) for index in range(3)]
         before = [copy_of(state), *(copy_of(update.state) for update in updates)]
         merged = strategy.aggregate(state, updates, training.network.channels)
@@ -195,7 +195,7 @@ class TestEveryStrategy:
         inputs, targets = inputs_of(120).float(), torch.arange(120) % 5
         images = torch.utils.data.TensorDataset(inputs, targets)
         training = training_of(strategy, context, study, Data(images, images, images))
-        state = copy_state(training.network.module)
+        state = training.network.copy_state()
         for index in range(3):
             update = train(training, index, epochs=1, speed=0.4)
             changed = {
@@ -258,7 +258,7 @@ def training_of(
 
 
 def train(training: LocalTraining, index: int, epochs: int = 2, speed: float = 0.7) -> Update:
-    state = copy_state(training.network.module)
+    state = training.network.copy_state()
     samples = torch.arange(index * 20, index * 20 + 20)
     training = replace(training, epochs=epochs)
     update = train_locally(training, Device(index, "any", speed), samples, state, 1, 0.0)
@@ -330,7 +330,7 @@ def test_averaging_is_a_setting_of_distreal(
     for averaging in ("plain", "contributors", "pooled"):
         strategy = make_strategy(f"{name}:averaging={averaging}", context)
         training = training_of(strategy, context, study, data)
-        state = copy_state(training.network.module)
+        state = training.network.copy_state()
         updates = [train(training, index, speed=0.3) for index in range(2)]
         found.append(strategy.aggregate(state, updates, training.network.channels)["4.weight"])
     assert not torch.equal(found[0], found[1]) and not torch.equal(found[1], found[2])
