@@ -92,7 +92,7 @@ def front_figure(front: Front, trials: Sequence[TrialPoint] = ()) -> go.Figure:
     measure = "MACs" if front.cost_metric == "macs" else "time per mini-batch"
     figure.update_layout(
         template=template(),
-        **_title(front_finding(front, trials), LEGEND_ROOM),
+        **figure_title(front_finding(front, trials), LEGEND_ROOM),
         height=480,
         xaxis={"title": {"text": f"training {measure} (% of the full network)"}, **_axis(shares)},
         yaxis={
@@ -150,7 +150,9 @@ def rates_figure(front: Front) -> go.Figure:
     step = max(1, math.ceil(len(shares) / 10))
     figure.update_layout(
         template=template(),
-        **_title(f"What the vectors of {front.label} drop, and how many channels they keep", 12),
+        **figure_title(
+            f"What the vectors of {front.label} drop, and how many channels they keep", 12
+        ),
         margin_b=125,
         height=200 + max(120, 30 * len(front.groups)),
         xaxis={
@@ -195,7 +197,7 @@ def accuracy_figure(runs: Sequence[Run]) -> go.Figure:
         )
     figure.update_layout(
         template=template(),
-        **_title(accuracy_finding(runs), LEGEND_ROOM),
+        **figure_title(accuracy_finding(runs), LEGEND_ROOM),
         height=420 + 20 * len(runs),  # each may take a row of the legend
         showlegend=True,
         xaxis={"title": {"text": "virtual time (s)"}, "rangemode": "tozero"},
@@ -292,7 +294,7 @@ def _axis(shares: Sequence[float]) -> dict[str, Any]:
     }
 
 
-def _title(text: str, room: int) -> dict[str, Any]:
+def figure_title(text: str, room: int) -> dict[str, Any]:
     """A title in lines as short as a phone is wide, and room for it and what stands below it."""
     lines = [""]
     for word in text.split(" "):

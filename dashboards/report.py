@@ -6,16 +6,13 @@ refuse whatever would be loaded from elsewhere.
 
 from __future__ import annotations
 
-import html
-import json
 import os
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from string import Template
-from typing import Any
 
-import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
+from dashboards.comparison import comparison_section
 from dashboards.figures import accuracy_figure, front_figure, rates_figure
 from dashboards.findings import (
     NOISE,
@@ -25,11 +22,11 @@ from dashboards.findings import (
     cost_text,
     front_finding,
     percent,
-    plain,
     run_label,
     savings,
     uniform_family,
 )
+from dashboards.markup import details, escaped, fact_list, figure_card, table
 from distreal_dse.errors import InputError
 from distreal_dse.files import write_whole
 from distreal_dse.fronts import Front, curve_hypervolume, utc_now
@@ -128,7 +125,8 @@ def write_report(
     fronts
         Each front with the trials of its search, as far as they are known.
     runs
-        Federated runs, to be drawn in one figure.
+        Federated runs. Those of a comparison are drawn together by strategy, all others in one
+        figure.
 
     Raises
     ------
@@ -138,12 +136,17 @@ def write_report(
     if not fronts and not runs:
         raise InputError("report: expected at least one front or run, found none; name one")
     sections = [_front_section(front, trials) for front, trials in fronts]
-    if runs:
-        sections.append(_runs_section(runs))
-    names = [front.label for front, _ in fronts] + ([f"{len(runs)} runs"] if runs else [])
+    alone = [run for run in runs if run.comparison is None]
+    compared = list(dict.fromkeys(run.comparison for run in runs if run.comparison is not None))
+    for name in compared:
+        sections.append(comparison_section(name, [run for run in runs if run.comparison == name]))
+    if alone:
+        sections.append(_runs_section(alone))
+    names = [front.label for front, _ in fronts] + compared
+    names += [f"{len(alone)} runs"] if alone else []
     page = _PAGE.substitute(
-        title=_text(f"distreal-dse: {', '.join(names)}"),
-        created=_text(utc_now()),
+        title=escaped(f"distreal-dse: {', '.join(names)}"),
+        created=escaped(utc_now()),
         style=_STYLE,
         sections="\n".join(sections),
         plotly=get_plotlyjs(),
@@ -182,18 +185,18 @@ def _front_section(front: Front, trials: Sequence[TrialPoint]) -> str:
     return "\n".join(
         (
             "<section>",
-            f"<h2>Front {_text(front.label)}</h2>",
-            f'<p class="faint">Study {_text(front.study)}, found {_text(front.created_at)}</p>',
-            _figure(drawn, finding, text, f"{caption}."),
+            f"<h2>Front {escaped(front.label)}</h2>",
+            f'<p class="faint">Study {escaped(front.study)}, found {escaped(front.created_at)}</p>',
+            figure_card(drawn, finding, text, f"{caption}."),
             f'<div class="card">{_front_table(front)}</div>',
-            _details("One rate for all layers, in numbers", _uniform_table(front, family)),
-            _figure(
+            details("One rate for all layers, in numbers", _uniform_table(front, family)),
+            figure_card(
                 rates_figure(front),
                 "Which layers the vectors thin out",
                 rates,
                 "Darker: more dropped. The numbers are the channels kept.",
             ),
-            _details("How it was found", _front_facts(front)),
+            details("How it was found", _front_facts(front)),
             "</section>",
         )
     )
@@ -201,7 +204,7 @@ def _front_section(front: Front, trials: Sequence[TrialPoint]) -> str:
 
 def _front_table(front: Front) -> str:
     widths = "-".join(str(group.channels) for group in front.groups)
-    return _table(
+    return table(
         f"Points of the verified front, the cheapest first; channels kept of {widths}",
         ("of full", "gain (nats)", "accuracy", "kept channels", "one rate", front.cost_unit),
         (
@@ -220,7 +223,7 @@ def _front_table(front: Front) -> str:
 
 
 def _uniform_table(front: Front, family: Sequence[TrialPoint]) -> str:
-    return _table(
+    return table(
         "One rate for all layers, the cheapest first",
         ("of full", "gain (nats)", "rate", front.cost_unit),
         (
@@ -247,7 +250,7 @@ def _front_facts(front: Front) -> str:
         "full network": f"{cost_text(front, front.reference_cost)} {front.cost_unit}",
         "measured on": front.device or "nothing: MACs are counted",
     }
-    return f"{_facts(facts)}<h3>Settings of the search</h3>{_facts(settings)}"
+    return f"{fact_list(facts)}<h3>Settings of the search</h3>{fact_list(settings)}"
 
 
 def _runs_section(runs: Sequence[Run]) -> str:
@@ -264,8 +267,8 @@ def _runs_section(runs: Sequence[Run]) -> str:
     )
     heads = ("round", "virtual s", "accuracy", "run")
     facts = "\n".join(
-        f"<h3>{_text(run_label(run))}</h3>"
-        + _facts(
+        f"<h3>{escaped(run_label(run))}</h3>"
+        + fact_list(
             {
                 "study": run.study,
                 "seed": run.seed,
@@ -282,76 +285,18 @@ def _runs_section(runs: Sequence[Run]) -> str:
         (
             "<section>",
             "<h2>Federated training</h2>",
-            _figure(
+            figure_card(
                 accuracy_figure(runs),
                 accuracy_finding(runs),
                 text,
                 "One line is one run with one seed: the chart can't tell a better strategy from a "
                 "luckier seed; compare several seeds of each.",
             ),
-            _details("Accuracy by round", _table("Evaluated rounds", heads, rows, text={3})),
-            _details("How the runs were made", facts),
+            details("Accuracy by round", table("Evaluated rounds", heads, rows, text={3})),
+            details("How the runs were made", facts),
             "</section>",
         )
     )
-
-
-def _figure(figure: go.Figure, heading: str, text: str, caption: str) -> str:
-    """A figure on a card; its title stands above it as a heading, which can wrap."""
-    # HTML escapes mean nothing inside a script; Plotly's JSON writes <, > and / as \\u003c etc.
-    top = figure.layout.margin.t - 20 * (1 + figure.layout.title.text.count("<br>"))
-    bare = go.Figure(figure).update_layout(title=None, margin={"t": top})
-    return (
-        f'<figure class="card"><h3>{_text(heading)}</h3>\n'
-        f'<div class="chart" role="img" aria-label="{_text(text)}" '
-        f'style="height: {bare.layout.height:d}px"></div>'
-        f'<script type="application/json">{bare.to_json(engine="json")}</script>\n'
-        f"<figcaption>{_text(caption)}</figcaption></figure>"
-    )
-
-
-def _table(
-    caption: str,
-    heads: Sequence[str],
-    rows: Iterable[Sequence[str]],
-    text: Collection[int] = (),
-) -> str:
-    """A table that scrolls sideways; ``text`` holds the columns that align left."""
-
-    def line(tag: str, cells: Sequence[str], scope: str = "") -> str:
-        return "".join(
-            f'<{tag} class="{"text" if column in text else "number"}"{scope}>{_text(cell)}</{tag}>'
-            for column, cell in enumerate(cells)
-        )
-
-    head = line("th", heads, ' scope="col"')
-    body = "\n".join(f"<tr>{line('td', row)}</tr>" for row in rows)
-    return (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{_text(caption)}">'
-        f"<table><caption>{_text(caption)}</caption>"
-        f"<thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table></div>"
-    )
-
-
-def _facts(facts: Mapping[str, Any]) -> str:
-    return f"<dl>{''.join(map(_fact, facts, facts.values()))}</dl>"
-
-
-def _fact(name: str, value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    if isinstance(value, Mapping):
-        inner = (f"{key}: {json.dumps(item, ensure_ascii=False)}" for key, item in value.items())
-        text = ", ".join(inner) or "none"
-    return f"<dt>{_text(name)}</dt><dd>{_text(text)}</dd>"
-
-
-def _details(summary: str, content: str) -> str:
-    return f'<details class="card"><summary>{_text(summary)}</summary>{content}</details>'
-
-
-def _text(text: str) -> str:
-    """A text from outside as HTML that shows it literally, in content and in attributes."""
-    return html.escape(plain(text))
 
 
 def _share(front: Front, cost: float) -> str:

@@ -35,16 +35,36 @@ TRIAL = Look("#aab2b9", "x-thin-open")
 # From all channels kept to nearly all dropped, through the front's blue: darker is more dropout.
 RATE_SCALE = [[0.0, "#f3f8fc"], [0.35, "#9ecae6"], [0.7, FRONT.color], [1.0, "#022a45"]]
 
-# DISTREAL wears the colour of the fronts that it trains with; the others follow in this order.
-_STRATEGIES = (
-    Look("#D55E00", "square"),
-    Look("#009E73", "triangle-up"),
-    Look("#CC79A7", "diamond"),
-    Look("#56B4E9", "cross"),
+# Each strategy keeps its look in all figures; DISTREAL wears the colour of the fronts that it
+# trains with, and variants of one method share a colour and differ in marker and dash.
+_STRATEGIES = {
+    "distreal": FRONT,
+    "distreal-uniform": Look(FRONT.color, "circle-open", "dash"),
+    "small": Look("#D55E00", "square"),
+    "heterofl": Look("#009E73", "triangle-up"),
+    "fedrolex": Look("#009E73", "triangle-down-open", "dash"),
+    "federated-dropout": Look("#CC79A7", "diamond"),
+    "fjord": Look("#56B4E9", "cross"),
+    "fjord-kd": Look("#56B4E9", "cross-open", "dash"),
+    "fedavg": Look("#000000", "x"),
+    "fedavg-drop": Look("#000000", "x-open", "dash"),
+}
+# Of strategies that are not known here, in turn.
+_OTHERS = (
     Look("#8a6d00", "star"),  # the yellow of the palette, darkened to show on white
-    Look("#000000", "x"),
+    Look("#8a6d00", "star-open", "dash"),
+    Look("#5b6770", "hexagon"),
+    Look("#5b6770", "hexagon-open", "dash"),
 )
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
+
+
+def strategy_looks(strategies: Iterable[str]) -> dict[str, Look]:
+    """The look of each strategy by its name, settings such as ``:averaging=pooled`` included."""
+    names = list(dict.fromkeys(strategies))
+    others = (name for name in sorted(names) if name not in _STRATEGIES)
+    looks = {name: _OTHERS[i % len(_OTHERS)] for i, name in enumerate(others)}
+    return {name: _STRATEGIES.get(name) or looks[name] for name in names}
 
 
 def run_looks(strategies: Iterable[str]) -> list[Look]:
@@ -56,13 +76,11 @@ def run_looks(strategies: Iterable[str]) -> list[Look]:
         Name of the strategy of each run.
     """
     names = list(strategies)
-    others = sorted(set(names) - {"distreal"})
-    by_name = {name: _STRATEGIES[i % len(_STRATEGIES)] for i, name in enumerate(others)}
-    by_name["distreal"] = FRONT
+    by_name = strategy_looks(names)
     looks = []
     for index, name in enumerate(names):
-        look = by_name[name]
-        dash = _DASHES[names[:index].count(name) % len(_DASHES)]
+        look, number = by_name[name], names[:index].count(name)
+        dash = _DASHES[number % len(_DASHES)] if number else look.dash
         looks.append(Look(look.color, look.symbol, dash))
     return looks
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -165,6 +166,9 @@ def compare(
     name: Annotated[
         str | None, typer.Option(help="Of the comparison. Default: the study's.")
     ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write figures, as an HTML file.")
+    ] = None,
     rounds: RoundsOption = 30,
     devices: DevicesOption = 20,
     cohort: CohortOption = 5,
@@ -241,6 +245,11 @@ def compare(
             bar.update(task, completed=done, total=total)
 
         runs = compare_runs(engine, comparison, specs, listen, workers)
+    if out is not None:
+        from dashboards.report import write_report
+
+        write_report(out, (), runs)
+        screen.print(f"Report written to {out}", markup=False)
     found, reached = summarise(runs, target)
     if as_json:
         print_json(summaries_json(comparison, found, reached, runs))

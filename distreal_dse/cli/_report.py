@@ -25,8 +25,8 @@ def report(
         list[str] | None,
         typer.Argument(
             metavar="[FRONT|RUN…]",
-            help="Fronts (NAME, NAME@VERSION, .json file) and numbers of federated runs. "
-            "Default: all in the storage, fronts in their latest version.",
+            help="Fronts (NAME, NAME@VERSION, .json file), numbers of federated runs, and names of "
+            "comparisons. Default: all in the storage, fronts in their latest version.",
         ),
     ] = None,
     out: Annotated[Path, typer.Option(help="The HTML file to write.")] = Path("report.html"),
@@ -61,6 +61,8 @@ def report(
     for subject in subjects:
         if subject.isdecimal():
             runs.append(load_run(engine, int(subject)))
+        elif compared := list_runs(engine, subject):
+            runs += compared
         else:
             front = find_front(engine, subject)
             trials = [TrialPoint(**asdict(tried)) for tried in tried_vectors(url, front)]
@@ -75,6 +77,7 @@ def report(
 
 def _figures(fronts: list[tuple[Front, list[TrialPoint]]], runs: list[Run]) -> dict[str, go.Figure]:
     """All figures of a report by file name."""
+    from dashboards.comparison import comparison_figure
     from dashboards.figures import accuracy_figure, front_figure, rates_figure
 
     figures = {}
@@ -82,6 +85,11 @@ def _figures(fronts: list[tuple[Front, list[TrialPoint]]], runs: list[Run]) -> d
         name = front.label.replace("@", "-v")
         figures[f"{name}-front"] = front_figure(front, trials)
         figures[f"{name}-rates"] = rates_figure(front)
-    if runs:
-        figures["accuracy"] = accuracy_figure(runs)
+    alone = [run for run in runs if run.comparison is None]
+    if alone:
+        figures["accuracy"] = accuracy_figure(alone)
+    for name in dict.fromkeys(run.comparison for run in runs if run.comparison):
+        figures[f"comparison-{name}"] = comparison_figure(
+            [run for run in runs if run.comparison == name]
+        )
     return figures

@@ -113,9 +113,15 @@ def test_figures_can_be_read_in_grey() -> None:
         assert 1.05 / (luminance(look.color) + 0.05) >= 3
     steps = [luminance(str(color)) for _, color in RATE_SCALE]
     assert steps == sorted(steps, reverse=True)
-    looks = run_looks(["distreal", "fedavg", "fjord", "heterofl", "fedrolex", "small", "full"])
-    assert len({look.symbol for look in looks}) == len({look.color for look in looks}) == 7
+    known = (
+        "distreal", "distreal-uniform", "fedavg", "fedavg-drop", "fjord", "fjord-kd", "heterofl",
+        "fedrolex", "small", "federated-dropout", "of a plug-in",
+    )  # fmt: skip
+    looks = run_looks(known)
+    assert len({look.symbol for look in looks}) == len(known)
+    assert len({(look.color, look.dash) for look in looks}) == len(known)
     assert looks[0] == FRONT
+    assert run_looks(["small", "distreal"])[0] == looks[known.index("small")]
 
 
 @pytest.mark.parametrize("module", ["dashboards.figures", "dashboards.report"])

@@ -1,0 +1,256 @@
+"""A comparison of strategies: accuracy over virtual time, time to an accuracy, all numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from statistics import fmean
+
+import plotly.graph_objects as go
+
+from dashboards.figures import LEGEND_ROOM, figure_title, plotly_text
+from dashboards.findings import accuracy_curve
+from dashboards.markup import details, escaped, fact_list, figure_card, table
+from dashboards.style import strategy_looks, template
+from fl.runs import Run
+from fl.summaries import Estimate, Summary, accuracy_at, summarise
+
+# Points of a mean curve: more than pixels tell apart make a page heavy.
+GRID = 80
+# Opacity of the band between the seeds.
+BAND = 0.15
+
+
+def comparison_figure(runs: Sequence[Run]) -> go.Figure:
+    """Accuracy over virtual time: the mean of the seeds of each strategy, and their range.
+
+    Parameters
+    ----------
+    runs
+        Of one comparison, with at least one evaluation each.
+    """
+    groups = _by_strategy(runs)
+    looks = strategy_looks(groups)
+    figure = go.Figure()
+    for name, group in groups.items():
+        look, label = looks[name], plotly_text(name)
+        times = _times(group)
+        accuracies = [[accuracy_at(run.rounds, time) for run in group] for time in times]
+        means = [fmean(values) for values in accuracies]
+        if len(group) > 1:
+            figure.add_trace(
+                go.Scatter(
+                    x=[*times, *reversed(times)],
+                    y=[*map(max, accuracies), *reversed([min(values) for values in accuracies])],
+                    fill="toself",
+                    fillcolor=_transparent(look.color),
+                    line={"width": 0},
+                    legendgroup=label,
+                    showlegend=False,
+                    hoverinfo="skip",
+                )
+            )
+        figure.add_trace(
+            go.Scatter(
+                x=times,
+                y=means,
+                name=label,
+                legendgroup=label,
+                mode="lines+markers",
+                line={"color": look.color, "dash": look.dash, "width": 2},
+                marker={"color": look.color, "symbol": look.symbol, "size": 8, "maxdisplayed": 8},
+                hovertext=[
+                    f"<b>{label}</b><br>{time:.4g} virtual s<br>accuracy {mean:.1%} "
+                    f"({min(values):.1%} … {max(values):.1%})"
+                    for time, mean, values in zip(times, means, accuracies, strict=True)
+                ],
+                hoverinfo="text",
+            )
+        )
+    figure.update_layout(
+        template=template(),
+        **figure_title(comparison_finding(summarise(runs)[0]), LEGEND_ROOM * 3),
+        height=560,
+        showlegend=True,
+        xaxis={"title": {"text": "virtual time (s)"}, "type": "log"},
+        yaxis={"title": {"text": "test accuracy"}, "tickformat": ".0%", "rangemode": "tozero"},
+    )
+    return figure
+
+
+def time_figure(summaries: Sequence[Summary], target: float) -> go.Figure:
+    """Virtual time until a target accuracy, a bar for each strategy, the fastest on top.
+
+    Parameters
+    ----------
+    summaries, target
+        What `fl.summaries.summarise` returned.
+    """
+    ordered = sorted(summaries, key=_time, reverse=True)
+    looks = strategy_looks(one.strategy for one in summaries)
+    figure = go.Figure()
+    for one in ordered:
+        reached = one.seconds_to_target
+        figure.add_trace(
+            go.Bar(
+                x=[reached.mean if reached else 0],
+                y=[plotly_text(one.strategy)],
+                orientation="h",
+                marker={"color": looks[one.strategy].color},
+                text=[_time_text(one)],
+                textposition="outside",
+                hoverinfo="skip",
+                showlegend=False,
+            )
+        )
+    fastest = ordered[-1]
+    found = (
+        f"{fastest.strategy} reaches {target:.0%} first, after {_time(fastest):.3g} virtual seconds"
+        if fastest.seconds_to_target
+        else f"No strategy reaches {target:.0%} with every seed"
+    )
+    figure.update_layout(
+        template=template(),
+        **figure_title(found, 12),
+        height=140 + 30 * len(ordered),
+        xaxis={
+            "title": {"text": f"virtual time to {target:.0%} accuracy (s)"},
+            # Room for the numbers outside of the longest bar.
+            "range": [0, 1.25 * max((_time(o) for o in ordered if o.seconds_to_target), default=1)],
+        },
+        yaxis={"showgrid": False},
+    )
+    return figure
+
+
+def comparison_finding(summaries: Sequence[Summary]) -> str:
+    """What the comparison shows of DISTREAL, in a sentence with its uncertainty."""
+    best = max(summaries, key=lambda one: one.final_accuracy.mean)
+    text = f"{best.strategy} ends at the highest accuracy, {best.final_accuracy.mean:.1%}"
+    own = next((one for one in summaries if one.strategy == "distreal"), None)
+    if own is None or own is best:
+        return text
+    overlap = own.final_accuracy.high >= best.final_accuracy.low
+    unknown = math.isnan(own.final_accuracy.high) or math.isnan(best.final_accuracy.low)
+    certainty = (
+        ", of a single seed each"
+        if unknown
+        else ": their confidence intervals overlap" if overlap else ""
+    )  # fmt: skip
+    return f"{text}, distreal at {own.final_accuracy.mean:.1%}{certainty}"
+
+
+def comparison_section(name: str, runs: Sequence[Run]) -> str:
+    """The section of a report about one comparison, as HTML."""
+    evaluated = [run for run in runs if accuracy_curve(run)]
+    heading = f"<section>\n<h2>Comparison {escaped(name)}</h2>"
+    if not evaluated:
+        return f"{heading}<p>No round was evaluated yet.</p></section>"
+    summaries, target = summarise(evaluated)
+    seeds = sorted({run.seed for run in evaluated})
+    ends = ", ".join(f"{one.strategy} {one.final_accuracy.mean:.1%}" for one in summaries)
+    unfinished = sum(not run.finished for run in runs)
+    caption = (
+        f"Lines are means over {len(seeds)} seeds, bands reach from the worst to the best of them."
+        + (f" {unfinished} of the {len(runs)} runs are not finished." if unfinished else "")
+    )
+    conditions = {k: v for k, v in evaluated[0].settings.items() if k not in ("strategy", "seed")}
+    return "\n".join(
+        (
+            heading,
+            figure_card(
+                comparison_figure(evaluated),
+                comparison_finding(summaries),
+                f"Line chart of accuracy over virtual time by strategy. Final accuracies: {ends}.",
+                caption,
+            ),
+            f'<div class="card">{_accuracy_table(summaries, target)}</div>',
+            figure_card(
+                time_figure(summaries, target),
+                f"Virtual time to {target:.0%} accuracy",
+                "Bar chart of the virtual time that each strategy takes to the target accuracy. "
+                "The numbers are in the table above.",
+                "Means over the seeds, where all of them reach it.",
+            ),
+            f'<div class="card">{_work_table(summaries)}</div>',
+            details("Conditions that all runs had", fact_list({**conditions, "seeds": seeds})),
+            "</section>",
+        )
+    )
+
+
+def _accuracy_table(summaries: Sequence[Summary], target: float) -> str:
+    classes = list(dict.fromkeys(key for one in summaries for key in one.accuracy_by_class))
+    rows = (
+        (
+            one.strategy,
+            _percent(one.final_accuracy),
+            _percent(one.accuracy_in_time),
+            _time_text(one),
+            *(
+                _percent(one.accuracy_by_class[key]) if key in one.accuracy_by_class else ""
+                for key in classes
+            ),
+        )
+        for one in sorted(summaries, key=lambda one: -one.final_accuracy.mean)
+    )
+    return table(
+        "Accuracy, ± half of the 95 % confidence interval of the mean; by class of device as "
+        "labels occur there",
+        ("strategy", "final", "in equal time", f"s to {target:.0%}", *classes),
+        rows,
+        text={0},
+    )
+
+
+def _work_table(summaries: Sequence[Summary]) -> str:
+    rows = (
+        (
+            one.strategy,
+            f"{one.training_macs.mean / 1e12:.3g}",
+            f"{one.wasted_share.mean:.0%}",
+            f"{one.transferred_bytes.mean / 1e9:.3g}",
+            f"{one.missed_share.mean:.0%}",
+            f"{one.virtual_seconds.mean:.3g}",
+        )
+        for one in summaries
+    )
+    heads = ("strategy", "TMACs", "wasted", "GB sent", "deadlines missed", "virtual s")
+    return table("Work of all devices, mean of the seeds", heads, rows, text={0})
+
+
+def _by_strategy(runs: Sequence[Run]) -> dict[str, list[Run]]:
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(run.strategy, []).append(run)
+    return groups
+
+
+def _times(runs: Sequence[Run]) -> list[float]:
+    """Times of the mean curve: those of the evaluations that all runs reached, thinned out."""
+    curves = [accuracy_curve(run) for run in runs]
+    end = min(curve[-1][1] for curve in curves)
+    # The untrained network stands at time 0, which a logarithmic axis can't show.
+    found = sorted({time for curve in curves for _, time, _ in curve if 0 < time <= end})
+    step = max(1, math.ceil(len(found) / GRID))
+    return found[::-step][::-1] or [end]
+
+
+def _time(one: Summary) -> float:
+    return one.seconds_to_target.mean if one.seconds_to_target else math.inf
+
+
+def _time_text(one: Summary) -> str:
+    if one.seconds_to_target is None:
+        return f"{one.target_reached} of {len(one.seeds)} seeds" if one.target_reached else "never"
+    return f"{one.seconds_to_target.mean:.3g}"
+
+
+def _percent(found: Estimate) -> str:
+    half = (found.high - found.low) / 2
+    return f"{found.mean:.1%}" + ("" if math.isnan(half) else f" ± {100 * half:.1f}")
+
+
+def _transparent(color: str) -> str:
+    red, green, blue = (int(color[i : i + 2], 16) for i in (1, 3, 5))
+    return f"rgba({red}, {green}, {blue}, {BAND})"

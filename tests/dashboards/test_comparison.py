@@ -1,0 +1,98 @@
+"""Figures of a comparison show the runs that it is made of."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pytest
+
+from dashboards.comparison import (
+    comparison_figure,
+    comparison_finding,
+    comparison_section,
+    time_figure,
+)
+from fl.runs import Run
+from fl.summaries import summarise
+
+MakeRun = Callable[..., Run]
+
+
+@pytest.fixture
+def runs(make_run: MakeRun) -> list[Run]:
+    """Two seeds of two strategies: 0.5 and 0.7 against 0.9 and 0.9 in the end, after 4 s."""
+    return [
+        make_run(number, curve, strategy=strategy, seed=number % 2, comparison="c")
+        for number, (strategy, curve) in enumerate(
+            [
+                ("distreal", (0.1, 0.2, 0.5)),
+                ("distreal", (0.1, 0.4, 0.7)),
+                ("small", (0.1, 0.8, 0.9)),
+                ("small", (0.1, 0.6, 0.9)),
+            ]
+        )
+    ]
+
+
+def test_lines_are_means_and_bands_reach_from_the_worst_to_the_best(runs: list[Run]) -> None:
+    figure = comparison_figure(runs)
+    lines = {trace.name: trace for trace in figure.data if trace.mode == "lines+markers"}
+    assert set(lines) == {"distreal", "small"}
+    assert list(lines["distreal"].x) == [2.0, 4.0]  # without the untrained network at time 0
+    assert list(lines["distreal"].y) == pytest.approx([0.3, 0.6])
+    assert list(lines["small"].y) == pytest.approx([0.7, 0.9])
+    band = next(trace for trace in figure.data if trace.fill == "toself")
+    assert list(band.x) == [2.0, 4.0, 4.0, 2.0]
+    assert list(band.y) == pytest.approx([0.4, 0.7, 0.5, 0.2])
+
+
+def test_a_single_seed_has_no_band(runs: list[Run]) -> None:
+    assert all(trace.fill is None for trace in comparison_figure(runs[::2]).data)
+
+
+def test_the_finding_says_where_distreal_stands(runs: list[Run]) -> None:
+    summaries, _ = summarise(runs)
+    # Student's interval of 0.5 and 0.7 reaches from -0.67 to 1.87.
+    assert comparison_finding(summaries) == (
+        "small ends at the highest accuracy, 90.0%, distreal at 60.0%: their confidence intervals "
+        "overlap"
+    )
+    single, _ = summarise(runs[::2])
+    assert comparison_finding(single).endswith("distreal at 50.0%, of a single seed each")
+    assert comparison_finding(summarise(runs[:2])[0]) == (
+        "distreal ends at the highest accuracy, 60.0%"
+    )
+
+
+def test_bars_are_the_times_to_the_target_the_fastest_on_top(runs: list[Run]) -> None:
+    figure = time_figure(*summarise(runs, target=0.5))
+    assert [trace.y[0] for trace in figure.data] == ["distreal", "small"]
+    assert [trace.x[0] for trace in figure.data] == [4.0, 2.0]
+    assert "small reaches 50% first, after 2 virtual" in figure.layout.title.text.replace(
+        "<br>", " "
+    )
+    never = time_figure(*summarise(runs, target=0.95))
+    assert {trace.text[0] for trace in never.data} == {"never"}
+    assert "No strategy reaches 95%" in never.layout.title.text
+
+
+def test_a_section_without_an_evaluation_says_so(make_run: MakeRun) -> None:
+    assert "No round was evaluated yet" in comparison_section(
+        "c", [make_run(1, (None,), comparison="c")]
+    )
+
+
+def test_unfinished_runs_are_counted(runs: list[Run], make_run: MakeRun) -> None:
+    begun = make_run(9, (0.1, 0.2), finished=False, strategy="small", seed=7, comparison="c")
+    text = comparison_section("c", [*runs, begun])
+    assert "1 of the 5 runs are not finished" in text
+    assert "NaN" not in text
+
+
+def test_long_curves_are_thinned_out_and_keep_their_end(make_run: MakeRun) -> None:
+    curve = tuple(min(0.9, 0.001 * i) for i in range(1000))
+    figure = comparison_figure([make_run(1, curve, comparison="c")])
+    (line,) = figure.data
+    assert len(line.x) <= 80 and line.x[-1] == 2.0 * 999
+    assert not any(math.isnan(value) for value in line.y)
