@@ -22,6 +22,8 @@ from fl.devices import Device
 from fl.results import State, Update
 from fl.strategies.base import Strategy
 
+Loss = Callable[[Tensor, Tensor], Tensor]
+
 
 @dataclass(frozen=True)
 class LocalTraining:
@@ -45,6 +47,9 @@ class LocalTraining:
         Free share of a device's compute.
     clock
         Gives budgets and virtual seconds.
+    labels
+        Class index of each sample of ``dataset``, shape [N], for a loss that leaves out the classes
+        that a device has no sample of (see `masked`); None for the study's loss as it is.
     epochs
         Passes of a device over its data per round.
     seed
@@ -59,6 +64,7 @@ class LocalTraining:
     strategy: Strategy
     availability: Availability
     clock: Clock
+    labels: Tensor | None
     epochs: int
     seed: int
 
@@ -111,10 +117,11 @@ def train_locally(
         device, round_number, clock.budget(device.speed * share), training.seed
     )
     plan.masks.start_round(round_number)
+    labels = training.labels
     trainer = DropoutTrainer(
         network,
         study.optimizer(network.module.parameters()),
-        study.loss,
+        study.loss if labels is None else masked(study.loss, labels[samples]),
         plan.masks,
         generator(training.seed, "masks", *key),
         study.clip_norm,
@@ -167,6 +174,29 @@ def train_locally(
         bytes_down=size,
         bytes_up=size,
     )
+
+
+def masked(loss: Loss, labels: Tensor) -> Loss:
+    """Return the loss with the outputs of classes that do not occur set to zero.
+
+    So a device does not teach the network that the classes that it never sees are wrong. Diao,
+    Ding, Tarokh: HeteroFL, ICLR 2021, section 3 (masked cross-entropy).
+
+    Parameters
+    ----------
+    loss
+        Mean loss from outputs, shape [N, classes], and targets, shape [N].
+    labels
+        The classes that occur, in any number, shape [M].
+    """
+    known = labels.unique()
+
+    def of_known(outputs: Tensor, targets: Tensor) -> Tensor:
+        kept = torch.zeros(outputs.shape[1], dtype=outputs.dtype, device=outputs.device)
+        kept[known.to(outputs.device)] = 1
+        return loss(outputs * kept, targets)
+
+    return of_known
 
 
 def _mini_batches(

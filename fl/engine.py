@@ -56,6 +56,9 @@ class RunSettings:
         What share of their compute they have free.
     split
         Who holds which samples.
+    masked_loss
+        Whether devices leave classes that they have no sample of out of the loss, as HeteroFL
+        does; for all strategies.
     pace
         Time allotted to a mini-batch, over what the full network takes on an idle device of
         speed 1; > 0. Budgets follow from it.
@@ -77,6 +80,7 @@ class RunSettings:
     classes: tuple[DeviceClass, ...] = DEFAULT_CLASSES
     availability: Availability = field(default_factory=MarkovAvailability)
     split: Split = field(default_factory=IidSplit)
+    masked_loss: bool = False
     pace: float = 1.0
     rules: RoundRules = RoundRules()
 
@@ -178,6 +182,7 @@ class FederatedRun:
             strategy=strategy,
             availability=settings.availability,
             clock=clock,
+            labels=labels_of(data.train) if settings.masked_loss else None,
             epochs=settings.local_epochs,
             seed=settings.seed,
         )

@@ -37,7 +37,7 @@ class RunSpec:
         needs none.
     strategy
         One of `fl.strategies.strategy_names`.
-    seed, rounds, devices, cohort, local_epochs, evaluate_every, classes, pace, rules
+    seed, rounds, devices, cohort, local_epochs, evaluate_every, classes, masked_loss, pace, rules
         As in `RunSettings`.
     availability, split, server
         What `make_availability`, `make_split` and `make_server_optimizer` take.
@@ -70,6 +70,7 @@ class RunSpec:
     server: str = "replace"
     speeds: str | None = None
     links: str | None = None
+    masked_loss: bool = False
     pace: float = 1.0
     rules: RoundRules = field(default_factory=RoundRules)
     checkpoint_every: int = 10
@@ -114,6 +115,7 @@ class RunSpec:
             classes=self.classes,
             availability=make_availability(self.availability),
             split=make_split(self.split),
+            masked_loss=self.masked_loss,
             pace=self.pace,
             rules=self.rules,
         )

@@ -71,6 +71,12 @@ ServerOption = Annotated[
         metavar="OPTIMISER", help="Of the server: replace, momentum:lr=1,beta=0.9, adam:lr=0.1."
     ),
 ]
+MaskedLossOption = Annotated[
+    bool,
+    typer.Option(
+        "--masked-loss", help="Devices leave classes that they have no sample of out of the loss."
+    ),
+]
 CheckpointOption = Annotated[int, typer.Option(help="Rounds from one checkpoint to the next.")]
 WorkersOption = Annotated[
     int, typer.Option(metavar="N", help="Processes that train at the same time.")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import fields, replace
 
@@ -11,7 +12,7 @@ from distreal_dse.cost import MacCost
 from distreal_dse.dropout import ChannelMap, DroppableNetwork, make_policy
 from distreal_dse.fronts import Front, LookupTable
 from fl.availability import ConstantAvailability, MarkovAvailability
-from fl.client import LocalTraining, train_locally
+from fl.client import LocalTraining, masked, train_locally
 from fl.clock import make_clock
 from fl.devices import Device
 from fl.results import State, Update
@@ -59,6 +60,7 @@ def training(study: Study, data: Data, network: DroppableNetwork, front: Front) 
         strategy=Recorded(Distreal(LookupTable(front))),
         availability=MarkovAvailability(stay=0.3),
         clock=make_clock(front, macs, study.batch_size),
+        labels=None,
         epochs=4,
         seed=0,
     )
@@ -235,3 +237,26 @@ def test_divergence_ends_the_round_of_the_device(training: LocalTraining) -> Non
     update = train(replace(training, dataset=poisoned), device())
     assert update.mini_batches == 1 and update.seconds > 0
     assert update.loss != update.loss
+
+
+def test_a_masked_loss_teaches_nothing_of_classes_that_a_device_has_not(
+    training: LocalTraining,
+) -> None:
+    dataset = training.dataset
+    assert isinstance(dataset, torch.utils.data.TensorDataset)
+    labels = dataset.tensors[1]
+    own = (labels != 1).nonzero().flatten()[:24]
+    full = replace(training, availability=ConstantAvailability(), epochs=1)
+    before = training.network.copy_state()
+    rows = {}
+    for name, one in (("masked", replace(full, labels=labels)), ("as it is", full)):
+        after = train(one, device(), own).state
+        rows[name] = (after["9.weight"] != before["9.weight"]).any(1).tolist()
+    assert rows == {"masked": [True, False, True], "as it is": [True, True, True]}
+
+
+def test_the_masked_loss_by_hand() -> None:
+    outputs = torch.tensor([[2.0, 5.0, 1.0]], dtype=torch.float64)
+    of_known = masked(torch.nn.functional.cross_entropy, torch.tensor([2, 0, 0]))
+    expected = math.log(math.exp(2) + math.exp(0) + math.exp(1)) - 2
+    assert of_known(outputs, torch.tensor([0])).item() == pytest.approx(expected)

@@ -252,6 +252,7 @@ def training_of(
         strategy=strategy,
         availability=MarkovAvailability(),
         clock=clock,
+        labels=None,
         epochs=2,
         seed=1,
     )
