@@ -37,7 +37,7 @@ DEFAULT_CLASSES = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Device:
     """One device.
 
@@ -79,11 +79,25 @@ def check_classes(classes: Sequence[DeviceClass]) -> None:
         raise InputError(f"device classes: expected shares that sum to 1, found {total:g}")
 
 
-def make_devices(count: int, classes: Sequence[DeviceClass] = DEFAULT_CLASSES) -> list[Device]:
-    """Make ``count`` devices, their classes spread evenly over the indices.
+def class_sizes(count: int, classes: Sequence[DeviceClass]) -> list[int]:
+    """Return how many of ``count`` devices are of each class.
 
     Each class gets its share rounded by the largest remainder (Hamilton's method); of equal
     remainders, the class that comes first.
+    """
+    quotas = [one.share * count for one in classes]
+    # Rounded, because a third of 300 may fall short of 100 by the last bit.
+    numbers = [math.floor(round(quota, 6)) for quota in quotas]
+    by_remainder = sorted(range(len(classes)), key=lambda i: round(numbers[i] - quotas[i], 6))
+    for i in by_remainder[: count - sum(numbers)]:
+        numbers[i] += 1
+    return numbers
+
+
+def make_devices(count: int, classes: Sequence[DeviceClass] = DEFAULT_CLASSES) -> list[Device]:
+    """Make ``count`` devices, their classes spread evenly over the indices.
+
+    Each has the speed of its class, and each class its number of devices by `class_sizes`.
 
     Raises
     ------
@@ -91,12 +105,7 @@ def make_devices(count: int, classes: Sequence[DeviceClass] = DEFAULT_CLASSES) -
         If the classes are refused by `check_classes`.
     """
     check_classes(classes)
-    quotas = [one.share * count for one in classes]
-    # Rounded, because a third of 300 may fall short of 100 by the last bit.
-    numbers = [math.floor(round(quota, 6)) for quota in quotas]
-    by_remainder = sorted(range(len(classes)), key=lambda i: round(numbers[i] - quotas[i], 6))
-    for i in by_remainder[: count - sum(numbers)]:
-        numbers[i] += 1
+    numbers = class_sizes(count, classes)
     places = sorted(
         ((place + 0.5) / number, i) for i, number in enumerate(numbers) for place in range(number)
     )

@@ -1,0 +1,119 @@
+"""What a device has free, over virtual time: the base classes."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+
+from distreal_dse.errors import InputError
+from fl.devices import Device
+
+SHORTEST_PERIOD = 1e-3
+
+
+class Timeline(ABC):
+    """The free share of one device's compute, constant from change to change.
+
+    A share of 0 ends some time, or says that it ends at infinity: `next_free` and
+    `fl.clock.Clock.end` go from change to change until something is free.
+    """
+
+    @abstractmethod
+    def at(self, seconds: float) -> tuple[float, float]:
+        """Return the share that is free at a virtual time, in [0, 1], and until when it is.
+
+        Parameters
+        ----------
+        seconds
+            Virtual seconds since the start of the run; not before those that the timeline was
+            made for.
+
+        Returns
+        -------
+        tuple
+            The end lies after ``seconds``; infinity where nothing changes any more.
+        """
+
+    def next_free(self, seconds: float) -> float:
+        """Return the first virtual time from ``seconds`` on with any share free; else infinity."""
+        share, until = self.at(seconds)
+        while share == 0 and not math.isinf(until):
+            seconds = until
+            share, until = self.at(seconds)
+        return seconds if share > 0 else math.inf
+
+
+class Availability(ABC):
+    """Says what share of its compute a device has free.
+
+    What it says must follow from the arguments alone, so that a device sees the same whoever else
+    is in the cohort, and all strategies are compared under the same conditions.
+    """
+
+    @abstractmethod
+    def timeline(
+        self, device: Device, round_number: int, start: float, slot: float, seed: int
+    ) -> Timeline:
+        """Return the free share of one device from ``start`` on, for one round.
+
+        Called for devices that are asked to train, not for all that there are.
+
+        Parameters
+        ----------
+        device, round_number
+            Who, and in which round.
+        start
+            Virtual seconds at which the round begins.
+        slot
+            Virtual seconds that a device has for a mini-batch.
+        seed
+            Of the run.
+        """
+
+    @abstractmethod
+    def mean_share(self) -> float:
+        """Return the share that is free on average, over devices and time; in (0, 1]."""
+
+
+def period_at(seconds: float, start: float, length: float) -> tuple[int, float]:
+    """Return the number, from 0, of the period that a time lies in, and when that period ends.
+
+    Parameters
+    ----------
+    seconds
+        Virtual seconds, not before ``start``.
+    start
+        When period 0 begins.
+    length
+        Of a period, in virtual seconds.
+    """
+    number = max(0, int((seconds - start) / length))
+    if start + (number + 1) * length <= seconds:  # a division that was rounded down
+        number += 1
+    return number, start + (number + 1) * length
+
+
+def check_shares(shares: tuple[float, ...]) -> None:
+    """Refuse shares that a device can't have free at all times.
+
+    Raises
+    ------
+    InputError
+        If there are none, or one lies outside (0, 1].
+    """
+    if not shares or not all(0 < share <= 1 for share in shares):
+        raise InputError(f"availability: expected free shares in (0, 1], found {shares}")
+
+
+def check_period(period: float) -> None:
+    """Refuse a length of periods, in slots, that time can't be divided into.
+
+    Raises
+    ------
+    InputError
+        If it is not finite, or so short that a mini-batch would see thousands of them.
+    """
+    if not SHORTEST_PERIOD <= period < math.inf:
+        raise InputError(
+            f"availability: expected a period of {SHORTEST_PERIOD:g} slots or more, found {period}"
+        )
