@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, is_dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -23,7 +24,8 @@ from fl.client import LocalTraining
 from fl.clients import Clients, InProcess, Task
 from fl.clock import make_clock
 from fl.deadlines import RoundRules, settle
-from fl.devices import DEFAULT_CLASSES, Device, DeviceClass, check_classes, make_devices
+from fl.devices import DEFAULT_CLASSES, Device, DeviceClass, check_classes
+from fl.populations import make_population
 from fl.results import MERGED, DeviceRound, Outcome, RoundResult, Update, round_result
 from fl.server import faults_of, select_cohort
 from fl.server_optimizers import Replace, ServerOptimizer
@@ -52,6 +54,9 @@ class RunSettings:
         Rounds from one evaluation on the test data to the next; the last round always has one.
     classes
         The kinds of devices.
+    speeds, links
+        Files of measured speeds and links that devices draw theirs from, as `make_population` takes
+        them; None for the speeds of the classes, and for transfers that take no time.
     availability
         What share of their compute they have free.
     split
@@ -78,6 +83,8 @@ class RunSettings:
     seed: int = 0
     evaluate_every: int = 1
     classes: tuple[DeviceClass, ...] = DEFAULT_CLASSES
+    speeds: Path | None = None
+    links: Path | None = None
     availability: Availability = field(default_factory=MarkovAvailability)
     split: Split = field(default_factory=IidSplit)
     masked_loss: bool = False
@@ -99,6 +106,16 @@ class RunSettings:
             raise InputError(f"pace of the federated run: expected above 0, found {self.pace}")
         check_classes(self.classes)
 
+    def population(self) -> list[Device]:
+        """Return the devices of the run.
+
+        Raises
+        ------
+        InputError
+            If a file of speeds or links can't be used.
+        """
+        return make_population(self.devices, self.classes, self.seed, self.speeds, self.links)
+
     def as_json(self) -> dict[str, Any]:
         """Return plain values for JSON; the availability by the name of its class and fields."""
         own = {name: getattr(self, name) for name in self.__dataclass_fields__}
@@ -108,6 +125,8 @@ class RunSettings:
             "classes": [asdict(one) for one in self.classes],
             "availability": {"kind": type(source).__name__, **described},
             "split": self.split.spec,
+            "speeds": str(self.speeds) if self.speeds else None,
+            "links": str(self.links) if self.links else None,
             "rules": asdict(self.rules),
         }
 
@@ -188,7 +207,7 @@ class FederatedRun:
         )
         self._data, self._settings = data, settings
         self._server = server or Replace()
-        self._devices = make_devices(settings.devices, settings.classes)
+        self._devices = settings.population()
         classes = [device.device_class for device in self._devices]
         self._shards = split_dataset(settings.split, data.train, classes, settings.seed)
         self._labels_by_class = self._count_labels(data.train)

@@ -115,6 +115,8 @@ class RunSpec:
             classes=self.classes,
             availability=make_availability(self.availability),
             split=make_split(self.split),
+            speeds=Path(self.speeds) if self.speeds else None,
+            links=Path(self.links) if self.links else None,
             masked_loss=self.masked_loss,
             pace=self.pace,
             rules=self.rules,
@@ -145,7 +147,7 @@ class RunSpec:
         front = find_front(engine, self.front) if self.front else None
         network, data = prepare(study, self.seed, self.device)
         macs = MacCost(network.channels)
-        slowest = min(one.speed for one in self.classes)
+        slowest = min(device.speed for device in settings.population())
         weakest = slowest * settings.availability.mean_share() * self.pace
         context = StrategyContext(
             network=network,

@@ -44,6 +44,7 @@ from distreal_dse.cli._federated_options import (
     SplitOption,
     WorkersOption,
     device_classes,
+    files,
     rules,
 )
 from distreal_dse.errors import InputError
@@ -109,7 +110,7 @@ def run(
     source = study_source(study, data, option)
     engine = open_database(storage_url(storage))
     spec = RunSpec(
-        study=source.spec,
+        study=str(Path(source.spec).absolute()) if source.is_file else source.spec,
         options=source.options,
         front=exact_front(engine, front),
         strategy=strategy,
@@ -119,15 +120,13 @@ def run(
         cohort=cohort,
         local_epochs=epochs,
         evaluate_every=evaluate_every,
-        availability=availability,
         split=split,
         server=server,
-        speeds=speeds,
-        links=links,
         masked_loss=masked_loss,
         pace=pace,
         checkpoint_every=checkpoint_every,
         device=check_device(device),
+        **files(availability, speeds, links),
         **device_classes(classes),
         **rules(deadline, late, overcommit),
     )
@@ -213,7 +212,7 @@ def compare(
     source = study_source(study, data, option)
     engine = open_database(storage_url(storage))
     shared: dict[str, Any] = dict(
-        study=source.spec,
+        study=str(Path(source.spec).absolute()) if source.is_file else source.spec,
         options=source.options,
         front=exact_front(engine, front),
         rounds=rounds,
@@ -221,14 +220,12 @@ def compare(
         cohort=cohort,
         local_epochs=epochs,
         evaluate_every=evaluate_every,
-        availability=availability,
         split=split,
         server=server,
-        speeds=speeds,
-        links=links,
         masked_loss=masked_loss,
         pace=pace,
         device=check_device(device),
+        **files(availability, speeds, links),
         **device_classes(classes),
         **rules(deadline, late, overcommit),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -94,6 +95,21 @@ def device_classes(text: str | None) -> dict[str, Any]:
     if text is None:
         return {}
     return {"classes": tuple(_device_class(part) for part in text.split(","))}
+
+
+def files(availability: str, speeds: str | None, links: str | None) -> dict[str, Any]:
+    """Return the arguments of a spec that may name files, with absolute paths.
+
+    So a run can be resumed from another folder.
+    """
+    name, colon, path = availability.partition(":")
+    if name == "trace" and colon and path:
+        availability = f"trace:{Path(path).absolute()}"
+    return {
+        "availability": availability,
+        "speeds": str(Path(speeds).absolute()) if speeds else None,
+        "links": str(Path(links).absolute()) if links else None,
+    }
 
 
 def rules(deadline: float | None, late: str, overcommit: float) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import Engine
 
 from distreal_dse.catalogue import StudySource
+from distreal_dse.cost import MacCost
 from distreal_dse.errors import InputError
 from distreal_dse.fronts import save_front
 from distreal_dse.preparation import prepare
@@ -120,6 +121,33 @@ def test_a_run_is_not_gone_on_with_by_another_front(
     with pytest.raises(InputError, match=f"front tiny of run {run_id} has another content"):
         carry_out(database, run_id)
     assert exact_front(database, "tiny") == "tiny@2" and exact_front(database, None) is None
+
+
+def test_measured_speeds_and_links_and_a_trace_are_those_of_the_run(
+    database: Engine, spec: RunSpec, tmp_path: Path
+) -> None:
+    speeds, links, trace = (tmp_path / name for name in ("speeds.json", "links.json", "trace.csv"))
+    speeds.write_text(json.dumps([{"CPU_F_AI_Score": score} for score in (100, 400, 1000)]))
+    links.write_text(
+        json.dumps({"user": {"down_u": 80, "down_sigma": 0, "up_u": 40, "up_sigma": 0}})
+    )
+    trace.write_text("device,time,availability\n0,0,1\n0,5,0.5\n")
+    own = replace(
+        spec, speeds=str(speeds), links=str(links), availability=f"trace:{trace}", split="iid",
+        rules=RoundRules(), strategy="small",
+    )  # fmt: skip
+    run = through(database, own)
+    devices = own.settings().population()
+    assert {round(one.download) for one in devices} == {10_000}  # 80 kbit/s
+    federated = own.begin(database)
+    slowest = min(one.speed for one in devices)
+    expected = slowest * own.settings().availability.mean_share()
+    full = prepare(StudySource(own.study).load(), 0)[0]
+    assert federated.training.macs.full / MacCost(full.channels).full <= expected
+    size = federated.training.size_of(federated.network.full_counts)
+    for one in run.rounds[1].devices:
+        assert one.seconds > size / 10_000 + size / 5_000
+        assert one.bytes_down == size
 
 
 def test_a_spec_comes_back_from_json(spec: RunSpec) -> None:
