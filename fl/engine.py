@@ -41,7 +41,9 @@ class RunSettings:
     Parameters
     ----------
     rounds
-        Rounds after round 0, which is the untrained network.
+        Rounds after round 0, which is the untrained network; fewer where ``until`` comes first.
+    until
+        Virtual seconds after which no further round begins; None for no such limit.
     devices
         Devices in all.
     cohort
@@ -90,6 +92,7 @@ class RunSettings:
     masked_loss: bool = False
     pace: float = 1.0
     rules: RoundRules = RoundRules()
+    until: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("rounds", "devices", "cohort", "local_epochs", "evaluate_every"):
@@ -104,6 +107,10 @@ class RunSettings:
             )
         if not 0 < self.pace < math.inf:
             raise InputError(f"pace of the federated run: expected above 0, found {self.pace}")
+        if self.until is not None and not 0 < self.until < math.inf:
+            raise InputError(
+                f"virtual time of the federated run: expected above 0 s, found {self.until}"
+            )
         check_classes(self.classes)
 
     def population(self) -> list[Device]:
@@ -219,6 +226,12 @@ class FederatedRun:
         self._now, self._round = 0.0, 0
 
     @property
+    def finished(self) -> bool:
+        """Whether no round is left."""
+        until = math.inf if self._settings.until is None else self._settings.until
+        return self._round >= self._settings.rounds or self._now >= until
+
+    @property
     def finished_round(self) -> int:
         """Number of the round that was finished last; 0 before the first."""
         return self._round
@@ -261,7 +274,7 @@ class FederatedRun:
         clients = clients or InProcess(self.training)
         if self._round == 0:
             yield self._result([], [], True)
-        while self._round < self._settings.rounds:
+        while not self.finished:
             yield self._next_round(clients)
 
     def _next_round(self, clients: Clients) -> RoundResult:
@@ -296,7 +309,7 @@ class FederatedRun:
         # Where nobody is available, the server asks again a slot later.
         now = self._now + (seconds if updates else self.training.clock.slot)
         self._state, self._now, self._round = state, now, number
-        evaluated = number % settings.evaluate_every == 0 or number == settings.rounds
+        evaluated = number % settings.evaluate_every == 0 or self.finished
         return self._result(updates, outcomes, evaluated)
 
     def _is_available(self, device: Device) -> bool:

@@ -172,8 +172,8 @@ def forget_rounds(engine: Engine, run_id: int, after: int) -> None:
             session.delete(row)
 
 
-def finished_rounds(engine: Engine, comparison: str) -> dict[int, int]:
-    """Return how many rounds each run of a comparison has, round 0 included, by its id.
+def finished_rounds(engine: Engine, comparison: str) -> dict[int, tuple[int, bool]]:
+    """Return how many rounds each run of a comparison has, round 0 included, and if it is finished.
 
     Raises
     ------
@@ -181,13 +181,13 @@ def finished_rounds(engine: Engine, comparison: str) -> dict[int, int]:
         Where the database can't be read.
     """
     query = (
-        select(RunRow.id, func.count(RoundRow.round))
+        select(RunRow.id, RunRow.finished, func.count(RoundRow.round))
         .join(RoundRow, RoundRow.run_id == RunRow.id, isouter=True)
         .where(RunRow.comparison == comparison)
-        .group_by(RunRow.id)
+        .group_by(RunRow.id, RunRow.finished)
     )
     with reading(engine) as session:
-        return {run_id: count for run_id, count in session.execute(query)}
+        return {run_id: (count, over) for run_id, over, count in session.execute(query)}
 
 
 def _row(session: Session, run_id: int) -> RunRow:

@@ -37,7 +37,8 @@ class RunSpec:
         needs none.
     strategy
         One of `fl.strategies.strategy_names`.
-    seed, rounds, devices, cohort, local_epochs, evaluate_every, classes, masked_loss, pace, rules
+    seed, rounds, devices, cohort, local_epochs, evaluate_every, classes, masked_loss, pace, rules,
+    until
         As in `RunSettings`.
     availability, split, server
         What `make_availability`, `make_split` and `make_server_optimizer` take.
@@ -73,6 +74,7 @@ class RunSpec:
     masked_loss: bool = False
     pace: float = 1.0
     rules: RoundRules = field(default_factory=RoundRules)
+    until: float | None = None
     checkpoint_every: int = 10
     device: str = "cpu"
 
@@ -120,6 +122,7 @@ class RunSpec:
             masked_loss=self.masked_loss,
             pace=self.pace,
             rules=self.rules,
+            until=self.until,
         )
 
     def check(self) -> None:

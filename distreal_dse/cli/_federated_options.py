@@ -20,6 +20,10 @@ FrontOption = Annotated[
     ),
 ]
 RoundsOption = Annotated[int, typer.Option(help="Rounds of training.")]
+UntilOption = Annotated[
+    float | None,
+    typer.Option(metavar="SECONDS", help="Virtual time after which no further round begins."),
+]
 DevicesOption = Annotated[int, typer.Option(help="Devices that hold the data.")]
 CohortOption = Annotated[int, typer.Option(help="Devices whose updates a round needs.")]
 EpochsOption = Annotated[int, typer.Option(help="Passes of a device over its data per round.")]

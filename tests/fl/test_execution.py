@@ -183,6 +183,7 @@ def test_specs_that_nothing_can_be_begun_with_are_refused(
         ({"availability": "magic"}, "availability 'magic': expected one of constant"),
         ({"server": "magic"}, "'magic'"),
         ({"classes": (DeviceClass("all", 0.5, 1.0),)}, "shares that sum to 1"),
+        ({"until": 0.0}, "virtual time of the federated run: expected above 0 s, found 0.0"),
         ({"pace": 0.0}, "pace of the federated run: expected above 0, found 0"),
     ],
 )

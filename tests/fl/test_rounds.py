@@ -222,3 +222,15 @@ def test_figures_of_devices_add_up(federated: Make) -> None:
     assert result.mini_batches == sum(one.mini_batches for one in devices) == 10
     assert result.bytes_up == sum(one.bytes_up for one in devices)
     assert result.mean_cost_share == 1.0
+
+
+def test_a_run_ends_with_its_virtual_time(federated: Make) -> None:
+    long = replace(SETTINGS, rounds=20, evaluate_every=7)
+    through = list(federated(long).rounds())
+    until = through[3].virtual_seconds * 1.001  # a moment into the fourth round
+    run = federated(replace(long, until=until))
+    results = list(run.rounds())
+    assert [one.round for one in results] == [0, 1, 2, 3, 4]
+    assert results[-1].virtual_seconds >= until > results[-2].virtual_seconds
+    assert results[-1].accuracy is not None and run.finished  # the last round is evaluated
+    assert [one.training_macs for one in results] == [one.training_macs for one in through[:5]]
