@@ -8,6 +8,7 @@ from importlib.metadata import entry_points
 from typing import Any
 
 from distreal_dse.errors import InputError, described
+from distreal_dse.specs import check_settings, parse_spec
 from fl.splits.base import Split
 from fl.splits.by_class import ByClassSplit
 from fl.splits.dirichlet import DirichletSplit
@@ -18,6 +19,7 @@ from fl.splits.shards import ShardsSplit
 PLUG_INS = "distreal_dse.splits"
 """Group of entry points: a name of letters, digits and ``-``, and what makes a `Split`."""
 
+_KIND = "split"
 # Their fields are the settings.
 _NAMED: Mapping[str, type[Any]] = {
     "iid": IidSplit,
@@ -55,8 +57,7 @@ def make_split(spec: str | Split) -> Split:
     """
     if isinstance(spec, Split):
         return spec
-    name, colon, rest = spec.partition(":")
-    settings = _settings(spec, rest) if colon else {}
+    name, settings = parse_spec(_KIND, spec)
     if name in _NAMED:
         return _built_in(spec, name, settings)
     for point in entry_points(group=PLUG_INS, name=name):
@@ -67,27 +68,11 @@ def make_split(spec: str | Split) -> Split:
     )
 
 
-def _settings(spec: str, text: str) -> dict[str, str]:
-    settings: dict[str, str] = {}
-    for part in text.split(","):
-        name, equals, value = part.partition("=")
-        if not (name and equals and value) or name in settings:
-            raise InputError(
-                f"split '{spec}': expected NAME:SETTING=VALUE,… with each setting once, found "
-                f"'{part}'"
-            )
-        settings[name] = value
-    return settings
-
-
 def _built_in(spec: str, name: str, settings: Mapping[str, str]) -> Split:
     known = {field.name: field for field in fields(_NAMED[name])}
+    check_settings(_KIND, spec, settings, tuple(known))
     values = {}
     for setting, text in settings.items():
-        if setting not in known:
-            raise InputError(
-                f"split '{spec}': expected {_listed(list(known))} of '{name}', found '{setting}'"
-            )
         kind, expected = _KINDS[str(known[setting].type)]
         try:
             values[setting] = kind(text)
@@ -120,7 +105,3 @@ def _plug_in(spec: str, name: str, load: Callable[[], Any], settings: Mapping[st
         f"split '{spec}': expected its plug-in to make a Split whose spec begins with '{name}', "
         f"found {found or type(split).__name__}; mend the plug-in"
     )
-
-
-def _listed(known: list[str]) -> str:
-    return f"the settings {', '.join(known)}" if known else "no settings"
