@@ -14,6 +14,7 @@ from distreal_dse.dropout._subnetwork import SubNetwork, Workspace
 from distreal_dse.dropout._tracing import trace_channels
 from distreal_dse.dropout._vector import KeptCounts
 from distreal_dse.dropout._zeroing import check_dropping_equals_zeroing
+from distreal_dse.errors import InputError
 
 # A front has tens of vectors; each costs some modules, and tables of positions, in this cache.
 CACHED_SUBNETWORKS = 32
@@ -75,8 +76,20 @@ class DroppableNetwork:
         """Give parameters and buffers the values of a state of the same names, shapes and types.
 
         Several times as fast as ``load_state_dict``, which looks at every module.
+
+        Raises
+        ------
+        InputError
+            If a tensor is missing, or has another shape.
         """
         names = self._tensors.keys()
+        for name, tensor in self._tensors.items():
+            if name not in state or state[name].shape != tensor.shape:
+                found = tuple(state[name].shape) if name in state else "none"
+                raise InputError(
+                    f"state of the network: tensor {name}: expected shape {tuple(tensor.shape)}, "
+                    f"found {found}; it is of another network"
+                )
         torch._foreach_copy_(list(self._tensors.values()), [state[name] for name in names])
 
     def subnetwork(self, counts: KeptCounts) -> SubNetwork:

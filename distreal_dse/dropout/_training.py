@@ -55,6 +55,8 @@ class DropoutTrainer:
     ------
     UnsupportedOptimizerError
         If the optimiser's state can't be cut down to kept filters.
+    InputError
+        If the optimiser is over parameters of another network, or ``clip_norm`` is out of range.
     """
 
     def __init__(
@@ -71,6 +73,14 @@ class DropoutTrainer:
                 f"optimiser {type(optimizer).__name__} is not supported: expected one of "
                 + ", ".join(sorted(kind.__name__ for kind in ELEMENTWISE_OPTIMIZERS))
             )
+        for group in optimizer.param_groups:
+            if any(id(p) not in network.parameter_names for p in group["params"]):
+                raise InputError(
+                    "the optimiser holds parameters of another network: expected those of the "
+                    "network that is trained; make it of network.module.parameters()"
+                )
+        if clip_norm is not None and not clip_norm > 0:
+            raise InputError(f"clip_norm: expected a number above 0, or None, found {clip_norm}")
         self._network = network
         self._optimizer = optimizer
         self._loss = loss
@@ -115,6 +125,7 @@ class DropoutTrainer:
             optimizer.store(kept)
         finally:
             optimizer.release()
+            small.module.zero_grad(set_to_none=True)  # also of parameters that no optimiser holds
         # Tells learning rate schedulers, as Optimizer.step() would, that a step was taken.
         vars(self._optimizer)["_opt_called"] = True
         return loss.item()
@@ -197,6 +208,7 @@ class DropoutTrainer:
             optimizer.store(kept)
         finally:
             optimizer.release()
+            small.module.zero_grad(set_to_none=True)  # also of parameters that no optimiser holds
         vars(self._optimizer)["_opt_called"] = True
         return loss.item()
 

@@ -140,8 +140,9 @@ def _uniform_family(front: Front, network: DroppableNetwork) -> dict[KeptCounts,
     """The verified uniform vectors beside the front, by kept counts; empty where unknown."""
     found: dict[KeptCounts, dict[str, Any]] = {}
     try:
+        granularity = int(front.settings.get("granularity", 1))
         for entry in front.settings["uniform family"]:
-            (counts,) = uniform_vectors(network, [entry["rate"]])
+            (counts,) = uniform_vectors(network, [entry["rate"]], granularity)
             numbers = {key: float(entry[key]) for key in ("convergence", "standard_error")}
             found[counts] = {**entry, **numbers}
     except (KeyError, TypeError, ValueError, VectorError):  # settings are free, e.g. of an import

@@ -122,10 +122,15 @@ def subject_of_front(front: Front, wanted: Wanted) -> Subject:
 def _subject_of_study(source: StudySource, wanted: Wanted) -> Subject:
     study = source.load()
     network, shape = prepare_network(study, wanted.seed, wanted.device, wanted.input_shape)
-    return Subject(study, network, shape, uniform_vectors(network, wanted.rates or DEFAULT_RATES))
+    vectors = uniform_vectors(network, wanted.rates or DEFAULT_RATES, study.granularity)
+    return Subject(study, network, shape, vectors)
 
 
-def uniform_vectors(network: DroppableNetwork, rates: Sequence[float]) -> tuple[KeptCounts, ...]:
+def uniform_vectors(
+    network: DroppableNetwork, rates: Sequence[float], granularity: int
+) -> tuple[KeptCounts, ...]:
     """Distinct kept counts of one rate for all groups."""
     groups = network.groups
-    return tuple(dict.fromkeys(kept_counts([rate] * len(groups), groups) for rate in rates))
+    return tuple(
+        dict.fromkeys(kept_counts([rate] * len(groups), groups, granularity) for rate in rates)
+    )

@@ -28,7 +28,7 @@ from distreal_dse.dropout import (
     kept_counts,
     zero_dropped,
 )
-from distreal_dse.errors import UnsupportedOptimizerError, VectorError
+from distreal_dse.errors import InputError, UnsupportedOptimizerError, VectorError
 from networks import (
     CLASSES,
     NETWORKS,
@@ -424,6 +424,32 @@ def test_optimizer_over_named_parameters_works() -> None:
     trainer.step(inputs_of(), targets_of(), (4, 3))
     assert optimizer.param_groups[0]["param_names"][0] == "0.weight"
     assert len(optimizer.state_dict()["state"]) == len(list(network.module.parameters()))
+
+
+def test_an_optimizer_of_another_network_is_refused() -> None:
+    network = DroppableNetwork(trained(Plain), inputs_of())
+    with pytest.raises(InputError, match="optimiser holds parameters of another network"):
+        trainer_of(network, SGD(trained(Plain).parameters(), lr=0.1))
+
+
+@pytest.mark.parametrize("norm", [0.0, -1.0, float("nan")])
+def test_norms_that_nothing_can_be_clipped_to_are_refused(norm: float) -> None:
+    network = DroppableNetwork(trained(Plain), inputs_of())
+    optimizer = SGD(network.module.parameters(), lr=0.1)
+    with pytest.raises(InputError, match="clip_norm: expected a number above 0"):
+        DropoutTrainer(
+            network, optimizer, functional.cross_entropy, RandomMasks(), torch.Generator(), norm
+        )
+
+
+def test_gradients_of_parameters_that_no_optimizer_holds_do_not_pile_up() -> None:
+    network = DroppableNetwork(trained(Plain), inputs_of())
+    some = [p for name, p in network.module.named_parameters() if not name.startswith("0.")]
+    trainer = trainer_of(network, SGD(some, lr=0.0))
+    for _ in range(2):
+        trainer.step(inputs_of(), targets_of(), (4, 3))
+        small = network.subnetwork((4, 3)).module
+        assert all(parameter.grad is None for parameter in small.parameters())
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adam"])

@@ -24,7 +24,7 @@ from distreal_dse.dropout import (
     _packing,
     zero_dropped,
 )
-from distreal_dse.errors import VectorError
+from distreal_dse.errors import InputError, VectorError
 from networks import (
     CLASSES,
     NETWORKS,
@@ -651,3 +651,12 @@ def kept_values(network: DroppableNetwork, name: str, mask: Tensor, full: Tensor
     if name not in network.channels.axes:
         return full.flatten()
     return full[kept_part(network.channels, name, mask, full)]
+
+
+def test_a_state_of_another_network_is_not_loaded() -> None:
+    network = DroppableNetwork(trained(Plain), inputs_of())
+    name, tensor = next(iter(network.copy_state().items()))
+    for wrong in ({name: tensor[:1]}, {}):
+        state = {key: value for key, value in network.copy_state().items() if key != name} | wrong
+        with pytest.raises(InputError, match=f"tensor {name}: expected shape"):
+            network.load_state(state)

@@ -112,6 +112,13 @@ def test_uniform_vectors_that_pay_here_come_in(slow: Path, database: Engine) -> 
     assert made.front.uniform_hypervolume is not None
 
 
+def test_uniform_vectors_are_those_of_the_fronts_granularity(slow: Path, database: Engine) -> None:
+    front = make_front(slow, {(3, 7): 0.3}, family={0.55: 0.5})
+    made = repriced(replace(front, settings={**front.settings, "granularity": 4}), slow, database)
+    # Of widths 6 and 8 the rate 0.55 keeps 3 and 4; with the granularity, it keeps 4 and 4.
+    assert [point.kept_counts for point in made.added] == [(4, 4)]
+
+
 def test_a_family_that_says_too_little_is_counted_instead(slow: Path, database: Engine) -> None:
     front = make_front(slow, {(3, 7): 0.3}, family={0.3: 0.5})
     (entry,) = front.settings["uniform family"]
