@@ -57,6 +57,7 @@ def compare(
     DistrealError
         If a run fails; the others go on first.
     """
+    specs = list({_identity(spec.as_json()): spec for spec in specs}.values())
     stored = {_identity(run.settings): run for run in list_runs(engine, name)}
     for run in stored.values():
         _check_same(name, specs[0].as_json(), run.settings)

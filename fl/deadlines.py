@@ -89,18 +89,19 @@ def settle(
     ]
     merged = sorted(
         (i for i, outcome in enumerate(outcomes) if outcome in MERGED),
-        key=lambda i: (updates[i].seconds, updates[i].device),
+        # Who gave up early is not among the fastest.
+        key=lambda i: (not updates[i].complete, updates[i].seconds, updates[i].device),
     )
     for index in merged[cohort:]:
         outcomes[index] = "surplus"
-    if len(merged) >= cohort:
+    if len(merged) >= cohort and updates[merged[cohort - 1]].complete:
         return outcomes, updates[merged[cohort - 1]].seconds
     arrived = [
         update.seconds
         for update, outcome in zip(updates, outcomes, strict=True)
         if outcome != "missed"
     ]
-    if "missed" in outcomes and math.isfinite(deadline):
+    if math.isfinite(deadline) and {"missed", "partial"} & set(outcomes):
         return outcomes, deadline
     return outcomes, max(arrived, default=0.0)
 

@@ -260,9 +260,10 @@ class FederatedRun:
                 f"checkpoint of round {checkpoint.round} is of another network than study "
                 f"{self.training.study.name}: expected the run's own; was the study changed?"
             )
-        self._state = dict(checkpoint.state)
+        where = next(self.network.module.parameters()).device
+        self._state = {name: tensor.to(where) for name, tensor in checkpoint.state.items()}
         self.network.load_state(self._state)
-        self._server.load_state_dict(dict(checkpoint.server))
+        self._server.load_state_dict({n: t.to(where) for n, t in checkpoint.server.items()})
         self._now, self._round = checkpoint.virtual_seconds, checkpoint.round
 
     def rounds(self, clients: Clients | None = None) -> Iterator[RoundResult]:
@@ -335,7 +336,7 @@ class FederatedRun:
                 ),
                 over_budget=update.over_budget,
                 bytes_down=update.bytes_down,
-                bytes_up=update.bytes_up,
+                bytes_up=0 if outcome == "missed" else update.bytes_up,
             )
             for update, outcome in zip(updates, outcomes, strict=True)
         )

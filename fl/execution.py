@@ -10,7 +10,7 @@ from sqlalchemy import Engine
 from distreal_dse.errors import InputError
 from fl.checkpoints import drop_checkpoint, load_checkpoint, save_checkpoint
 from fl.clients import InProcess, Processes
-from fl.engine import FederatedRun
+from fl.engine import Checkpoint, FederatedRun
 from fl.results import RoundResult
 from fl.runs import finish_run, forget_rounds, load_run, save_round, start_run
 from fl.specs import RunSpec, make_training, run_spec
@@ -83,6 +83,11 @@ def carry_out(
             f"front {spec.front} of run {run_id} has another content than when the run was begun: "
             "expected the same front; bring it back, or start the run anew"
         )
+    if federated.fingerprint != run.model_fingerprint:
+        raise InputError(
+            f"study {run.study} of run {run_id} has another model than when the run was begun: "
+            "expected the same model; bring it back, or start the run anew"
+        )
     checkpoint = load_checkpoint(engine, run_id)
     if checkpoint is not None:
         federated.resume(checkpoint)
@@ -93,17 +98,18 @@ def carry_out(
         if workers == 1
         else Processes(workers, partial(make_training, spec, url))
     )
-    saved = checkpoint.round if checkpoint else -1
+    # Of the round that was stored last: the engine may be further when it is interrupted.
+    last: Checkpoint | None = None
     try:
         for result in federated.rounds(clients):
             save_round(engine, run_id, result)
+            last = federated.checkpoint()
             listen(result)
             if result.round % spec.checkpoint_every == 0 and result.round:
-                save_checkpoint(engine, run_id, federated.checkpoint())
-                saved = result.round
+                save_checkpoint(engine, run_id, last)
     except KeyboardInterrupt:
-        if federated.finished_round > max(saved, 0):
-            save_checkpoint(engine, run_id, federated.checkpoint())
+        if last is not None and last.round > 0:
+            save_checkpoint(engine, run_id, last)
         raise
     finally:
         clients.close()

@@ -189,7 +189,7 @@ def run_spec(stored: Mapping[str, Any]) -> RunSpec:
 def exact_front(engine: Engine, front: str | None) -> str | None:
     """Return a front's name with its version, so that a later version does not take its place.
 
-    The path of an exported front stays what it is.
+    The path of an exported front is made absolute: a run may be resumed from another folder.
 
     Raises
     ------
@@ -199,7 +199,7 @@ def exact_front(engine: Engine, front: str | None) -> str | None:
     if front is None:
         return None
     found = find_front(engine, front)
-    return front if Path(front).suffix == ".json" else found.label
+    return str(Path(front).absolute()) if front.lower().endswith(".json") else found.label
 
 
 def make_training(spec: RunSpec, url: str) -> LocalTraining:

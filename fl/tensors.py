@@ -11,8 +11,10 @@ from torch import Tensor
 
 def to_bytes(tensors: Mapping[str, Tensor]) -> bytes:
     """Pack tensors by name."""
-    # Views of packed parameters share a storage, which safetensors refuses.
-    return save({name: tensor.detach().cpu().clone() for name, tensor in tensors.items()})
+    # Views of packed parameters share a storage, and channels_last ones have strides of their own:
+    # safetensors refuses both.
+    layout = torch.contiguous_format
+    return save({n: t.detach().cpu().clone(memory_format=layout) for n, t in tensors.items()})
 
 
 def from_bytes(content: bytes, device: torch.device | str = "cpu") -> dict[str, Tensor]:

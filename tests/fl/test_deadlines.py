@@ -57,7 +57,10 @@ def test_what_was_trained_until_the_deadline_counts_if_asked_for() -> None:
         update(2, 0.5, complete=False, batches=0),
     ]
     assert settled(updates, 3, 10.0, "partial") == (["accepted", "partial", "missed"], 10.0)
-    assert settled(updates[:2], 2, 10.0, "partial") == (["accepted", "partial"], 9.0)
+    assert settled(updates[:2], 2, 10.0, "partial") == (["accepted", "partial"], 10.0)
+    # A complete one comes before one that gave up earlier.
+    updates = [update(0, 0.6, complete=False), update(1, 0.9)]
+    assert settled(updates, 1, 1.0, "partial") == (["surplus", "accepted"], 0.9)
 
 
 def test_late_devices_are_waited_for_and_counted_if_asked_for() -> None:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine
@@ -82,6 +83,34 @@ def test_an_interrupted_run_goes_on_from_where_it_was(
     assert run.finished and figures(run) == figures(expected)
     assert seen == list(range(in_round + 1 if in_round else 0, 6))  # nothing was lost
     assert load_checkpoint(database, run_id) is None
+
+
+def test_an_interrupt_during_an_evaluation_loses_no_round(
+    database: Engine, spec: RunSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = through(database, spec)
+    run_id, begun = begin_run(database, spec)
+    result_of = begun._result
+
+    def interrupt(*arguments: Any) -> RoundResult:
+        if begun.finished_round == 3:
+            raise KeyboardInterrupt
+        return result_of(*arguments)
+
+    monkeypatch.setattr(begun, "_result", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        carry_out(database, run_id, begun)
+    carry_out(database, run_id)
+    assert figures(load_run(database, run_id)) == figures(expected)
+
+
+def test_a_run_is_not_gone_on_with_by_another_model(database: Engine, spec: RunSpec) -> None:
+    spec = replace(spec, strategy="small", front=None)
+    run_id = interrupted(database, spec, in_round=1)
+    study = Path(spec.study)
+    study.write_text(study.read_text().replace("nn.MaxPool2d(2)", "nn.MaxPool2d(3)"))
+    with pytest.raises(InputError, match=f"run {run_id} has another model than when"):
+        carry_out(database, run_id)
 
 
 def test_a_killed_run_goes_on_from_its_checkpoint(database: Engine, spec: RunSpec) -> None:

@@ -77,6 +77,7 @@ def test_slow_devices_miss_the_deadline_and_what_they_did_is_wasted(federated: M
     slow = result.devices[1]
     assert slow.mini_batches == 1 and slow.seconds == pytest.approx(4 * slot_of(run))
     assert result.wasted_macs == 2 * 8 * run.training.macs.full
+    assert slow.bytes_up == 0 and slow.bytes_down == result.devices[0].bytes_up  # it sent nothing
     assert result.training_macs == (2 * 30 + 2 * 8) * run.training.macs.full
 
 
