@@ -42,6 +42,11 @@ class LocalPlan(ABC):
         Which filters are kept; its ``start_round`` is called before the first mini-batch.
     """
 
+    classes: Tensor | None = None
+    """Labels of the device's samples, shape [N], where losses leave out the classes that are not
+    among them (see `fl.masking`); set before the first mini-batch. The trainer's loss does so by
+    itself: this is for losses of a plan's own."""
+
     def __init__(self, masks: MaskPolicy) -> None:
         self.masks = masks
 

@@ -22,6 +22,7 @@ from distreal_dse.seeding import generator
 from distreal_dse.study import Study
 from fl.averaging import average_over_contributors
 from fl.devices import Device
+from fl.masking import keep_classes
 from fl.results import State, Update
 from fl.strategies.base import LocalPlan, PricedVector, Strategy, Vector
 from fl.strategies.context import StrategyContext, VectorTable
@@ -182,6 +183,8 @@ class DistilledPlan(FjordPlan):
         return vector.cost
 
     def _pupil_loss(self, outputs: Tensor, teacher: Tensor, targets: Tensor) -> Tensor:
+        if self.classes is not None:
+            outputs, teacher = (keep_classes(one, self.classes) for one in (outputs, teacher))
         divergence = functional.kl_div(
             outputs.log_softmax(1), teacher.log_softmax(1), log_target=True, reduction="batchmean"
         )
