@@ -218,7 +218,9 @@ class FederatedRun:
         classes = [device.device_class for device in self._devices]
         self._shards = split_dataset(settings.split, data.train, classes, settings.seed)
         self._labels_by_class = self._count_labels(data.train)
-        self._rules = settings.rules if strategy.limited else RoundRules()
+        self._rules = settings.rules
+        if not strategy.limited:
+            self._rules = RoundRules(overcommit=settings.rules.overcommit)
         batches = math.ceil(size / settings.devices / study.batch_size) * settings.local_epochs
         deadline = self._rules.deadline
         self._deadline = math.inf if deadline is None else deadline * batches * clock.slot
@@ -291,9 +293,15 @@ class FederatedRun:
         deadline = math.inf if waits else self._now + self._deadline
         tasks = [Task(device, self._shards[device.index]) for device in cohort]
         updates = clients.train(tasks, self._state, number, self._now, deadline)
-        trained = [update for update in updates if update.mini_batches]
-        units = sum(self.network.full_counts)
-        faults = iter(faults_of(trained, self._state, units))
+        trained = [i for i, update in enumerate(updates) if update.mini_batches]
+        faults = iter(
+            faults_of(
+                [updates[i] for i in trained],
+                self._state,
+                sum(self.network.full_counts),
+                held=[len(tasks[i].samples) for i in trained],
+            )
+        )
         outcomes, seconds = settle(
             updates,
             [not update.mini_batches or next(faults) is None for update in updates],

@@ -123,7 +123,7 @@ class Strategy(ABC):
     """For people, figures and the database."""
 
     limited: ClassVar[bool] = True
-    """Whether deadlines hold; only an upper bound does without."""
+    """Whether deadlines hold; only an upper bound does without. Over-commitment holds for all."""
 
     def network(self, full: DroppableNetwork) -> DroppableNetwork:
         """Return the network that is trained; called once per run, before all else."""
