@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import json
 import signal
 import sqlite3
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from command_line import finish, run, start, wait_until
+from distreal_dse.cli._comparison import comparison_tables
+from fl.results import RoundResult
+from fl.runs import Run
+from fl.summaries import summarise
 from tiny_study import SLOW, write_study
 
 SMALL = ("--rounds", "3", "--devices", "6", "--cohort", "3")
@@ -49,6 +55,28 @@ def test_a_single_seed_has_no_confidence_interval(study: Path, tmp_path: Path) -
     command = ("fl", "compare", study, *SMALL, "--seeds", "1", "--strategies", "small")
     found = run(*command, "--storage", url, "--json").json
     assert found["strategies"][0]["final_accuracy"]["low"] is None
+
+
+def test_the_seeds_of_each_strategy_are_told_where_they_differ() -> None:
+    def shown(*runs: tuple[str, int]) -> str:
+        curve = (RoundResult(0, 0.0, 0.1, 2.0), RoundResult(1, 1.0, 0.5, 1.0))
+        stored = [
+            Run(7, "tiny", strategy, None, None, "abc", seed, {}, "", True, "c", curve)
+            for strategy, seed in runs
+        ]
+        found, target = summarise(stored)
+        screen = Console(file=io.StringIO(), width=200)
+        for table in comparison_tables("c", found, target):
+            screen.print(table)
+        return screen.file.getvalue()
+
+    equal = shown(("small", 0), ("small", 1), ("fjord", 0), ("fjord", 1))
+    assert "mean of 2 seeds ±" in equal and " seeds " not in equal.replace("2 seeds", "")
+    text = shown(("small", 0), ("small", 1), ("small", 2), ("fjord", 0))
+    assert "mean of 1 to 3 seeds ±" in text
+    cells = [[cell.strip() for cell in line.split("│")] for line in text.splitlines()]
+    assert [row[2] for row in cells if len(row) > 2 and row[1] == "small"] == ["3", "3"]
+    assert [row[2] for row in cells if len(row) > 2 and row[1] == "fjord"] == ["1", "1"]
 
 
 def test_an_interrupted_comparison_says_how_to_go_on(tmp_path: Path) -> None:
