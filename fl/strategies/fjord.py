@@ -120,8 +120,7 @@ class FjordDistilled(Fjord):
 
     def __init__(self, context: StrategyContext, alpha: float = 1.0) -> None:
         super().__init__(context)
-        if not 0 <= alpha <= 1:
-            raise InputError(f"alpha of strategy fjord-kd: expected 0 to 1, found {alpha}")
+        check_alpha(alpha)
         self._study, self._alpha = context.study, alpha
 
     def plan(self, device: Device, round_number: int, budget: float, seed: int) -> LocalPlan:
@@ -129,6 +128,18 @@ class FjordDistilled(Fjord):
         draws = generator(seed, "fjord", device.index, round_number)
         levels = self._levels.within(budget)
         return DistilledPlan(levels, draws, self._study, self._alpha)
+
+
+def check_alpha(alpha: float) -> None:
+    """Refuse a share of the distillation that is none.
+
+    Raises
+    ------
+    InputError
+        If it lies outside [0, 1].
+    """
+    if not 0 <= alpha <= 1:
+        raise InputError(f"alpha of strategy fjord-kd: expected 0 to 1, found {alpha}")
 
 
 @dataclass(frozen=True)
