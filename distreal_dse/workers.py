@@ -6,9 +6,11 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from multiprocessing.connection import wait as wait_for_process
+from types import FrameType
 from typing import Any
 
 from tqdm import tqdm
@@ -26,12 +28,68 @@ def process_pool(
     )
 
 
-def end_processes(pool: ProcessPoolExecutor, busy: bool) -> None:
-    """End the processes of a pool; those that are busy do not finish what they do."""
-    if busy:
-        for process in (pool._processes or {}).values():
-            process.terminate()
-    pool.shutdown(wait=True, cancel_futures=True)
+def end_processes(pool: ProcessPoolExecutor, busy: bool, grace: float = 0.0) -> None:
+    """End the processes of a pool; those that are busy do not finish what they do.
+
+    Parameters
+    ----------
+    pool
+        Made by `process_pool`.
+    busy
+        Whether any process is.
+    grace
+        Seconds that tasks in `interruptible_task` have to store what they have.
+    """
+    processes = list((pool._processes or {}).values()) if busy else []
+
+    def kill() -> None:
+        for process in processes:
+            process.kill()
+
+    for process in processes:
+        process.terminate()
+    in_the_end = threading.Timer(grace, kill)
+    if grace:
+        in_the_end.start()
+    try:
+        pool.shutdown(wait=True, cancel_futures=True)
+    except BaseException:  # a second Ctrl-C
+        kill()
+        raise
+    finally:
+        in_the_end.cancel()
+
+
+class _Task:
+    """What a worker process knows of its own end."""
+
+    under_way = False
+    ended = False
+
+
+@contextmanager
+def interruptible_task() -> Iterator[None]:
+    """In a worker: let the end of the process interrupt this task as Ctrl-C would, once.
+
+    To be entered by each task of the pool. Those that come after the end was asked for are
+    interrupted at once.
+    """
+    signal.signal(signal.SIGTERM, _interrupt)
+    _Task.under_way = True
+    try:
+        if _Task.ended:
+            raise KeyboardInterrupt
+        yield
+    finally:
+        _Task.under_way = False
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    # Only once: what is stored because of it must not be interrupted.
+    if not _Task.ended:
+        _Task.ended = True
+        if _Task.under_way:
+            raise KeyboardInterrupt
 
 
 def _start_worker(initializer: Callable[..., None], arguments: tuple[Any, ...]) -> None:

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import BigInteger, ForeignKey, ForeignKeyConstraint, LargeBinary
+from sqlalchemy import BigInteger, ForeignKey, ForeignKeyConstraint, Index, LargeBinary
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from distreal_dse.fronts import Base
 
 
 class RunRow(Base):
-    """A federated run; ``finished`` is all that changes after it was started."""
+    """A federated run.
+
+    After it was started, who carries it out changes, why it failed last, and ``finished``. A
+    comparison has one run of each strategy and seed.
+    """
 
     __tablename__ = "runs"
+    __table_args__ = (
+        Index("uq_runs_comparison_strategy_seed", "comparison", "strategy", "seed", unique=True),
+    )
 
     id: Mapped[int] = mapped_column(primary_key=True)
     study: Mapped[str]
@@ -26,6 +33,12 @@ class RunRow(Base):
     created_at: Mapped[str]
     finished: Mapped[bool]
     comparison: Mapped[str | None]
+    # Who carries it out (see `fl.leases`), and the seconds since 1970 of its last sign of life.
+    owner: Mapped[str | None]
+    owned_since: Mapped[str | None]
+    heartbeat: Mapped[float | None]
+    failure: Mapped[str | None]
+    contents: Mapped[dict[str, Any]]
     rounds: Mapped[list[RoundRow]] = relationship(
         order_by="RoundRow.round", cascade="all, delete-orphan", passive_deletes=True
     )

@@ -11,16 +11,21 @@ from distreal_dse.errors import StorageError
 from distreal_dse.fronts import reading, writing
 from fl._schema import CheckpointRow
 from fl.engine import Checkpoint
+from fl.leases import Owner, check_owner
 from fl.tensors import from_bytes, to_bytes
 
 STATE, SERVER, TIME = "state.", "server.", "virtual_seconds"
 
 
-def save_checkpoint(engine: Engine, run_id: int, checkpoint: Checkpoint) -> None:
+def save_checkpoint(
+    engine: Engine, run_id: int, checkpoint: Checkpoint, owner: Owner | None = None
+) -> None:
     """Store a checkpoint in place of an earlier one of the run.
 
     Raises
     ------
+    RunHeldError
+        If ``owner`` does not carry it out any more.
     StorageError
         Where the database can't be written.
     """
@@ -30,6 +35,7 @@ def save_checkpoint(engine: Engine, run_id: int, checkpoint: Checkpoint) -> None
         | {TIME: torch.tensor(checkpoint.virtual_seconds, dtype=torch.float64)}
     )
     with writing(engine) as session:
+        check_owner(session, run_id, owner)
         session.merge(CheckpointRow(run_id=run_id, round=checkpoint.round, content=content))
 
 
@@ -55,20 +61,6 @@ def load_checkpoint(engine: Engine, run_id: int) -> Checkpoint | None:
             "safetensors; start the run anew"
         ) from error
     return Checkpoint(number, seconds, _part(tensors, STATE), _part(tensors, SERVER))
-
-
-def drop_checkpoint(engine: Engine, run_id: int) -> None:
-    """Forget the checkpoint of a run that is finished.
-
-    Raises
-    ------
-    StorageError
-        Where the database can't be written.
-    """
-    with writing(engine) as session:
-        row = session.get(CheckpointRow, run_id)
-        if row is not None:
-            session.delete(row)
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

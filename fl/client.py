@@ -19,10 +19,9 @@ from distreal_dse.study import Study
 from fl.availability import Availability
 from fl.clock import Clock
 from fl.devices import Device
+from fl.masking import masked
 from fl.results import State, Update
 from fl.strategies.base import Strategy
-
-Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -117,11 +116,12 @@ def train_locally(
         device, round_number, clock.budget(device.speed * share), training.seed
     )
     plan.masks.start_round(round_number)
-    labels = training.labels
+    own = None if training.labels is None else training.labels[samples]
+    plan.classes = own
     trainer = DropoutTrainer(
         network,
         study.optimizer(network.module.parameters()),
-        study.loss if labels is None else masked(study.loss, labels[samples]),
+        study.loss if own is None else masked(study.loss, own),
         plan.masks,
         generator(training.seed, "masks", *key),
         study.clip_norm,
@@ -174,29 +174,6 @@ def train_locally(
         bytes_down=size,
         bytes_up=size,
     )
-
-
-def masked(loss: Loss, labels: Tensor) -> Loss:
-    """Return the loss with the outputs of classes that do not occur set to zero.
-
-    So a device does not teach the network that the classes that it never sees are wrong. Diao,
-    Ding, Tarokh: HeteroFL, ICLR 2021, section 3 (masked cross-entropy).
-
-    Parameters
-    ----------
-    loss
-        Mean loss from outputs, shape [N, classes], and targets, shape [N].
-    labels
-        The classes that occur, in any number, shape [M].
-    """
-    known = labels.unique()
-
-    def of_known(outputs: Tensor, targets: Tensor) -> Tensor:
-        kept = torch.zeros(outputs.shape[1], dtype=outputs.dtype, device=outputs.device)
-        kept[known.to(outputs.device)] = 1
-        return loss(outputs * kept, targets)
-
-    return of_known
 
 
 def _mini_batches(

@@ -2,27 +2,61 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import FIRST_EXCEPTION, Future, wait
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Engine
 
-from distreal_dse.errors import DistrealError, InputError, described
-from distreal_dse.fronts import open_database
-from distreal_dse.workers import end_processes, process_pool
-from fl.execution import begin_run, carry_out
-from fl.runs import Run, finished_rounds, list_runs
+from distreal_dse.errors import DistrealError, described
+from distreal_dse.fronts import ConflictError, find_front, open_database
+from distreal_dse.workers import end_processes, interruptible_task, process_pool
+from fl.conditions import Conditions, check_same, file_hashes
+from fl.execution import begin_run, carry_out, reason
+from fl.leases import RunHeldError
+from fl.runs import Run, find_run, finished_rounds, list_runs
 from fl.specs import RunSpec
+from fl.strategies import check_strategy
 
 Listener = Callable[[int, int], None]
 """Called with the rounds that are done, and all there are."""
 
 # Between two looks at the database for progress, in seconds.
 POLL = 0.5
-# What may differ between the runs of a comparison.
-COMPARED = ("strategy", "seed")
+# What processes have to store a checkpoint when they are interrupted, in seconds: as long as they
+# may wait for a locked database.
+GRACE = 30.0
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A run that failed, and why, in a line."""
+
+    strategy: str
+    seed: int
+    reason: str
+
+    def __str__(self) -> str:
+        return f"run of {self.strategy}, seed {self.seed}: {self.reason}"
+
+
+class RunsFailedError(DistrealError):
+    """Runs of a comparison failed, after all others were carried out.
+
+    Parameters
+    ----------
+    failures
+        At least one.
+    runs
+        The others.
+    """
+
+    def __init__(self, failures: Sequence[Failure], runs: Sequence[Run]) -> None:
+        super().__init__("; ".join(map(str, failures)))
+        self.failures, self.runs = tuple(failures), tuple(runs)
 
 
 def compare(
@@ -32,10 +66,11 @@ def compare(
     listen: Listener = lambda done, total: None,
     workers: int = 1,
 ) -> list[Run]:
-    """Carry out the runs of a comparison that are not finished, and return all of them.
+    """Carry out the runs of a comparison that are not finished; return all, in the specs' order.
 
     Whatever stops it, the same call goes on with what is left. Strategies or seeds may be added
-    later.
+    later. Several processes may do so at the same time, on several machines: each run is carried
+    out by one of them, and all wait for the last.
 
     Parameters
     ----------
@@ -53,16 +88,17 @@ def compare(
     Raises
     ------
     InputError
-        If runs of this comparison were stored with other settings.
-    DistrealError
-        If a run fails; the others go on first.
+        If a spec can't be begun, or runs of this comparison were stored under other conditions;
+        then nothing is trained.
+    RunsFailedError
+        If runs fail; the others go on first.
     """
-    specs = list({_identity(spec.as_json()): spec for spec in specs}.values())
-    stored = {_identity(run.settings): run for run in list_runs(engine, name)}
-    for run in stored.values():
-        _check_same(name, specs[0].as_json(), run.settings)
-    left = [spec for spec in specs if not _is_finished(stored, spec)]
-    total = sum(spec.rounds + 1 for spec in specs)
+    wanted = {(spec.strategy, spec.seed): spec for spec in specs}
+    stored = list_runs(engine, name)
+    _check(engine, name, list(wanted.values()), stored)
+    finished = {(run.strategy, run.seed) for run in stored if run.finished}
+    left = [spec for key, spec in wanted.items() if key not in finished]
+    total = sum(spec.rounds + 1 for spec in wanted.values())
 
     def tell() -> None:
         done = finished_rounds(engine, name)
@@ -71,58 +107,83 @@ def compare(
         listen(min(total, counted), total)
 
     tell()
-    known = {_identity(spec.as_json()): stored.get(_identity(spec.as_json())) for spec in left}
-    tasks = [
-        (spec, run.id if run else None) for spec, run in zip(left, known.values(), strict=True)
-    ]
     if workers == 1:
-        for spec, run_id in tasks:
-            _carry_out(engine, name, spec, run_id, lambda _: tell())
-    elif tasks:
-        _in_processes(engine, name, tasks, workers, tell)
-    wanted = {_identity(spec.as_json()) for spec in specs}
-    return [run for run in list_runs(engine, name) if _identity(run.settings) in wanted]
+        failures = _one_by_one(engine, name, left, tell)
+    else:
+        failures = _in_processes(engine, name, left, workers, tell) if left else []
+    by_key = {(run.strategy, run.seed): run for run in list_runs(engine, name)}
+    runs = [by_key[key] for key in wanted if key in by_key]
+    if failures:
+        order = list(wanted)
+        failures.sort(key=lambda one: order.index((one.strategy, one.seed)))
+        raise RunsFailedError(failures, [run for run in runs if run.finished])
+    return runs
 
 
-def _carry_out(
-    engine: Engine,
-    name: str,
-    spec: RunSpec,
-    run_id: int | None,
-    listen: Callable[[Any], None] = lambda result: None,
-) -> None:
-    begun = None
-    if run_id is None:
-        run_id, begun = begin_run(engine, spec, name)
-    carry_out(engine, run_id, begun, listen)
+def _check(engine: Engine, name: str, specs: Sequence[RunSpec], stored: Iterable[Run]) -> None:
+    first = specs[0]
+    front = find_front(engine, first.front) if first.front else None
+    first.check()
+    for spec in specs:
+        check_strategy(spec.strategy, front)
+    contents = file_hashes(first.settings()) | ({"front": front.content_hash} if front else {})
+    given = Conditions(first.as_json(), contents)
+    for spec in specs[1:]:
+        check_same(name, Conditions(spec.as_json(), {}), given)
+    for run in stored:
+        check_same(name, given, run.conditions)
+
+
+def _one_by_one(
+    engine: Engine, name: str, left: Sequence[RunSpec], tell: Callable[[], None]
+) -> list[Failure]:
+    failures: list[Failure] = []
+    while left:
+        held = []
+        for spec in left:
+            try:
+                _carry_out(engine, name, spec, lambda _: tell())
+            except RunHeldError:
+                held.append(spec)
+            except Exception as error:
+                failures.append(Failure(spec.strategy, spec.seed, reason(error)))
+        left = held
+        if left:
+            time.sleep(POLL)
+            tell()
+    return failures
 
 
 def _in_processes(
-    engine: Engine,
-    name: str,
-    tasks: Sequence[tuple[RunSpec, int | None]],
-    workers: int,
-    tell: Callable[[], None],
-) -> None:
+    engine: Engine, name: str, left: Sequence[RunSpec], workers: int, tell: Callable[[], None]
+) -> list[Failure]:
     url = engine.url.render_as_string(hide_password=False)
-    pool = process_pool(min(workers, len(tasks)), _start_worker, ())
-    under_way: set[Future[None]] = set()
+    pool = process_pool(min(workers, len(left)), _start_worker, ())
+    under_way: dict[Future[Failure | None], RunSpec] = {}
+    failures: list[Failure] = []
     try:
-        under_way = {pool.submit(_run, url, name, spec, run_id) for spec, run_id in tasks}
-        failed: list[Exception] = []
-        while under_way:
-            done, under_way = wait(under_way, timeout=POLL, return_when=FIRST_EXCEPTION)
-            failed += [e for one in done if isinstance(e := one.exception(), Exception)]
+        while left or under_way:
+            under_way |= {pool.submit(_run, url, name, spec): spec for spec in left}
+            done, _ = wait(under_way, timeout=POLL)
+            left = []
+            for future in done:
+                spec = under_way.pop(future)
+                try:
+                    if failure := future.result():
+                        failures.append(failure)
+                except RunHeldError:
+                    left.append(spec)
+            if left and not under_way:
+                time.sleep(POLL)
             tell()
-        for error in failed:
-            if isinstance(error, DistrealError):
-                raise error
-            raise DistrealError(
-                f"a worker process of comparison '{name}' failed ({described(error)}): run the "
-                "same command again to go on, with fewer --workers if memory is short"
-            ) from error
+    except BrokenProcessPool as error:
+        raise DistrealError(
+            f"a worker process of comparison '{name}' failed ({described(error)}): run the "
+            "same command again to go on, with fewer --workers if memory is short"
+        ) from error
     finally:
-        end_processes(pool, busy=bool(under_way))
+        end_processes(pool, busy=bool(under_way), grace=GRACE)
+    return failures
 
 
 def _start_worker() -> None:
@@ -131,30 +192,32 @@ def _start_worker() -> None:
     torch.set_num_threads(1)
 
 
-def _run(url: str, name: str, spec: RunSpec, run_id: int | None) -> None:
-    engine = open_database(url, create=False)
-    try:
-        _carry_out(engine, name, spec, run_id)
-    finally:
-        engine.dispose()
+def _run(url: str, name: str, spec: RunSpec) -> Failure | None:
+    with interruptible_task():
+        engine = open_database(url, create=False)
+        try:
+            _carry_out(engine, name, spec)
+        except RunHeldError:
+            raise
+        except Exception as error:  # not sent as it is: whatever it holds may not travel
+            return Failure(spec.strategy, spec.seed, reason(error))
+        finally:
+            engine.dispose()
+    return None
 
 
-def _identity(settings: Mapping[str, Any]) -> str:
-    """Equal text, equal runs; how often checkpoints are made does not matter."""
-    counted = {key: value for key, value in settings.items() if key != "checkpoint_every"}
-    return json.dumps(counted, sort_keys=True)
-
-
-def _is_finished(stored: Mapping[str, Run], spec: RunSpec) -> bool:
-    run = stored.get(_identity(spec.as_json()))
-    return run is not None and run.finished
-
-
-def _check_same(name: str, given: Mapping[str, Any], stored: Mapping[str, Any]) -> None:
-    given = json.loads(json.dumps(given))
-    for key, value in given.items():
-        if key not in (*COMPARED, "checkpoint_every") and stored.get(key) != value:
-            raise InputError(
-                f"comparison '{name}' was begun with {key} = {stored.get(key)}, now it is {value}: "
-                "use the same, or start a comparison of its own with --name"
-            )
+def _carry_out(
+    engine: Engine,
+    name: str,
+    spec: RunSpec,
+    listen: Callable[[Any], None] = lambda result: None,
+) -> None:
+    run_id, begun = find_run(engine, name, spec.strategy, spec.seed), None
+    if run_id is None:
+        try:
+            run_id, begun = begin_run(engine, spec, name)
+        except ConflictError:  # another process was faster: it is the same run
+            run_id = find_run(engine, name, spec.strategy, spec.seed)
+            if run_id is None:
+                raise
+    carry_out(engine, run_id, begun, listen)

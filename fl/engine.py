@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from distreal_dse.batches import size_of
 from distreal_dse.cost import MacCost
@@ -23,6 +22,7 @@ from fl.availability import Availability, MarkovAvailability
 from fl.client import LocalTraining
 from fl.clients import Clients, InProcess, Task
 from fl.clock import make_clock
+from fl.conditions import study_hash
 from fl.deadlines import RoundRules, settle
 from fl.devices import DEFAULT_CLASSES, Device, DeviceClass, check_classes
 from fl.populations import make_population
@@ -197,6 +197,8 @@ class FederatedRun:
             front.check_model(network.channels.fingerprint, f"study {study.name}")
         size = size_of(data.train)
         self.front, self.fingerprint = front, network.channels.fingerprint
+        labels = labels_of(data.train)
+        self.study_hash = study_hash(study, network.module.parameters(), labels, size_of(data.test))
         clock = make_clock(front, MacCost(network.channels), study.batch_size, settings.pace)
         network = strategy.network(network)
         self.training = LocalTraining(
@@ -208,17 +210,19 @@ class FederatedRun:
             strategy=strategy,
             availability=settings.availability,
             clock=clock,
-            labels=labels_of(data.train) if settings.masked_loss else None,
+            labels=labels if settings.masked_loss else None,
             epochs=settings.local_epochs,
             seed=settings.seed,
         )
-        self._data, self._settings = data, settings
+        self._data, self.settings = data, settings
         self._server = server or Replace()
         self._devices = settings.population()
         classes = [device.device_class for device in self._devices]
         self._shards = split_dataset(settings.split, data.train, classes, settings.seed)
-        self._labels_by_class = self._count_labels(data.train)
-        self._rules = settings.rules if strategy.limited else RoundRules()
+        self._labels_by_class = self._count_labels(labels)
+        self._rules = settings.rules
+        if not strategy.limited:
+            self._rules = RoundRules(overcommit=settings.rules.overcommit)
         batches = math.ceil(size / settings.devices / study.batch_size) * settings.local_epochs
         deadline = self._rules.deadline
         self._deadline = math.inf if deadline is None else deadline * batches * clock.slot
@@ -228,8 +232,8 @@ class FederatedRun:
     @property
     def finished(self) -> bool:
         """Whether no round is left."""
-        until = math.inf if self._settings.until is None else self._settings.until
-        return self._round >= self._settings.rounds or self._now >= until
+        until = math.inf if self.settings.until is None else self.settings.until
+        return self._round >= self.settings.rounds or self._now >= until
 
     @property
     def finished_round(self) -> int:
@@ -279,7 +283,7 @@ class FederatedRun:
             yield self._next_round(clients)
 
     def _next_round(self, clients: Clients) -> RoundResult:
-        settings, number = self._settings, self._round + 1
+        settings, number = self.settings, self._round + 1
         cohort = select_cohort(
             self._devices,
             self._rules.begun(settings.cohort),
@@ -291,9 +295,15 @@ class FederatedRun:
         deadline = math.inf if waits else self._now + self._deadline
         tasks = [Task(device, self._shards[device.index]) for device in cohort]
         updates = clients.train(tasks, self._state, number, self._now, deadline)
-        trained = [update for update in updates if update.mini_batches]
-        units = sum(self.network.full_counts)
-        faults = iter(faults_of(trained, self._state, units))
+        trained = [i for i, update in enumerate(updates) if update.mini_batches]
+        faults = iter(
+            faults_of(
+                [updates[i] for i in trained],
+                self._state,
+                sum(self.network.full_counts),
+                held=[len(tasks[i].samples) for i in trained],
+            )
+        )
         outcomes, seconds = settle(
             updates,
             [not update.mini_batches or next(faults) is None for update in updates],
@@ -314,8 +324,8 @@ class FederatedRun:
         return self._result(updates, outcomes, evaluated)
 
     def _is_available(self, device: Device) -> bool:
-        slot, seed = self.training.clock.slot, self._settings.seed
-        timeline = self._settings.availability.timeline(
+        slot, seed = self.training.clock.slot, self.settings.seed
+        timeline = self.settings.availability.timeline(
             device, self._round + 1, self._now, slot, seed
         )
         return timeline.at(self._now)[0] > 0
@@ -355,8 +365,7 @@ class FederatedRun:
             accuracy_by_class=self._by_class(score.by_label),
         )
 
-    def _count_labels(self, dataset: Dataset[Any]) -> dict[str, Counter[int]]:
-        labels = labels_of(dataset)
+    def _count_labels(self, labels: Tensor) -> dict[str, Counter[int]]:
         found: dict[str, Counter[int]] = {}
         for device in self._devices:
             counts = found.setdefault(device.device_class, Counter())

@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 
 from sqlalchemy import Engine
 
-from distreal_dse.errors import InputError
-from fl.checkpoints import drop_checkpoint, load_checkpoint, save_checkpoint
+from distreal_dse.errors import DistrealError, InputError, StorageError, described
+from fl.checkpoints import load_checkpoint, save_checkpoint
 from fl.clients import InProcess, Processes
+from fl.conditions import check_contents, contents_of
 from fl.engine import Checkpoint, FederatedRun
+from fl.leases import Owner, RunHeldError, holding
 from fl.results import RoundResult
-from fl.runs import finish_run, forget_rounds, load_run, save_round, start_run
+from fl.runs import (
+    Run,
+    finish_run,
+    forget_rounds,
+    last_round,
+    load_run,
+    note_failure,
+    save_round,
+    start_run,
+)
 from fl.specs import RunSpec, make_training, run_spec
 
 Listener = Callable[[RoundResult], None]
@@ -25,6 +37,8 @@ def begin_run(
 
     Raises
     ------
+    ConflictError
+        If the comparison has a run of this strategy and seed.
     DistrealError
         If it can't be begun; then nothing is stored.
     """
@@ -38,6 +52,7 @@ def begin_run(
         spec.seed,
         spec.as_json(),
         comparison,
+        contents_of(federated),
     )
     return run_id, federated
 
@@ -52,7 +67,7 @@ def carry_out(
     """Carry a stored run out to its end, from its newest checkpoint on.
 
     Whatever stops it, the next call goes on, and the result is the same. Rounds behind the
-    checkpoint are trained again.
+    checkpoint are trained again. Why it failed is stored with it.
 
     Parameters
     ----------
@@ -69,49 +84,90 @@ def carry_out(
 
     Raises
     ------
+    RunHeldError
+        If another process carries it out.
     DistrealError
         If the run is not known, or can't go on.
     """
-    run = load_run(engine, run_id)
-    if run.finished:
+    if load_run(engine, run_id).finished:
         return
+    with holding(engine, run_id) as owner:
+        run = load_run(engine, run_id)
+        if run.finished:  # by another process, in between
+            return
+        try:
+            _go_on(engine, run, begun, listen, workers, owner)
+        except RunHeldError:
+            raise
+        except Exception as error:
+            with suppress(StorageError, RunHeldError):
+                note_failure(engine, run_id, reason(error), owner)
+            raise
+
+
+def reason(error: Exception) -> str:
+    """Why a run failed, in a line."""
+    return str(error) if isinstance(error, DistrealError) else described(error)
+
+
+def _go_on(
+    engine: Engine,
+    run: Run,
+    begun: FederatedRun | None,
+    listen: Listener,
+    workers: int,
+    owner: Owner,
+) -> None:
     spec = run_spec(run.settings)
     federated = begun or spec.begin(engine)
-    found = federated.front.content_hash if federated.front else None
-    if found != run.front_hash:
-        raise InputError(
-            f"front {spec.front} of run {run_id} has another content than when the run was begun: "
-            "expected the same front; bring it back, or start the run anew"
-        )
-    if federated.fingerprint != run.model_fingerprint:
-        raise InputError(
-            f"study {run.study} of run {run_id} has another model than when the run was begun: "
-            "expected the same model; bring it back, or start the run anew"
-        )
-    checkpoint = load_checkpoint(engine, run_id)
+    _check_unchanged(run, spec, federated)
+    if run.failure is not None:
+        note_failure(engine, run.id, None, owner)
+    checkpoint = load_checkpoint(engine, run.id)
+    if checkpoint is not None:
+        before = [result.round for result in run.rounds if result.round <= checkpoint.round]
+        if before != list(range(checkpoint.round + 1)):
+            checkpoint = None  # the checkpoint has no figures of rounds that are missing
     if checkpoint is not None:
         federated.resume(checkpoint)
-    forget_rounds(engine, run_id, after=checkpoint.round if checkpoint else -1)
+    forget_rounds(engine, run.id, after=checkpoint.round if checkpoint else -1, owner=owner)
     url = engine.url.render_as_string(hide_password=False)
     clients = (
         InProcess(federated.training)
         if workers == 1
         else Processes(workers, partial(make_training, spec, url))
     )
-    # Of the round that was stored last: the engine may be further when it is interrupted.
-    last: Checkpoint | None = None
+    # Of the two newest rounds: an interrupt may come before or after the last one is stored.
+    newest: list[Checkpoint] = []
     try:
         for result in federated.rounds(clients):
-            save_round(engine, run_id, result)
-            last = federated.checkpoint()
+            newest = [*newest[-1:], federated.checkpoint()]
+            save_round(engine, run.id, result, owner)
             listen(result)
             if result.round % spec.checkpoint_every == 0 and result.round:
-                save_checkpoint(engine, run_id, last)
+                save_checkpoint(engine, run.id, newest[-1], owner)
     except KeyboardInterrupt:
-        if last is not None and last.round > 0:
-            save_checkpoint(engine, run_id, last)
+        stored = last_round(engine, run.id)
+        for one in newest:
+            if one.round == stored and one.round > 0:
+                save_checkpoint(engine, run.id, one, owner)
         raise
     finally:
         clients.close()
-    finish_run(engine, run_id)
-    drop_checkpoint(engine, run_id)
+    finish_run(engine, run.id, owner)
+
+
+def _check_unchanged(run: Run, spec: RunSpec, federated: FederatedRun) -> None:
+    found = federated.front.content_hash if federated.front else None
+    if found != run.front_hash:
+        raise InputError(
+            f"front {spec.front} of run {run.id} has another content than when the run was begun: "
+            "expected the same front; bring it back, or start the run anew"
+        )
+    if federated.fingerprint != run.model_fingerprint:
+        raise InputError(
+            f"study {run.study} of run {run.id} has another model than when the run was begun: "
+            "expected the same model; bring it back, or start the run anew"
+        )
+    contents = contents_of(federated)
+    check_contents(f"run {run.id}", contents, run.contents, "start the run anew")

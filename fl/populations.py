@@ -41,6 +41,10 @@ SCORE = "CPU_F_AI_Score"
 REFERENCE_PERCENTILE = 90
 LINK_FIELDS = ("down_u", "down_sigma", "up_u", "up_sigma")
 BYTES_PER_KBIT = 125.0
+# Our own choice, far beyond any measured link: outside of it, rates drawn can be so near to 0, or
+# so large, that the time of a transfer is no number any more.
+SLOWEST_LINK, FASTEST_LINK = 1e-3, 1e12  # means, in kbit/s
+LARGEST_SPREAD = 1000.0  # deviation over the mean; FLASH's users have up to about 1
 
 
 def make_population(
@@ -137,7 +141,8 @@ def read_links(path: StrPath) -> Floats:
     ----------
     path
         JSON: an object of users, each with ``down_u``, ``down_sigma``, ``up_u`` and ``up_sigma``,
-        mean and standard deviation of its link in kbit/s; means above 0, deviations 0 or more.
+        mean and standard deviation of its link in kbit/s; means from 0.001 to 10¹², deviations
+        from 0 to 1000 times the mean.
 
     Returns
     -------
@@ -211,12 +216,16 @@ def _link(where: str, name: str, user: object) -> list[float]:
     values = [user.get(field) for field in LINK_FIELDS] if isinstance(user, dict) else []
     numbers = [_number(value) for value in values]
     # Comparisons that NaN fails, too.
-    means_fit = all(0 < mean < math.inf for mean in numbers[0::2])
-    if values and means_fit and all(0 <= deviation < math.inf for deviation in numbers[1::2]):
+    fits = all(
+        SLOWEST_LINK <= mean <= FASTEST_LINK and 0 <= deviation <= LARGEST_SPREAD * mean
+        for mean, deviation in zip(numbers[0::2], numbers[1::2], strict=True)
+    )
+    if values and fits:
         return numbers
     raise InputError(
         f"{where}: user {_short(name)}: expected the numbers {', '.join(LINK_FIELDS)} in kbit/s, "
-        f"means above 0 and deviations of 0 or more, found {_short(user)}; mend or leave it out"
+        f"means from {SLOWEST_LINK:g} to {FASTEST_LINK:g} and deviations of 0 to "
+        f"{LARGEST_SPREAD:g} times the mean, found {_short(user)}; mend or leave it out"
     )
 
 

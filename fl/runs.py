@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from sqlalchemy import Engine, func, select
+from sqlalchemy import Engine, delete, func, select
 from sqlalchemy.orm import Session
 
-from distreal_dse.errors import InputError
+from distreal_dse.errors import InputError, StorageError
 from distreal_dse.fronts import Front, reading, utc_now, writing
-from fl._schema import DeviceRoundRow, RoundRow, RunRow
+from fl._schema import CheckpointRow, DeviceRoundRow, RoundRow, RunRow
+from fl.conditions import Conditions, check_same
+from fl.leases import Owner, check_owner
 from fl.results import DeviceRound, RoundResult
 
 
@@ -21,7 +23,9 @@ class Run:
     """A stored run and its rounds so far, in order.
 
     ``front_label`` and ``front_hash`` are None for strategies without a front; ``settings`` is
-    what `RunSpec.as_json` gave; ``created_at`` is ISO 8601 in UTC.
+    what `RunSpec.as_json` gave; ``created_at`` is ISO 8601 in UTC. ``contents`` are hashes of the
+    study and of files that the settings name, and ``failure`` is why it failed when it was carried
+    out last.
     """
 
     id: int
@@ -36,6 +40,13 @@ class Run:
     finished: bool
     comparison: str | None
     rounds: tuple[RoundResult, ...]
+    contents: Mapping[str, str] = field(default_factory=dict)
+    failure: str | None = None
+
+    @property
+    def conditions(self) -> Conditions:
+        """What it was begun with."""
+        return _conditions(self.settings, self.contents, self.model_fingerprint, self.front_hash)
 
     @property
     def accuracy(self) -> float | None:
@@ -53,6 +64,7 @@ def start_run(
     seed: int,
     settings: Mapping[str, Any],
     comparison: str | None = None,
+    contents: Mapping[str, str] | None = None,
 ) -> int:
     """Store a run that begins, and return its id.
 
@@ -72,9 +84,15 @@ def start_run(
         `RunSpec.as_json`, or whatever else JSON can hold.
     comparison
         Name of the comparison that the run belongs to, if it does.
+    contents
+        `fl.conditions.contents_of` the run; None knows nothing of them.
 
     Raises
     ------
+    ConflictError
+        If the comparison has a run of this strategy and seed.
+    InputError
+        If it has runs under other conditions.
     StorageError
         Where the database can't be written.
     """
@@ -89,18 +107,27 @@ def start_run(
         created_at=utc_now(),
         finished=False,
         comparison=comparison,
+        contents=dict(contents or {}),
     )
     with writing(engine) as session:
+        if comparison is not None:
+            given = _conditions(row.settings, row.contents, row.model_fingerprint, row.front_hash)
+            for stored in _conditions_in(session, comparison):
+                check_same(comparison, given, stored)
         session.add(row)
         session.flush()
         return row.id
 
 
-def save_round(engine: Engine, run_id: int, result: RoundResult) -> None:
+def save_round(
+    engine: Engine, run_id: int, result: RoundResult, owner: Owner | None = None
+) -> None:
     """Store a finished round; a loss that is not finite is stored as none.
 
     Raises
     ------
+    RunHeldError
+        If ``owner`` does not carry it out any more.
     ConflictError
         Where the run has this round already, or doesn't exist.
     StorageError
@@ -111,21 +138,49 @@ def save_round(engine: Engine, run_id: int, result: RoundResult) -> None:
     if result.loss is not None and not math.isfinite(result.loss):
         values["loss"] = None  # SQLite turns NaN into NULL by itself, PostgreSQL does not
     with writing(engine) as session:
+        check_owner(session, run_id, owner)
         session.add(RoundRow(run_id=run_id, **values))
 
 
-def finish_run(engine: Engine, run_id: int) -> None:
-    """Mark a run as complete.
+def finish_run(engine: Engine, run_id: int, owner: Owner | None = None) -> None:
+    """Mark a run as complete, and forget its checkpoint.
 
     Raises
     ------
     InputError
         Where there is no such run.
+    RunHeldError
+        If ``owner`` does not carry it out any more.
+    StorageError
+        Where the database can't be written, or rounds are missing.
+    """
+    with writing(engine) as session:
+        row = _row(session, run_id)
+        check_owner(session, run_id, owner)
+        query = select(RoundRow.round).where(RoundRow.run_id == run_id).order_by(RoundRow.round)
+        rounds = session.scalars(query).all()
+        if (missing := missing_round(rounds)) is not None:
+            raise StorageError(
+                f"run {run_id} lacks round {missing}: expected rounds 0 to {rounds[-1]}; "
+                f"`distreal-dse fl resume {run_id}` trains it again"
+            )
+        row.finished, row.failure = True, None
+        session.execute(delete(CheckpointRow).where(CheckpointRow.run_id == run_id))
+
+
+def note_failure(engine: Engine, run_id: int, failure: str | None, owner: Owner) -> None:
+    """Store why a run failed; None where it goes on.
+
+    Raises
+    ------
+    RunHeldError
+        If ``owner`` does not carry it out any more.
     StorageError
         Where the database can't be written.
     """
     with writing(engine) as session:
-        _row(session, run_id).finished = True
+        check_owner(session, run_id, owner)
+        _row(session, run_id).failure = failure
 
 
 def load_run(engine: Engine, run_id: int) -> Run:
@@ -157,19 +212,54 @@ def list_runs(engine: Engine, comparison: str | None = None) -> list[Run]:
         return [_run(row) for row in session.scalars(query)]
 
 
-def forget_rounds(engine: Engine, run_id: int, after: int) -> None:
-    """Delete the rounds of a run behind a round, to train them again.
+def find_run(engine: Engine, comparison: str, strategy: str, seed: int) -> int | None:
+    """Return the id of a comparison's run of a strategy and seed; None where it has none.
 
     Raises
     ------
     StorageError
+        Where the database can't be read.
+    """
+    query = select(RunRow.id).where(
+        RunRow.comparison == comparison, RunRow.strategy == strategy, RunRow.seed == seed
+    )
+    with reading(engine) as session:
+        return session.scalar(query)
+
+
+def forget_rounds(engine: Engine, run_id: int, after: int, owner: Owner | None = None) -> None:
+    """Delete the rounds of a run behind a round, to train them again.
+
+    Raises
+    ------
+    RunHeldError
+        If ``owner`` does not carry it out any more.
+    StorageError
         Where the database can't be written.
     """
     with writing(engine) as session:
+        check_owner(session, run_id, owner)
         for row in session.scalars(
             select(RoundRow).where(RoundRow.run_id == run_id, RoundRow.round > after)
         ):
             session.delete(row)
+
+
+def last_round(engine: Engine, run_id: int) -> int | None:
+    """Return the number of the round of a run that was stored last; None where it has none.
+
+    Raises
+    ------
+    StorageError
+        Where the database can't be read.
+    """
+    with reading(engine) as session:
+        return session.scalar(select(func.max(RoundRow.round)).where(RoundRow.run_id == run_id))
+
+
+def missing_round(rounds: Sequence[int]) -> int | None:
+    """Return the first round that is missing before the last one; None where there is none."""
+    return next((place for place, number in enumerate(rounds) if place != number), None)
 
 
 def finished_rounds(engine: Engine, comparison: str) -> dict[int, tuple[int, bool]]:
@@ -188,6 +278,23 @@ def finished_rounds(engine: Engine, comparison: str) -> dict[int, tuple[int, boo
     )
     with reading(engine) as session:
         return {run_id: (count, over) for run_id, over, count in session.execute(query)}
+
+
+def _conditions(
+    settings: Mapping[str, Any],
+    contents: Mapping[str, str],
+    model_fingerprint: str,
+    front_hash: str | None,
+) -> Conditions:
+    front = {"front": front_hash} if front_hash else {}
+    return Conditions(settings, {**contents, "model": model_fingerprint, **front})
+
+
+def _conditions_in(session: Session, comparison: str) -> list[Conditions]:
+    query = select(
+        RunRow.settings, RunRow.contents, RunRow.model_fingerprint, RunRow.front_hash
+    ).where(RunRow.comparison == comparison)
+    return [_conditions(*row) for row in session.execute(query)]
 
 
 def _row(session: Session, run_id: int) -> RunRow:

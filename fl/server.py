@@ -55,7 +55,11 @@ def is_finite(update: Update) -> bool:
 
 
 def faults_of(
-    updates: Sequence[Update], state: State, units: int, largest_change: float = LARGEST_CHANGE
+    updates: Sequence[Update],
+    state: State,
+    units: int,
+    largest_change: float = LARGEST_CHANGE,
+    held: Sequence[int] | None = None,
 ) -> list[str | None]:
     """Say of each update of a round why it must not be merged; None where it may.
 
@@ -66,7 +70,8 @@ def faults_of(
     largest could by a single device. Of an even number of updates it is the larger of the two in
     the middle, so that one device alone can't have the other of two refused.
 
-    What is not noticed: changes of an ordinary size in a wrong direction, and samples made up.
+    What is not noticed: changes of an ordinary size in a wrong direction, and samples made up where
+    ``held`` is not known.
 
     Parameters
     ----------
@@ -78,8 +83,15 @@ def faults_of(
         Of the network's channel groups; columns of an update's masks.
     largest_change
         Factor of the median, > 1.
+    held
+        Samples that each of the devices holds, in the order of the updates: none may say that it
+        has more, as samples are weights. None where the server does not know.
     """
-    faults = [fault_of(update, state, units=units) for update in updates]
+    known = [None] * len(updates) if held is None else held
+    faults = [
+        fault_of(update, state, units=units, held=most)
+        for update, most in zip(updates, known, strict=True)
+    ]
     norms = [
         _change(update, state) if fault is None and update.mini_batches else math.nan
         for update, fault in zip(updates, faults, strict=True)
@@ -95,7 +107,11 @@ def faults_of(
 
 
 def fault_of(
-    update: Update, state: State, max_norm: float = math.inf, units: int | None = None
+    update: Update,
+    state: State,
+    max_norm: float = math.inf,
+    units: int | None = None,
+    held: int | None = None,
 ) -> str | None:
     """Say why an update must not be merged; None if it may. Never raises, whatever is in it.
 
@@ -110,6 +126,8 @@ def fault_of(
         statistics: these move far in the first rounds, and no training depends on them.
     units
         Of the network's channel groups; None does not check the columns of the masks.
+    held
+        Samples that the device holds; None where that is not known.
 
     Returns
     -------
@@ -118,7 +136,7 @@ def fault_of(
     """
     try:
         return (
-            _fault_of_numbers(update)
+            _fault_of_numbers(update, held)
             or _fault_of_masks(update, units)
             or _fault_of_state(update.state, state)
             or _fault_of_change(update, state, max_norm)
@@ -132,10 +150,13 @@ def _fault_of_change(update: Update, state: State, max_norm: float) -> str | Non
     return _too_large(norm, max_norm) if norm > max_norm else None
 
 
-def _fault_of_numbers(update: Update) -> str | None:
+def _fault_of_numbers(update: Update, held: int | None) -> str | None:
     samples = update.samples
     if not isinstance(samples, int) or isinstance(samples, bool) or samples < 1:
         return f"samples: expected a whole number, 1 or more, found {samples!r}"
+    if held is not None and samples > held:
+        # Not in full: Python refuses to write integers of thousands of digits.
+        return f"samples: expected at most the {held} that the device holds, found more"
     if not isinstance(update.loss, (int, float)) or not math.isfinite(update.loss):
         return f"loss: expected a finite number, found {update.loss!r}"
     return None

@@ -21,7 +21,7 @@ from fl.devices import DEFAULT_CLASSES, DeviceClass
 from fl.engine import FederatedRun, RunSettings
 from fl.server_optimizers import make_server_optimizer
 from fl.splits import make_split
-from fl.strategies import StrategyContext, make_strategy, strategy_names
+from fl.strategies import StrategyContext, check_strategy, make_strategy, strategy_names
 
 
 @dataclass(frozen=True)
@@ -135,6 +135,7 @@ class RunSpec:
         """
         self.settings()
         make_server_optimizer(self.server)
+        check_strategy(self.strategy, None)
 
     def begin(self, engine: Engine) -> FederatedRun:
         """Build the run, as it is before round 0.

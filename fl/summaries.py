@@ -92,12 +92,14 @@ def summarise(runs: Sequence[Run], target: float | None = None) -> tuple[list[Su
     Parameters
     ----------
     runs
-        Runs under the same conditions, with at least one evaluation each.
+        Runs under the same conditions, with at least one evaluation each. Of several with the same
+        strategy and seed, one counts: a finished one, if there is any, and the longest.
     target
         Accuracy in (0, 1] whose time is asked for; None takes `DEFAULT_TARGET` of the best mean
         final accuracy.
     """
     by_strategy: dict[str, list[Run]] = {}
+    runs = _one_of_each(runs)
     for run in runs:
         by_strategy.setdefault(run.strategy, []).append(run)
     if target is None:
@@ -123,6 +125,14 @@ def accuracy_at(rounds: Sequence[RoundResult], seconds: float) -> float:
         if one.accuracy is not None and one.virtual_seconds <= seconds
     ]
     return found[-1] if found else 0.0
+
+
+def _one_of_each(runs: Sequence[Run]) -> list[Run]:
+    found: dict[tuple[str, int], Run] = {}
+    for run in runs:
+        key = (run.strategy, run.seed)
+        found[key] = max(found.get(key, run), run, key=lambda one: (one.finished, len(one.rounds)))
+    return list(found.values())
 
 
 def _final(run: Run) -> float:

@@ -90,6 +90,23 @@ def slow():
 study = replace(study, model=slow)
 """
 
+# Training fails wherever a sub-network is trained, as a user's layer may have it.
+NO_SUB_NETWORKS = """
+def refuse(layer, inputs, outputs):
+    if layer.training and outputs.requires_grad and outputs.shape[1] < 6:
+        raise ValueError("not so narrow")
+    return outputs
+
+
+def picky():
+    network = model()
+    network[0].register_forward_hook(refuse)
+    return network
+
+
+study = replace(study, model=picky)
+"""
+
 
 def write_study(folder: Path, name: str = "tiny", change: str = "") -> Path:
     """Write the study to ``folder``, with more lines of Python that change it."""

@@ -19,22 +19,29 @@ def comparison_tables(name: str, summaries: Sequence[Summary], target: float) ->
     from rich.table import Table
     from rich.text import Text
 
-    seeds = max(len(one.seeds) for one in summaries)
-    spread = f", mean of {seeds} seeds ± half of the 95 % confidence interval" if seeds > 1 else ""
+    seeds = sorted({len(one.seeds) for one in summaries})
+    spread = ""
+    if seeds[-1] > 1:
+        number = str(seeds[0]) if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
+        spread = f", mean of {number} seeds ± half of the 95 % confidence interval"
     ordered = sorted(summaries, key=lambda one: -one.final_accuracy.mean)
     classes = list(dict.fromkeys(key for one in summaries for key in one.accuracy_by_class))
     reached = Table(title=Text(f"Comparison {name}: accuracy{spread}"), title_justify="left")
     costs = Table(title=Text(f"Comparison {name}: work, by strategy"), title_justify="left")
     for table in (reached, costs):
         table.add_column("strategy", no_wrap=True)
+        if len(seeds) > 1:
+            table.add_column("seeds", justify="right")
     for heading in ("final", "in equal time", f"s to {target:.0%}", *classes):
         reached.add_column(Text(heading), justify="right")
     for heading in ("TMACs", "wasted", "GB sent", "missed", "virtual s"):
         costs.add_column(Text(heading), justify="right")
     for one in ordered:
+        own = (str(len(one.seeds)),) if len(seeds) > 1 else ()
         by_class = (one.accuracy_by_class.get(key) for key in classes)
         reached.add_row(
             Text(one.strategy),
+            *own,
             _percent(one.final_accuracy),
             _percent(one.accuracy_in_time),
             _seconds(one),
@@ -42,6 +49,7 @@ def comparison_tables(name: str, summaries: Sequence[Summary], target: float) ->
         )
         costs.add_row(
             Text(one.strategy),
+            *own,
             f"{one.training_macs.mean / 1e12:.3g}",
             f"{one.wasted_share.mean:.0%}",
             f"{one.transferred_bytes.mean / 1e9:.3g}",

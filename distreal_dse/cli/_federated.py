@@ -55,6 +55,7 @@ if TYPE_CHECKING:
 
     from fl.engine import FederatedRun
     from fl.results import RoundResult
+    from fl.runs import Run
 
 app = typer.Typer(
     help="Federated training with a front.", no_args_is_help=True, rich_markup_mode=None
@@ -203,10 +204,10 @@ def compare(
     import torch
 
     from distreal_dse.fronts import open_database
+    from fl.comparison import Failure, RunsFailedError
     from fl.comparison import compare as compare_runs
     from fl.specs import RunSpec, exact_front
     from fl.strategies import strategy_names
-    from fl.summaries import summarise
 
     torch.set_num_threads(1)
     if seeds < 1:
@@ -240,7 +241,6 @@ def compare(
         for number in range(seed, seed + seeds)
         for one in names
     ]
-    specs[0].check()
     comparison = name or source.load().name
     screen = console()
     kept = f"finished rounds of comparison '{comparison}' are kept; the same command goes on"
@@ -251,7 +251,25 @@ def compare(
             bar.start()
             bar.update(task, completed=done, total=total)
 
-        runs = compare_runs(engine, comparison, specs, listen, workers)
+        try:
+            runs = compare_runs(engine, comparison, specs, listen, workers)
+            failures: tuple[Failure, ...] = ()
+        except RunsFailedError as error:
+            runs, failures = list(error.runs), error.failures
+    if runs:
+        _show_comparison(comparison, runs, target, out, as_json)
+    for failure in failures:
+        typer.echo(f"error: {failure}", err=True)
+    if failures:
+        raise typer.Exit(1)
+
+
+def _show_comparison(
+    name: str, runs: list[Run], target: float | None, out: Path | None, as_json: bool
+) -> None:
+    from fl.summaries import summarise
+
+    screen = console()
     if out is not None:
         from dashboards.report import write_report
 
@@ -259,9 +277,9 @@ def compare(
         screen.print(f"Report written to {out}", markup=False)
     found, reached = summarise(runs, target)
     if as_json:
-        print_json(summaries_json(comparison, found, reached, runs))
+        print_json(summaries_json(name, found, reached, runs))
         return
-    for table in comparison_tables(comparison, found, reached):
+    for table in comparison_tables(name, found, reached):
         screen.print(table)
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from distreal_dse.errors import InputError
-from distreal_dse.fronts import LookupTable
+from distreal_dse.fronts import Front, LookupTable
 from distreal_dse.specs import check_settings, number, parse_spec
+from fl.averaging import make_averaging
 from fl.strategies.base import FixedPlan, LocalPlan, PricedVector, Strategy, Vector
 from fl.strategies.context import StrategyContext, VectorTable
 from fl.strategies.distreal import Distreal, LookupPlan, masks_of
@@ -14,7 +16,7 @@ from fl.strategies.distreal_uniform import DistrealUniform
 from fl.strategies.fedavg import FedAvg, FedAvgDrop
 from fl.strategies.federated_dropout import FederatedDropout
 from fl.strategies.fedrolex import FedRolex
-from fl.strategies.fjord import Fjord, FjordDistilled
+from fl.strategies.fjord import Fjord, FjordDistilled, check_alpha
 from fl.strategies.heterofl import HeteroFl
 from fl.strategies.small import Small
 
@@ -37,6 +39,7 @@ __all__ = [
     "StrategyContext",
     "Vector",
     "VectorTable",
+    "check_strategy",
     "describe_strategies",
     "make_strategy",
     "masks_of",
@@ -75,22 +78,47 @@ def make_strategy(name: str, context: StrategyContext) -> Strategy:
         If there is no strategy of this name, its settings don't fit, or it can't do with the front
         that there is.
     """
+    short, settings = _read(name, context.front)
+    return _NAMED[short][0](context, **settings)
+
+
+def check_strategy(name: str, front: Front | None) -> None:
+    """Refuse what `make_strategy` would, as far as that can be seen without a network.
+
+    Parameters
+    ----------
+    name
+        As for `make_strategy`.
+    front
+        Of the run; None where it is not known or there is none.
+
+    Raises
+    ------
+    InputError
+        If there is no strategy of this name, its settings don't fit, or it can't do with the front.
+    """
+    _, settings = _read(name, front)
+    if "alpha" in settings:
+        check_alpha(settings["alpha"])
+    if "averaging" in settings:
+        make_averaging(settings["averaging"])
+
+
+def _read(name: str, front: Front | None) -> tuple[str, dict[str, Any]]:
     short, texts = parse_spec(_KIND, name)
     if short not in _NAMED:
         raise InputError(f"{_KIND} '{name}': expected one of {', '.join(_NAMED)}, found '{short}'")
-    make, known = _NAMED[short]
-    check_settings(_KIND, name, texts, known)
-    if short != Distreal.name and context.front and context.front.cost_metric != "macs":
+    check_settings(_KIND, name, texts, _NAMED[short][1])
+    if short != Distreal.name and front and front.cost_metric != "macs":
         raise InputError(
             f"{_KIND} '{name}' prices its own vectors: expected a front whose costs are MACs, "
-            f"found {context.front.cost_metric} in front {context.front.label}; take a front that "
-            "was searched with --cost macs"
+            f"found {front.cost_metric} in front {front.label}; take a front that was searched "
+            "with --cost macs"
         )
-    settings = {
+    return short, {
         setting: number(_KIND, name, setting, text) if setting == "alpha" else text
         for setting, text in texts.items()
     }
-    return make(context, **settings)
 
 
 def _distreal(context: StrategyContext, averaging: str = "plain") -> Strategy:

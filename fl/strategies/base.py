@@ -42,6 +42,11 @@ class LocalPlan(ABC):
         Which filters are kept; its ``start_round`` is called before the first mini-batch.
     """
 
+    classes: Tensor | None = None
+    """Labels of the device's samples, shape [N], where losses leave out the classes that are not
+    among them (see `fl.masking`); set before the first mini-batch. The trainer's loss does so by
+    itself: this is for losses of a plan's own."""
+
     def __init__(self, masks: MaskPolicy) -> None:
         self.masks = masks
 
@@ -118,7 +123,7 @@ class Strategy(ABC):
     """For people, figures and the database."""
 
     limited: ClassVar[bool] = True
-    """Whether deadlines hold; only an upper bound does without."""
+    """Whether deadlines hold; only an upper bound does without. Over-commitment holds for all."""
 
     def network(self, full: DroppableNetwork) -> DroppableNetwork:
         """Return the network that is trained; called once per run, before all else."""

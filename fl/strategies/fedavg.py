@@ -24,8 +24,9 @@ from fl.strategies.context import StrategyContext
 class FedAvg(Strategy):
     """The full network on every device, and no deadlines: what there is to lose.
 
-    Rounds wait for the slowest device, so over rounds no other strategy learns from more; over
-    virtual time many do.
+    Rounds wait for the slowest device that they need, so over rounds no other strategy learns from
+    more; over virtual time many do. With over-commitment more devices begin and the fastest count,
+    as for all strategies: what bounds the others from above is a run without it.
 
     Parameters
     ----------

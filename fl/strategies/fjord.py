@@ -22,6 +22,7 @@ from distreal_dse.seeding import generator
 from distreal_dse.study import Study
 from fl.averaging import average_over_contributors
 from fl.devices import Device
+from fl.masking import keep_classes
 from fl.results import State, Update
 from fl.strategies.base import LocalPlan, PricedVector, Strategy, Vector
 from fl.strategies.context import StrategyContext, VectorTable
@@ -119,8 +120,7 @@ class FjordDistilled(Fjord):
 
     def __init__(self, context: StrategyContext, alpha: float = 1.0) -> None:
         super().__init__(context)
-        if not 0 <= alpha <= 1:
-            raise InputError(f"alpha of strategy fjord-kd: expected 0 to 1, found {alpha}")
+        check_alpha(alpha)
         self._study, self._alpha = context.study, alpha
 
     def plan(self, device: Device, round_number: int, budget: float, seed: int) -> LocalPlan:
@@ -128,6 +128,18 @@ class FjordDistilled(Fjord):
         draws = generator(seed, "fjord", device.index, round_number)
         levels = self._levels.within(budget)
         return DistilledPlan(levels, draws, self._study, self._alpha)
+
+
+def check_alpha(alpha: float) -> None:
+    """Refuse a share of the distillation that is none.
+
+    Raises
+    ------
+    InputError
+        If it lies outside [0, 1].
+    """
+    if not 0 <= alpha <= 1:
+        raise InputError(f"alpha of strategy fjord-kd: expected 0 to 1, found {alpha}")
 
 
 @dataclass(frozen=True)
@@ -182,6 +194,8 @@ class DistilledPlan(FjordPlan):
         return vector.cost
 
     def _pupil_loss(self, outputs: Tensor, teacher: Tensor, targets: Tensor) -> Tensor:
+        if self.classes is not None:
+            outputs, teacher = (keep_classes(one, self.classes) for one in (outputs, teacher))
         divergence = functional.kl_div(
             outputs.log_softmax(1), teacher.log_softmax(1), log_target=True, reduction="batchmean"
         )

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import signal
+import socket
 import sqlite3
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from command_line import finish, run, start, wait_until
-from tiny_study import SLOW, write_study
+from distreal_dse.cli._comparison import comparison_tables
+from fl.results import RoundResult
+from fl.runs import Run
+from fl.summaries import summarise
+from tiny_study import NO_SUB_NETWORKS, SLOW, write_study
 
 SMALL = ("--rounds", "3", "--devices", "6", "--cohort", "3")
 
@@ -51,6 +59,28 @@ def test_a_single_seed_has_no_confidence_interval(study: Path, tmp_path: Path) -
     assert found["strategies"][0]["final_accuracy"]["low"] is None
 
 
+def test_the_seeds_of_each_strategy_are_told_where_they_differ() -> None:
+    def shown(*runs: tuple[str, int]) -> str:
+        curve = (RoundResult(0, 0.0, 0.1, 2.0), RoundResult(1, 1.0, 0.5, 1.0))
+        stored = [
+            Run(7, "tiny", strategy, None, None, "abc", seed, {}, "", True, "c", curve)
+            for strategy, seed in runs
+        ]
+        found, target = summarise(stored)
+        screen = Console(file=io.StringIO(), width=200)
+        for table in comparison_tables("c", found, target):
+            screen.print(table)
+        return screen.file.getvalue()
+
+    equal = shown(("small", 0), ("small", 1), ("fjord", 0), ("fjord", 1))
+    assert "mean of 2 seeds ±" in equal and " seeds " not in equal.replace("2 seeds", "")
+    text = shown(("small", 0), ("small", 1), ("small", 2), ("fjord", 0))
+    assert "mean of 1 to 3 seeds ±" in text
+    cells = [[cell.strip() for cell in line.split("│")] for line in text.splitlines()]
+    assert [row[2] for row in cells if len(row) > 2 and row[1] == "small"] == ["3", "3"]
+    assert [row[2] for row in cells if len(row) > 2 and row[1] == "fjord"] == ["1", "1"]
+
+
 def test_an_interrupted_comparison_says_how_to_go_on(tmp_path: Path) -> None:
     slow = write_study(tmp_path, "slow", SLOW)
     file = tmp_path / "c.db"
@@ -67,6 +97,91 @@ def test_an_interrupted_comparison_says_how_to_go_on(tmp_path: Path) -> None:
     again = run(*command, "--json")
     assert again.code == 0, again.stderr
     assert rounds_in(file) == 16
+
+
+def rows(file: Path, query: str) -> list[tuple[object, ...]]:
+    with sqlite3.connect(file, timeout=30) as connection:
+        return connection.execute(query).fetchall()
+
+
+LAST = "SELECT runs.id, max(round) FROM runs JOIN run_rounds ON run_id = runs.id GROUP BY runs.id"
+
+
+def test_ctrl_c_keeps_all_finished_rounds_of_runs_in_processes(tmp_path: Path) -> None:
+    slow = write_study(tmp_path, "slow", SLOW)
+    file = tmp_path / "c.db"
+    command = (
+        "fl", "compare", slow, "--rounds", "25", "--devices", "6", "--cohort", "3", "--seeds", "1",
+        "--strategies", "small,heterofl", "--storage", f"sqlite:///{file}", "--workers", "2",
+    )  # fmt: skip
+    process = start(*command)
+    wait_until(
+        lambda: rounds_in(file) and all(last for _, last in rows(file, LAST)[1:] or [(0, 0)])
+    )
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    ended = finish(process)
+    assert ended.code == 130 and "Traceback" not in ended.stderr
+    begun = rows(file, LAST.replace("GROUP", "WHERE NOT finished AND round > 0 GROUP"))
+    assert begun
+    assert rows(file, "SELECT run_id, round FROM run_checkpoints ORDER BY run_id") == begun
+    assert all(owner is None for (owner,) in rows(file, "SELECT owner FROM runs"))
+    first = rows(file, "SELECT run_id, round, rowid FROM run_rounds")
+    again = run(*command, "--json")
+    assert again.code == 0, again.stderr
+    assert rounds_in(file) == 52
+    assert set(first) <= set(rows(file, "SELECT run_id, round, rowid FROM run_rounds"))  # as it was
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_comparison_that_is_started_twice_at_once_trains_each_run_once(
+    tmp_path: Path, workers: str
+) -> None:
+    slow = write_study(tmp_path, "slow", SLOW)
+    file = tmp_path / "c.db"
+    command = (
+        "fl", "compare", slow, "--rounds", "4", "--devices", "6", "--cohort", "3", "--seeds", "2",
+        "--strategies", "small,heterofl", "--storage", f"sqlite:///{file}", "--workers", workers,
+        "--json",
+    )  # fmt: skip
+    both = [finish(process) for process in [start(*command), start(*command)]]
+    assert [one.code for one in both] == [0, 0], [one.stderr for one in both]
+    assert both[0].json == both[1].json
+    assert sorted(both[0].json["runs"]) == [1, 2, 3, 4]
+    kinds = rows(file, "SELECT strategy, seed, finished FROM runs ORDER BY strategy, seed")
+    assert kinds == [(name, seed, 1) for name in ("heterofl", "small") for seed in (0, 1)]
+    assert rounds_in(file) == 20
+
+
+def test_a_run_under_way_is_not_resumed_by_another_process(tmp_path: Path) -> None:
+    slow = write_study(tmp_path, "slow", SLOW)
+    file = tmp_path / "c.db"
+    url = f"sqlite:///{file}"
+    process = start(
+        "fl", "run", slow, "--strategy", "small", "--rounds", "999", "--devices", "6", "--cohort",
+        "3", "--storage", url,
+    )  # fmt: skip
+    wait_until(lambda: file.exists() and rounds_in(file) >= 2)
+    line = run("fl", "resume", "1", "--storage", url).error(1)
+    assert f"run 1 is carried out by process {process.pid} on {socket.gethostname()} since" in line
+    process.send_signal(signal.SIGINT)
+    assert finish(process).code == 130
+    assert rows(file, "SELECT max(round) - count(*), min(round) FROM run_rounds") == [(-1, 0)]
+
+
+def test_runs_that_fail_are_told_at_the_end_in_a_line_each(tmp_path: Path) -> None:
+    picky = write_study(tmp_path, "picky", NO_SUB_NETWORKS)
+    command = (
+        "fl", "compare", picky, *SMALL, "--seeds", "2", "--strategies", "heterofl,fedavg",
+        "--storage", f"sqlite:///{tmp_path}/c.db",
+    )  # fmt: skip
+    ended = run(*command)
+    assert ended.code == 1 and "Traceback" not in ended.stderr
+    assert [line for line in ended.stderr.splitlines() if line.startswith("error: ")] == [
+        f"error: run of heterofl, seed {seed}: ValueError: not so narrow" for seed in (0, 1)
+    ]
+    assert "Comparison picky: accuracy, mean of 2 seeds" in ended.stderr
+    found = run(*command, "--json")
+    assert found.code == 1 and [one["strategy"] for one in found.json["strategies"]] == ["fedavg"]
 
 
 def test_a_killed_run_is_resumed(study: Path, storage: str, tmp_path: Path) -> None:
@@ -102,6 +217,7 @@ def test_strategies_are_listed(study: Path) -> None:
         (("--strategies", "small", "--seeds", "0"), "--seeds: expected at least 1"),
         (("--strategies", "small", "--target", "90"), "--target: expected an accuracy"),
         (("--strategies", "small", "--pace", "0"), "pace of the federated run"),
+        (("--strategies", "small,fjord-kd:alpha=2"), "alpha of strategy fjord-kd: expected 0 to 1"),
     ],
 )
 def test_what_can_not_be_compared_is_refused(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,14 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 from distreal_dse import Data, Study
+from distreal_dse.catalogue import StudySource
 from distreal_dse.cost import MacCost
 from distreal_dse.dropout import DroppableNetwork
-from distreal_dse.fronts import Front, FrontGroup, FrontPoint, open_database
+from distreal_dse.fronts import Front, FrontGroup, FrontPoint, open_database, save_front
 from distreal_dse.preparation import prepare
+from fl.deadlines import RoundRules
+from fl.specs import RunSpec
+from tiny_study import write_study
 
 MakeFront = Callable[..., Front]
 
@@ -125,3 +130,24 @@ def database(url: str) -> Iterator[Engine]:
     engine = open_database(url)
     yield engine
     engine.dispose()
+
+
+@pytest.fixture
+def spec(tmp_path: Path, database: Engine, make_front: MakeFront) -> RunSpec:
+    """A run of five rounds with front ``tiny`` on the study file of `tiny_study`."""
+    study = write_study(tmp_path)
+    network = prepare(StudySource(str(study)).load(), 0)[0]
+    front = make_front(network, (2, 3), (4, 5), (6, 8), name="tiny")
+    save_front(database, replace(front, study="tiny"))
+    return RunSpec(
+        study=str(study),
+        front="tiny",
+        rounds=5,
+        devices=6,
+        cohort=3,
+        availability="markov:stay=0.5",
+        split="dirichlet:alpha=0.5",
+        server="momentum:lr=1,beta=0.5",
+        rules=RoundRules(deadline=1.2, overcommit=0.3),
+        checkpoint_every=2,
+    )

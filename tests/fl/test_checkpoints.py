@@ -13,9 +13,9 @@ from distreal_dse import Data, Study
 from distreal_dse.errors import InputError, StorageError
 from distreal_dse.fronts import Front, LookupTable
 from distreal_dse.preparation import prepare
-from fl.checkpoints import drop_checkpoint, load_checkpoint, save_checkpoint
+from fl.checkpoints import load_checkpoint, save_checkpoint
 from fl.engine import Checkpoint, FederatedRun, RunSettings
-from fl.runs import start_run
+from fl.runs import finish_run, load_run, start_run
 from fl.strategies import Distreal
 
 SETTINGS = RunSettings(rounds=5, devices=6, cohort=3, seed=5)
@@ -67,9 +67,26 @@ def test_a_later_checkpoint_takes_the_place_of_an_earlier_one(
     assert (found.round, found.virtual_seconds) == (2, 0.2)
     assert torch.equal(found.state["w"], torch.tensor([2.0, 2.0]))
     assert found.state["n"].dtype == torch.int64 and list(found.server) == ["m"]
-    drop_checkpoint(database, run_id)
-    drop_checkpoint(database, run_id)  # twice does no harm
+    finish_run(database, run_id)
     assert load_checkpoint(database, run_id) is None
+
+
+def test_a_run_is_finished_and_forgets_its_checkpoint_at_once_or_not_at_all(
+    database: Engine, front: Front
+) -> None:
+    run_id = stored_run(database, front)
+    save_checkpoint(database, run_id, Checkpoint(1, 1.0, {"w": torch.ones(2)}, {}))
+    with database.begin() as connection:
+        connection.execute(
+            text(
+                "CREATE TRIGGER kept BEFORE DELETE ON run_checkpoints "
+                "BEGIN SELECT RAISE(ABORT, 'disk is full'); END"
+            )
+        )
+    with pytest.raises(StorageError, match="disk is full"):
+        finish_run(database, run_id)
+    assert not load_run(database, run_id).finished
+    assert load_checkpoint(database, run_id) is not None
 
 
 def test_a_damaged_checkpoint_is_named(database: Engine, front: Front) -> None:

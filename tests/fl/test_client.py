@@ -12,11 +12,19 @@ from distreal_dse.cost import MacCost
 from distreal_dse.dropout import ChannelMap, DroppableNetwork, make_policy
 from distreal_dse.fronts import Front, LookupTable
 from fl.availability import ConstantAvailability, MarkovAvailability
-from fl.client import LocalTraining, masked, train_locally
+from fl.client import LocalTraining, train_locally
 from fl.clock import make_clock
 from fl.devices import Device
+from fl.masking import masked
 from fl.results import State, Update
-from fl.strategies import Distreal, LocalPlan, PricedVector, Strategy
+from fl.strategies import (
+    Distreal,
+    LocalPlan,
+    PricedVector,
+    Strategy,
+    StrategyContext,
+    make_strategy,
+)
 from fl.transfer import state_sizes
 
 SAMPLES = torch.arange(40)  # five mini-batches of eight
@@ -239,14 +247,19 @@ def test_divergence_ends_the_round_of_the_device(training: LocalTraining) -> Non
     assert update.loss != update.loss
 
 
+@pytest.mark.parametrize("name", ["fedavg", "fjord", "fjord-kd", "fjord-kd:alpha=0.5"])
 def test_a_masked_loss_teaches_nothing_of_classes_that_a_device_has_not(
-    training: LocalTraining,
+    name: str, training: LocalTraining
 ) -> None:
     dataset = training.dataset
     assert isinstance(dataset, torch.utils.data.TensorDataset)
     labels = dataset.tensors[1]
     own = (labels != 1).nonzero().flatten()[:24]
-    full = replace(training, availability=ConstantAvailability(), epochs=1)
+    context = StrategyContext(
+        training.network, None, training.macs, training.macs.full, training.study
+    )
+    strategy = make_strategy(name, context)
+    full = replace(training, strategy=strategy, availability=ConstantAvailability(), epochs=1)
     before = training.network.copy_state()
     rows = {}
     for name, one in (("masked", replace(full, labels=labels)), ("as it is", full)):

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, event, text
+from sqlalchemy.orm import Session
 
 from distreal_dse.catalogue import StudySource
 from distreal_dse.cost import MacCost
@@ -17,36 +18,14 @@ from distreal_dse.errors import InputError
 from distreal_dse.fronts import save_front
 from distreal_dse.preparation import prepare
 from fl.checkpoints import load_checkpoint
-from fl.comparison import compare
 from fl.deadlines import RoundRules
 from fl.devices import DeviceClass
 from fl.execution import begin_run, carry_out
 from fl.results import RoundResult
-from fl.runs import Run, list_runs, load_run
+from fl.runs import Run, last_round, load_run
 from fl.specs import RunSpec, exact_front, run_spec
-from tiny_study import write_study
 
 MakeFront = Callable[..., object]
-
-
-@pytest.fixture
-def spec(tmp_path: Path, database: Engine, make_front: Callable[..., object]) -> RunSpec:
-    study = write_study(tmp_path)
-    network = prepare(StudySource(str(study)).load(), 0)[0]
-    front = make_front(network, (2, 3), (4, 5), (6, 8), name="tiny")
-    save_front(database, replace(front, study="tiny"))  # type: ignore[type-var]
-    return RunSpec(
-        study=str(study),
-        front="tiny",
-        rounds=5,
-        devices=6,
-        cohort=3,
-        availability="markov:stay=0.5",
-        split="dirichlet:alpha=0.5",
-        server="momentum:lr=1,beta=0.5",
-        rules=RoundRules(deadline=1.2, overcommit=0.3),
-        checkpoint_every=2,
-    )
 
 
 def figures(run: Run) -> tuple[RoundResult, ...]:
@@ -102,6 +81,25 @@ def test_an_interrupt_during_an_evaluation_loses_no_round(
         carry_out(database, run_id, begun)
     carry_out(database, run_id)
     assert figures(load_run(database, run_id)) == figures(expected)
+
+
+def test_an_interrupt_just_after_a_round_is_stored_does_not_lose_it(
+    database: Engine, spec: RunSpec
+) -> None:
+    run_id, begun = begin_run(database, spec)
+
+    def interrupt(session: Session) -> None:
+        with database.connect() as connection:
+            (stored,) = connection.execute(text("SELECT max(round) FROM run_rounds")).one()
+        if stored == 3:
+            event.remove(Session, "after_commit", interrupt)
+            raise KeyboardInterrupt
+
+    event.listen(Session, "after_commit", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        carry_out(database, run_id, begun)
+    checkpoint = load_checkpoint(database, run_id)
+    assert checkpoint is not None and checkpoint.round == last_round(database, run_id) == 3
 
 
 def test_a_run_is_not_gone_on_with_by_another_model(database: Engine, spec: RunSpec) -> None:
@@ -222,44 +220,3 @@ def test_settings_are_checked_before_anything_is_loaded(
     spec.check()
     with pytest.raises(InputError, match=message):
         replace(spec, study="nowhere", **wrong).check()  # type: ignore[arg-type]
-
-
-def specs_of(spec: RunSpec, *strategies: str) -> list[RunSpec]:
-    return [replace(spec, strategy=one, seed=seed) for seed in (0, 1) for one in strategies]
-
-
-def test_a_comparison_goes_on_with_what_is_left(database: Engine, spec: RunSpec) -> None:
-    specs = specs_of(spec, "small", "distreal")
-    told: list[tuple[int, int]] = []
-    expected = {
-        (run.strategy, run.seed): figures(run)
-        for run in compare(database, "whole", specs, lambda *counts: told.append(counts))
-    }
-    assert len(expected) == 4
-    assert told[0] == (0, 24) and told[-1] == (24, 24)
-
-    def stop(done: int, total: int) -> None:
-        if done >= 9:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        compare(database, "stopped", specs, stop)
-    begun = list_runs(database, "stopped")
-    assert [run.finished for run in begun] == [True, False]
-    runs = compare(database, "stopped", specs, workers=2)
-    assert {(run.strategy, run.seed): figures(run) for run in runs} == expected
-    assert [run.id for run in runs][:2] == [run.id for run in begun]  # they were gone on with
-    more = compare(database, "stopped", specs_of(spec, "small", "heterofl"))
-    assert {run.strategy for run in more} == {"small", "heterofl"}
-    assert len(list_runs(database, "stopped")) == 6
-
-
-def test_runs_of_a_comparison_have_the_same_conditions(database: Engine, spec: RunSpec) -> None:
-    compare(database, "c", specs_of(replace(spec, rounds=1), "small"))
-    with pytest.raises(InputError, match="'c' was begun with rounds = 1, now it is 2: .*--name"):
-        compare(database, "c", specs_of(replace(spec, rounds=2), "small"))
-
-
-def test_a_run_that_fails_in_a_process_is_told(database: Engine, spec: RunSpec) -> None:
-    with pytest.raises(InputError, match="training data has 100 samples: .* 60 devices"):
-        compare(database, "c", specs_of(replace(spec, devices=60), "small"), workers=2)

@@ -157,6 +157,9 @@ def test_bad_speeds_are_refused(tmp_path: Path, content: Any, error: str) -> Non
         ({"odd": {**FAST, "up_u": math.nan}}, "user 'odd'"),
         ({"odd": {**FAST, "down_sigma": -1}}, "user 'odd'"),
         ({"odd": {**FAST, "down_sigma": math.inf}}, "user 'odd'"),
+        ({"odd": {**FAST, "up_sigma": 1e200}}, "deviations of 0 to 1000 times the mean"),
+        ({"odd": {**FAST, "down_u": 1e-320, "down_sigma": 0}}, "means from 0.001 to 1e+12"),
+        ({"odd": {**FAST, "down_u": 1e308}}, "means from 0.001 to 1e+12"),
     ],
 )
 def test_bad_links_are_refused(tmp_path: Path, content: Any, error: str) -> None:
@@ -177,6 +180,15 @@ def test_missing_files_and_impossible_classes_are_refused(tmp_path: Path, speeds
     check_refusal(tmp_path, "links", "expected a JSON file, found: Is a directory")
     with pytest.raises(InputError, match="shares that sum to 1"):
         make_population(3, (DeviceClass("a", 0.5, 1.0),), speeds=speeds)
+
+
+def test_the_widest_links_that_are_taken_have_rates_that_transfers_end_with(
+    tmp_path: Path,
+) -> None:
+    widest = {"down_u": 1e-3, "down_sigma": 1.0, "up_u": 1e12, "up_sigma": 1e15}
+    for one in make_population(100_000, links=stored(tmp_path, {"widest": widest})):
+        for rate in (one.download, one.upload):
+            assert 0 < rate < math.inf and 0 < 1e9 / rate < math.inf
 
 
 @needs_measured

@@ -11,6 +11,7 @@ import torch
 from torch.utils.data import TensorDataset
 
 from distreal_dse import Data, Study
+from distreal_dse.cost import MacCost
 from distreal_dse.dropout import DroppableNetwork
 from distreal_dse.fronts import Front, LookupTable
 from distreal_dse.preparation import prepare
@@ -21,7 +22,7 @@ from fl.devices import Device, DeviceClass
 from fl.engine import FederatedRun, RunSettings
 from fl.results import DeviceRound, RoundResult, State, Update
 from fl.splits import ByClassSplit
-from fl.strategies import Distreal
+from fl.strategies import Distreal, StrategyContext, make_strategy
 from fl.transfer import state_sizes
 
 MakeFront = Callable[..., Front]
@@ -116,6 +117,16 @@ def test_of_more_devices_than_needed_the_fastest_count(federated: Make) -> None:
     assert result.wasted_macs == 60 * run.training.macs.full
 
 
+def test_without_deadlines_the_fastest_of_more_devices_count_too(
+    study: Study, data: Data, network: DroppableNetwork
+) -> None:
+    macs = MacCost(network.channels)
+    strategy = make_strategy("fedavg", StrategyContext(network, None, macs, macs.full, study))
+    settings = replace(with_rules(0.5, over=1.0), cohort=2)
+    result = last_round(FederatedRun(study, data, network, strategy, None, settings))
+    assert outcomes(result) == ["accepted", "surplus", "accepted", "surplus"]
+
+
 class Tampering(Clients):
     """Device 1 sends what it likes."""
 
@@ -144,11 +155,13 @@ def with_tensor(update: Update, change: Callable[[torch.Tensor], torch.Tensor]) 
         lambda u: replace(u, state={}),
         lambda u: replace(u, state={**u.state, "extra": torch.ones(1)}),
         lambda u: replace(u, samples=-5),
+        lambda u: replace(u, samples=10**12),
         lambda u: replace(u, loss=math.nan),
         lambda u: replace(u, masks=u.masks[:, :-1]),
     ],
     ids=[
-        "nan", "infinite", "shape", "norm", "type", "empty", "keys", "samples", "loss", "masks",
+        "nan", "infinite", "shape", "norm", "type", "empty", "keys", "samples", "weight", "loss",
+        "masks",
     ],
 )  # fmt: skip
 def test_a_hostile_update_is_rejected_and_counted_and_the_round_goes_on(

@@ -110,6 +110,18 @@ def test_a_hostile_update_is_named_for_what_is_wrong(name: str) -> None:
     assert [one is None for one in faults_of(cohort, STATE, UNITS)] == [True, False, True]
 
 
+@pytest.mark.parametrize("samples", [11, 10**9, pytest.param(10**5000, id="huge")])
+def test_no_device_counts_for_more_samples_than_it_holds(samples: int) -> None:
+    greedy = replace(honest(1), samples=samples)
+    fault = fault_of(greedy, STATE, held=10)
+    assert fault == "samples: expected at most the 10 that the device holds, found more"
+    assert faults_of([honest(0), greedy], STATE, UNITS, held=[10, 10]) == [None, fault]
+    assert faults_of([honest(0), replace(greedy, samples=9)], STATE, UNITS, held=[10, 10]) == [
+        None,
+        None,
+    ]
+
+
 def test_changes_are_compared_with_the_median_of_the_round() -> None:
     def refused(*changes: float) -> list[bool]:
         cohort = [honest(i, change) for i, change in enumerate(changes)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -88,3 +89,13 @@ def test_a_summary_by_hand() -> None:
     assert a.transferred_bytes.mean == 600.0 and a.missed_share.mean == 0.5
     (_, b), _ = summarise(runs, target=0.3)
     assert b.seconds_to_target is not None and b.seconds_to_target.mean == 3.0
+
+
+def test_a_seed_counts_once() -> None:
+    short = run("small", 0, CURVE[:2])
+    twice = [short, run("small", 0, CURVE), run("small", 1, CURVE)]
+    found, _ = summarise(twice, 0.5)
+    assert found == summarise(twice[1:], 0.5)[0]
+    assert found[0].seeds == (0, 1)
+    begun = replace(run("small", 0, CURVE), finished=False)
+    assert summarise([begun, short], 0.5)[0][0].virtual_seconds.mean == 2.0
