@@ -17,6 +17,7 @@ from distreal_dse.dropout._channels import (
     WeightedLayer,
 )
 from distreal_dse.dropout._identities import FIXED, Identities, Traced
+from distreal_dse.dropout._sharing import sharing
 from distreal_dse.errors import UnsupportedModelError
 
 
@@ -157,4 +158,10 @@ def _check_tensors(
             raise UnsupportedModelError(
                 f"tensors {' and '.join(names)} are the same: expected layers to share no "
                 "parameters or buffers"
+            )
+    for pair in sharing(tensors):
+        if not axes.keys().isdisjoint(pair):  # whole tensors may: they stay where they are
+            raise UnsupportedModelError(
+                f"tensors {' and '.join(pair)} share memory: expected each that filters are cut "
+                "from to have its own; make one of them from a clone()"
             )
