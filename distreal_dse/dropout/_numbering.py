@@ -117,7 +117,7 @@ def numbered_map(model: nn.Module, found: Findings) -> ChannelMap:
         cut = tuple(u if u is not None and (u != fixed).any() else None for u in units)
         if any(u is not None for u in cut):
             axes[name] = cut
-    _check_tensors(tensors, axes)
+    check_tensors(tensors, axes)
     return ChannelMap(
         groups=tuple(groups),
         axes=axes,
@@ -140,10 +140,16 @@ def numbered_map(model: nn.Module, found: Findings) -> ChannelMap:
     )
 
 
-def _check_tensors(
+def check_tensors(
     tensors: Mapping[str, Tensor], axes: Mapping[str, tuple[Units | None, ...]]
 ) -> None:
-    """Each tensor that is cut must be the network's own, under one name."""
+    """Make sure that each tensor that is cut is the network's own, under one name.
+
+    Raises
+    ------
+    UnsupportedModelError
+        Naming those that are not.
+    """
     for name in axes:
         if name not in tensors:
             raise UnsupportedModelError(
