@@ -31,8 +31,8 @@ class DroppableNetwork:
     Parameters
     ----------
     module
-        The full network. It is used as it is: sub-networks read from it and write to it. MACs
-        stay those of the parameters that are trained now.
+        The full network. It is used as it is: sub-networks read from it and write to it. Which
+        parameters are trained may change later, but MACs count those that are trained now.
     example
         A batch of inputs, shape [N, C, ...], N ≥ 2, on the device of the network.
     scaling
