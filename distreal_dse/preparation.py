@@ -28,7 +28,7 @@ def prepare(study: Study, seed: int, device: str = "cpu") -> tuple[DroppableNetw
     _check_place(seed, device)
     data = _called("data", study, Data)
     check_data(data, study.name)
-    inputs, _ = fetch(data.train, torch.arange(2) % 2)
+    inputs, _ = fetch(data.train, torch.arange(2))
     found = tuple(inputs.shape[1:])
     if study.input_shape is not None and tuple(study.input_shape) != found:
         raise StudyError(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -66,12 +67,12 @@ class ShortRun:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        _expect(self.warm_up >= 0, "warm_up", "0 or more", self.warm_up)
-        _expect(self.mini_batches >= 1, "mini_batches", "1 or more", self.mini_batches)
+        _expect_whole(self, "warm_up", 0)
+        _expect_whole(self, "mini_batches", 1)
         _expect(0 <= self.full_share < 1, "full_share", "0 ≤ share < 1", self.full_share)
         # A standard error takes at least two values.
         for name in ("replicates", "verification_replicates"):
-            _expect(getattr(self, name) >= 2, name, "2 or more", getattr(self, name))
+            _expect_whole(self, name, 2)
 
 
 def sgd(parameters: Iterable[nn.Parameter]) -> Optimizer:
@@ -141,20 +142,27 @@ class Study:
         for name in ("model", "data", "loss", "optimizer"):
             value = getattr(self, name)
             _expect(callable(value), name, "a function", type(value).__name__)
-        _expect(self.batch_size >= 1, "batch_size", "1 or more", self.batch_size)
+        _expect_whole(self, "batch_size", 1)
         _expect(0 < self.max_rate < 1, "max_rate", "0 < rate < 1", self.max_rate)
         shape = self.input_shape
         sizes = isinstance(shape, tuple) and all(isinstance(n, int) and n >= 1 for n in shape)
         fits = shape is None or (sizes and shape)
         _expect(fits, "input_shape", "sizes such as (3, 32, 32)", shape)
-        draws = isinstance(self.masks, str) or callable(getattr(self.masks, "draw", None))
-        _expect(draws, "masks", "text or a MaskPolicy", type(self.masks).__name__)
-        whole = isinstance(self.granularity, int) and self.granularity >= 1
-        _expect(whole, "granularity", "a whole number, 1 or more", self.granularity)
+        masks: object = self.masks
+        draws = not isinstance(masks, type) and callable(getattr(masks, "draw", None))
+        kind = f"the class {masks.__name__}" if isinstance(masks, type) else type(masks).__name__
+        _expect(isinstance(masks, str) or draws, "masks", "text or a MaskPolicy", kind)
+        _expect_whole(self, "granularity", 1)
         known = self.scaling in ("auto", "inverted", "none")
         _expect(known, "scaling", "auto, inverted or none", repr(self.scaling))
         positive = self.clip_norm is None or self.clip_norm > 0
         _expect(positive, "clip_norm", "a number above 0, or None", self.clip_norm)
+
+
+def _expect_whole(of: object, name: str, least: int) -> None:
+    value = getattr(of, name)
+    holds = isinstance(value, Integral) and int(value) >= least
+    _expect(holds, name, f"a whole number, {least} or more", value)
 
 
 def _expect(holds: object, name: str, expected: str, found: object) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +10,9 @@ import numpy.typing as npt
 from distreal_dse.dropout import ChannelMap, KeptCounts, WeightedLayer
 
 Floats = npt.NDArray[np.float64]
+
+# Federated devices ask before each mini-batch, for few different vectors.
+KNOWN_VECTORS = 4096
 
 
 class MacCost:
@@ -35,32 +37,37 @@ class MacCost:
             1 + layer.weight_gradient + layer.input_gradient for layer in channels.layers
         ]
         self.layers: tuple[WeightedLayer, ...] = channels.layers
-        # Federated devices ask before each mini-batch, for few different vectors.
-        self._known = lru_cache(maxsize=4096)(lambda counts: float(self.training_many([counts])[0]))
+        self._known: dict[KeptCounts, float] = {}
         self.full: float = self.training(channels.widths)
 
-    def forward(self, counts: KeptCounts) -> float:
+    def forward(self, counts: Sequence[int]) -> float:
         """MACs of the forward pass of one sample."""
         return float(self.forward_many([counts])[0])
 
-    def training(self, counts: KeptCounts) -> float:
+    def training(self, counts: Sequence[int]) -> float:
         """MACs of the forward and backward pass of one sample."""
-        return self._known(counts)
+        counts = tuple(counts)
+        macs = self._known.get(counts)
+        if macs is None:
+            if len(self._known) >= KNOWN_VECTORS:
+                self._known.clear()
+            macs = self._known[counts] = float(self.training_many([counts])[0])
+        return macs
 
-    def forward_many(self, counts: Sequence[KeptCounts]) -> Floats:
+    def forward_many(self, counts: Sequence[Sequence[int]]) -> Floats:
         """MACs of the forward pass for each of ``n`` vectors, shape [n]."""
         return self._products(counts) @ self._forward
 
-    def training_many(self, counts: Sequence[KeptCounts]) -> Floats:
+    def training_many(self, counts: Sequence[Sequence[int]]) -> Floats:
         """MACs of forward and backward pass for each of ``n`` vectors, shape [n]."""
         return self._products(counts) @ self._training
 
-    def training_per_layer(self, counts: KeptCounts) -> dict[str, float]:
+    def training_per_layer(self, counts: Sequence[int]) -> dict[str, float]:
         """MACs of forward and backward pass of one sample, by layer."""
         macs = self._products([counts])[0] * self._training
         return dict(zip((layer.name for layer in self.layers), macs.tolist(), strict=True))
 
-    def _products(self, counts: Sequence[KeptCounts]) -> Floats:
+    def _products(self, counts: Sequence[Sequence[int]]) -> Floats:
         """Inputs × outputs of each layer for each vector, shape [n, layers]."""
         extended = np.ones((len(counts), self._inputs.shape[1]))  # the last one: fixed channels
         extended[:, :-1] = counts

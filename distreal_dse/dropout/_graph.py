@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
+from distreal_dse.dropout._copying import copied, refuse_lazy_layers
 from distreal_dse.dropout._operations import has_forward_of_its_kind
 from distreal_dse.errors import UnsupportedModelError
 
@@ -23,7 +23,8 @@ def traced_graph(model: nn.Module, example: Tensor) -> tuple[fx.Graph, Mapping[f
     UnsupportedModelError
         If the model can't be traced or does not run on the example.
     """
-    network = copy.deepcopy(model).train()
+    refuse_lazy_layers(model)
+    network = copied(model).train()
     try:
         graph_module = fx.GraphModule(network, _GraphTracer().trace(network))
     except Exception as error:  # tracing runs the user's forward(), which may raise anything

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import operator
 from collections import OrderedDict
 from collections.abc import Mapping
-from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from distreal_dse.dropout._channels import ChannelGroup, ChannelMap
+from distreal_dse.dropout._following import Structure
+from distreal_dse.dropout._numbering import check_tensors, named_tensors
 from distreal_dse.dropout._subnetwork import SubNetwork, Workspace
 from distreal_dse.dropout._tracing import trace_channels
 from distreal_dse.dropout._vector import KeptCounts
@@ -18,6 +21,8 @@ from distreal_dse.errors import InputError
 
 # A front has tens of vectors; each costs some modules, and tables of positions, in this cache.
 CACHED_SUBNETWORKS = 32
+# Attributes that a copy of a network makes anew.
+OF_THIS_NETWORK = ("_structure", "_tensors", "_names", "_subnetworks", "_workspace")
 
 
 class DroppableNetwork:
@@ -26,7 +31,8 @@ class DroppableNetwork:
     Parameters
     ----------
     module
-        The full network. It is used as it is: sub-networks read from it and write to it.
+        The full network. It is used as it is: sub-networks read from it and write to it. Which
+        parameters are trained may change later, but MACs count those that are trained now.
     example
         A batch of inputs, shape [N, C, ...], N ≥ 2, on the device of the network.
     scaling
@@ -44,9 +50,78 @@ class DroppableNetwork:
         """What it was traced with; a network like it takes inputs of the same shape."""
         self.scaling = scaling
         self.channels: ChannelMap = trace_channels(module, example)
+        check_dropping_equals_zeroing(module, self.channels, example, scaling)
+        self.times = 0
+        """How often it began anew, as of the last `follow`."""
+        self._begin()
+
+    def _begin(self) -> None:
+        """Know the network as it is now, without sub-networks."""
+        self._structure = Structure(self.module)
+        self._tensors = dict(self.module.state_dict(keep_vars=True))
+        self._names = {id(p): name for name, p in self.module.named_parameters()}
         self._subnetworks: OrderedDict[KeptCounts, SubNetwork] = OrderedDict()
         self._workspace: Workspace | None = None
-        check_dropping_equals_zeroing(module, self.channels, example, scaling)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out all that refers to the tensors of this very network."""
+        if self._workspace is not None:
+            self._workspace.packed.move_out()
+        return {name: value for name, value in vars(self).items() if name not in OF_THIS_NETWORK}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._begin()
+
+    def follow(self) -> int:
+        """Begin anew if layers, parameters or buffers were exchanged for others of the same shapes.
+
+        All that works on the network asks for it. Values, ``requires_grad``, modes and plain
+        settings of layers need nothing: sub-networks follow them when they are filled.
+
+        Returns
+        -------
+        int
+            How often it began anew. Names of parameters and sub-networks are of this time.
+
+        Raises
+        ------
+        InputError
+            If a tensor has another shape or is shared, or other filters can be dropped now.
+        """
+        if not self._structure.is_current():
+            self._check_exchanged()
+            if self._workspace is not None:
+                self._workspace.is_current = False
+            self._begin()
+            self.times += 1
+        return self.times
+
+    def _check_exchanged(self) -> None:
+        what_to_do = "make a new DroppableNetwork of the changed network"
+        tensors = named_tensors(self.module)
+        found = {name: tuple(one.shape) for name, one in tensors.items()}
+        for name in (*self.channels.shapes, *found):
+            expected = self.channels.shapes.get(name, "none")
+            if found.get(name, "none") != expected:
+                raise InputError(
+                    f"tensor {name} of the network is {found.get(name, 'missing')} now: expected "
+                    f"{expected}, as when its filters were traced; {what_to_do}"
+                )
+        check_tensors(tensors, self.channels.axes)
+        modules = list(self.module.modules())
+        if len(modules) == len(self._structure.modules) and all(
+            map(operator.is_, modules, self._structure.modules)
+        ):
+            return
+        channels = trace_channels(self.module, self.example)
+        if channels.fingerprint != self.channels.fingerprint:
+            raise InputError(
+                "layers of the network were exchanged, and other filters can be dropped or cost "
+                f"other MACs now: expected layers like those before; {what_to_do}"
+            )
+        check_dropping_equals_zeroing(self.module, channels, self.example, self.scaling)
+        self.channels = channels
 
     @property
     def groups(self) -> tuple[ChannelGroup, ...]:
@@ -58,17 +133,14 @@ class DroppableNetwork:
         """The kept counts of the full network."""
         return self.channels.widths
 
-    @cached_property
+    @property
     def parameter_names(self) -> dict[int, str]:
-        """The name of each parameter by its ``id``; parameters stay the objects that they are."""
-        return {id(p): name for name, p in self.module.named_parameters()}
-
-    @cached_property
-    def _tensors(self) -> dict[str, Tensor]:
-        return dict(self.module.state_dict(keep_vars=True))
+        """The name of each parameter by its ``id``, as of the last `follow`."""
+        return self._names
 
     def copy_state(self) -> dict[str, Tensor]:
         """Return copies of the full network's parameters and buffers by name."""
+        self.follow()
         return {name: tensor.detach().clone() for name, tensor in self._tensors.items()}
 
     @torch.no_grad()
@@ -82,6 +154,7 @@ class DroppableNetwork:
         InputError
             If a tensor is missing, or has another shape.
         """
+        self.follow()
         names = self._tensors.keys()
         for name, tensor in self._tensors.items():
             if name not in state or state[name].shape != tensor.shape:
@@ -96,7 +169,13 @@ class DroppableNetwork:
         """The sub-network of ``counts``, built at its first use.
 
         All sub-networks of a network share the memory of their values: those loaded last are there.
+
+        Raises
+        ------
+        InputError
+            See `follow`.
         """
+        self.follow()
         if self._workspace is None:
             self._workspace = Workspace(self.module, self.channels)
         if counts not in self._subnetworks:

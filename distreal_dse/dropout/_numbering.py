@@ -17,6 +17,7 @@ from distreal_dse.dropout._channels import (
     WeightedLayer,
 )
 from distreal_dse.dropout._identities import FIXED, Identities, Traced
+from distreal_dse.dropout._sharing import sharing
 from distreal_dse.errors import UnsupportedModelError
 
 
@@ -116,7 +117,7 @@ def numbered_map(model: nn.Module, found: Findings) -> ChannelMap:
         cut = tuple(u if u is not None and (u != fixed).any() else None for u in units)
         if any(u is not None for u in cut):
             axes[name] = cut
-    _check_tensors(tensors, axes)
+    check_tensors(tensors, axes)
     return ChannelMap(
         groups=tuple(groups),
         axes=axes,
@@ -139,10 +140,16 @@ def numbered_map(model: nn.Module, found: Findings) -> ChannelMap:
     )
 
 
-def _check_tensors(
+def check_tensors(
     tensors: Mapping[str, Tensor], axes: Mapping[str, tuple[Units | None, ...]]
 ) -> None:
-    """Each tensor that is cut must be the network's own, under one name."""
+    """Make sure that each tensor that is cut is the network's own, under one name.
+
+    Raises
+    ------
+    UnsupportedModelError
+        Naming those that are not.
+    """
     for name in axes:
         if name not in tensors:
             raise UnsupportedModelError(
@@ -157,4 +164,10 @@ def _check_tensors(
             raise UnsupportedModelError(
                 f"tensors {' and '.join(names)} are the same: expected layers to share no "
                 "parameters or buffers"
+            )
+    for pair in sharing(tensors):
+        if not axes.keys().isdisjoint(pair):  # whole tensors may: they stay where they are
+            raise UnsupportedModelError(
+                f"tensors {' and '.join(pair)} share memory: expected each that filters are cut "
+                "from to have its own; make one of them from a clone()"
             )

@@ -74,7 +74,8 @@ AXIS_FUNCTIONS: frozenset[Any] = frozenset({
 })  # fmt: skip
 SQUEEZES: frozenset[Any] = frozenset({torch.squeeze, "squeeze"})
 RESHAPES: frozenset[Any] = frozenset({torch.reshape, "reshape", "view"})
-FLATTENINGS: frozenset[Any] = frozenset({torch.flatten, torch.unflatten, "flatten", "unflatten"})
+FLATTENINGS: frozenset[Any] = frozenset({torch.flatten, "flatten"})
+UNFLATTENINGS: frozenset[Any] = frozenset({torch.unflatten, "unflatten"})
 CONCATENATIONS: frozenset[Any] = frozenset(
     {torch.cat, torch.concat, torch.concatenate, torch.stack}
 )

@@ -11,8 +11,12 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from distreal_dse.dropout._optimizers import elementwise_kind
 from distreal_dse.dropout._packing import Layout, first, first_of_growing, gather, scatter
 from distreal_dse.dropout._subnetwork import Kept, Slot, SubNetwork
+
+# Attributes of an optimiser that hold what its step() calls before and after.
+STEP_HOOKS = ("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks")
 
 
 class PackedState:
@@ -43,6 +47,10 @@ class PackedState:
         if name not in self._views:
             self._views[name] = self._layout.view(self.blocks, name)
         return self._views[name]
+
+    def is_left(self, name: str, value: object) -> bool:
+        """Whether the optimiser has another ``value`` now than the `view` that it was given."""
+        return name in self._views and value is not self._views[name]
 
 
 class _Parameter(NamedTuple):
@@ -92,9 +100,11 @@ class SmallOptimizer:
             {**group, "params": [named[names[id(p)]] for p in group["params"]]}
             for group in full.param_groups
         ]
-        kind = type(full)
+        kind = elementwise_kind(full)
         known = inspect.signature(kind).parameters
         self._optimizer = kind(groups, **{k: v for k, v in full.defaults.items() if k in known})
+        for hooks in STEP_HOOKS:  # the very same, as they may be added and removed at any time
+            setattr(self._optimizer, hooks, getattr(full, hooks))
         self._parameters = [
             _Parameter(name, parameter, named[name], name in small.layout.places, slots.get(name))
             for group in full.param_groups
@@ -145,7 +155,9 @@ class SmallOptimizer:
 
     def _link(self, kept: Kept) -> None:
         """Build the small state, parameter by parameter."""
+        self._leave_exchanged()
         self._optimizer.state.clear()
+        self._views.clear()
         self._kinds, self._of_full, self._of_small = set(), None, None
         for parameter in self._parameters:
             full_state = self._full.state.get(parameter.full)
@@ -160,6 +172,15 @@ class SmallOptimizer:
                     small_state[kind] = parameter.slot.gather(value, kept)
                 else:
                     small_state[kind] = value
+
+    def _leave_exchanged(self) -> None:
+        """Use new memory where state was exchanged: somebody may have put the former aside."""
+        for kind, state in list(self._packed.items()):
+            if any(
+                state.is_left(parameter.name, self._full.state.get(parameter.full, {}).get(kind))
+                for parameter in self._parameters
+            ):
+                self._packed[kind] = PackedState(self._full_layout, self._device)
 
     def _take_back(self, kept: Kept) -> None:
         """Put back what is not packed, and pack what this step has made."""

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from distreal_dse.dropout._channels import ChannelMap
+from distreal_dse.dropout._sharing import sharing
 from distreal_dse.errors import InputError
 
 # Tensors with more pairs of rows and columns (classifiers, mostly) are copied one by one: a call
@@ -92,8 +93,8 @@ class PackedNetwork:
     """The droppable tensors of a full network, moved into blocks where that pays.
 
     The network's tensors stay the objects that they are, with their values; they become views of
-    the blocks. Those that others give a new storage (by assigning ``.data``, say) are moved back
-    by `refresh`.
+    the blocks. Where others give one a new storage (by assigning ``.data``, say), `refresh` makes
+    new blocks.
 
     Parameters
     ----------
@@ -110,29 +111,28 @@ class PackedNetwork:
             for name, tensor in packed.items()
         )
         self.device = next(iter(full.values())).device
-        self.blocks = self.layout.blocks(self.layout.sizes, self.device)
+        self._tensors = packed
+        self._move_in()
         self.index_types = [_index_type(block) for block in self.blocks]
-        self._views = [
-            (name, tensor, self.layout.view(self.blocks, name)) for name, tensor in packed.items()
-        ]
-        self._pointers = [(tensor, view.data_ptr()) for _, tensor, view in self._views]
-        self.refresh()
 
     @torch.no_grad()
     def refresh(self) -> None:
-        """Move tensors that lie elsewhere into the blocks.
+        """Move all tensors into new blocks if some lie elsewhere.
+
+        The blocks before stay as they are, for they may hold what somebody put aside: averaged
+        weights are tried out by exchanging ``.data``, and then exchanging it back.
 
         Raises
         ------
         InputError
-            If a tensor is of another type, on another device or in another memory format now.
+            If a tensor is of another type, on another device or in another memory format now, or
+            shares its memory with another one.
         """
         if all(tensor.data_ptr() == pointer for tensor, pointer in self._pointers):
             return
-        for name, tensor, view in self._views:
-            if tensor.data_ptr() == view.data_ptr():
-                continue
-            if (
+        for name, tensor in self._tensors.items():
+            view = self.layout.view(self.blocks, name)
+            if tensor.data_ptr() != view.data_ptr() and (
                 tensor.dtype != view.dtype
                 or tensor.device != view.device
                 or not _is_packable(tensor)
@@ -142,8 +142,28 @@ class PackedNetwork:
                     f"{tensor.stride()}: expected {view.dtype} on {view.device} in the order that "
                     "it had; convert and move a network before its sub-networks are built"
                 )
-            view.copy_(tensor)
+        for one, other in sharing(self._tensors):
+            raise InputError(
+                f"tensors {one} and {other} share memory now: expected each to have its own; "
+                "assign a clone()"
+            )
+        self._move_in()
+
+    def move_out(self) -> None:
+        """Give each tensor memory of its own until the next `refresh`, for it to be copied alone.
+
+        Otherwise each copy of a tensor would come with a copy of all that it lies with.
+        """
+        for tensor in self._tensors.values():
+            tensor.data = tensor.data.clone()
+
+    def _move_in(self) -> None:
+        self.blocks = self.layout.blocks(self.layout.sizes, self.device)
+        for name, tensor in self._tensors.items():
+            view = self.layout.view(self.blocks, name)
+            view.copy_(tensor.detach())
             tensor.data = view
+        self._pointers = [(tensor, tensor.data_ptr()) for tensor in self._tensors.values()]
 
 
 def first(sizes: Sequence[int], blocks: Sequence[Tensor]) -> list[Tensor]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import lru_cache
+from numbers import Integral, Real
 
 import numpy as np
 import numpy.typing as npt
@@ -109,10 +110,12 @@ class ComposedMasks(MaskPolicy):
         self, order: str = "random", blocks: int = 0, core: float = 0.0, redraw: int | str = 1
     ) -> None:
         _expect(order in ORDERS, "order", " or ".join(ORDERS), order)
-        _expect(blocks == 0 or blocks >= 2, "blocks", "2 or more, or 0 for none", blocks)
-        _expect(0 <= core < 1, "core", "0 ≤ share < 1 (a core of 1 is the policy 'ordered')", core)
-        lasts_a_while = redraw == ROUND or (not isinstance(redraw, str) and redraw >= 1)
-        _expect(lasts_a_while, "redraw", f"1 or more mini-batches, or {ROUND}", redraw)
+        some = isinstance(blocks, Integral) and (blocks == 0 or blocks >= 2)
+        _expect(some, "blocks", "a whole number, 2 or more, or 0 for none", blocks)
+        share = isinstance(core, Real) and 0 <= core < 1
+        _expect(share, "core", "0 ≤ share < 1 (a core of 1 is the policy 'ordered')", core)
+        lasts_a_while = redraw == ROUND or (isinstance(redraw, Integral) and redraw >= 1)
+        _expect(lasts_a_while, "redraw", f"1 or more mini-batches, whole ones, or {ROUND}", redraw)
         if order == "fixed":
             _expect(not (blocks or core), "order", "random or rolling with blocks or core", order)
         if order != "random":

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Never
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from distreal_dse.dropout._channels import ChannelMap, Units
+from distreal_dse.dropout._copying import copied
+from distreal_dse.dropout._following import Settings, Structure
 from distreal_dse.dropout._packing import (
     Layout,
     PackedNetwork,
@@ -243,6 +244,7 @@ class SubNetwork:
         self._tables = _Tables(self._share_of_unit)
         self._scales = _Scales()
         self._workspace = workspace or Workspace(network, channels)
+        self._alone = Structure(network) if workspace is None else None
         self._packed = self._workspace.packed
         self.full_layout = self._packed.layout
 
@@ -252,7 +254,7 @@ class SubNetwork:
         # deepcopy() uses what the memo holds as the copy of an object: so the network's structure
         # is copied with the small tensors in place of the large ones.
         memo: dict[int, Any] = {id(full[name]): small[name] for name in full}
-        self.module: nn.Module = copy.deepcopy(network, memo)
+        self.module: nn.Module = copied(network, memo)
         adopt_sizes(self.module, channels, self._share_of_unit)
         self.slots = tuple(
             Slot(name, full[name], small[name].detach(), *self._tables.numbers(axes))
@@ -260,7 +262,7 @@ class SubNetwork:
             if name not in self.layout.places
         )
         self._whole = [(full[name], small[name]) for name in full if name not in channels.axes]
-        self._modules = list(zip(network.modules(), self.module.modules(), strict=True))
+        self._settings = Settings(network, self.module)
         if scaling == "inverted":
             self._add_scaling(channels)
         tables = {
@@ -280,6 +282,12 @@ class SubNetwork:
         self._scaled_slots = [
             slot for slot in self.slots if id(named.get(slot.name)) in scaled_weights
         ]
+
+    def __getstate__(self) -> Never:
+        raise InputError(
+            "a sub-network can't be copied: it shares memory with others; copy its "
+            "DroppableNetwork, or its module where that is all"
+        )
 
     def _small_tensors(self, full: Mapping[str, Tensor], channels: ChannelMap) -> dict[str, Tensor]:
         """Parameters and buffers of the small network: in the workspace unless they are whole."""
@@ -358,16 +366,25 @@ class SubNetwork:
     def load(self, kept: Kept) -> None:
         """Fill the small tensors from the kept parts of the full ones, ready for a forward pass.
 
-        Also shares anew what is whole, and puts each layer into the mode of the full network's.
+        Also shares anew what is whole, and follows the full network's layers: their modes, their
+        plain settings such as dropout rates, and which parameters are trained.
+
+        Raises
+        ------
+        InputError
+            If layers, parameters or buffers of the full network were exchanged.
         """
+        if not (self._workspace.is_current and (self._alone is None or self._alone.is_current())):
+            raise InputError(
+                "layers, parameters or buffers of the network were exchanged: expected those that "
+                "this sub-network was built from; get a new one from the DroppableNetwork"
+            )
         self._packed.refresh()
         self._gather(kept, self.layout.sizes, self.slots)
         for full, small in self._whole:
             if small.data_ptr() != full.data_ptr():
                 small.data = full.detach()
-        for module, copied in self._modules:
-            if copied.training != module.training:
-                copied.training = module.training
+        self._settings.follow()
         self._scales.apply(kept)
 
     def backward(self, loss: Tensor, kept: Kept) -> None:
@@ -412,6 +429,8 @@ class Workspace:
     """
 
     def __init__(self, network: nn.Module, channels: ChannelMap) -> None:
+        self.is_current = True
+        """Whether the network still has the tensors that it had; who shares it says when not."""
         self.packed = PackedNetwork(network, channels)
         layout = self.packed.layout
         self._blocks = layout.blocks([0] * len(layout.sizes), self.packed.device)

@@ -46,6 +46,7 @@ from distreal_dse.dropout._operations import (
     SPATIAL_MODULES,
     SPLITS,
     SQUEEZES,
+    UNFLATTENINGS,
     has_forward_of_its_kind,
     is_stochastic_depth,
 )
@@ -137,6 +138,9 @@ class _ChannelTracer:
             sizes: Any = node.args[1:] or (node.kwargs.get("shape", ()),)
             sizes = sizes[0] if len(sizes) == 1 and isinstance(sizes[0], Sequence) else sizes
             return self._reshape(node, sources[0], sizes)
+        if target in UNFLATTENINGS:
+            axis = self._values(self._argument(node, 1, "dim"))
+            return self._unflatten(node, sources[0], axis, self._argument(node, 2, "sizes"))
         if target in FLATTENINGS:
             return self._reshape(node, sources[0], ())
         if target is operator.getitem:
@@ -184,8 +188,10 @@ class _ChannelTracer:
                 return self._of(source)
             self._found.axes[f"{name}.weight"] = (self._channels(node, source, 1),)
             return self._of(source)
-        if isinstance(module, (nn.Flatten, nn.Unflatten)):
+        if isinstance(module, nn.Flatten):
             return self._reshape(node, source, ())
+        if isinstance(module, nn.Unflatten):
+            return self._unflatten(node, source, module.dim, module.unflattened_size)
         if isinstance(module, POINTWISE_MODULES):
             return self._of(source)
         if type(module) in SPATIAL_MODULES:
@@ -393,6 +399,13 @@ class _ChannelTracer:
                         f"its size {shape[axis]} is hard-coded; write -1 or use flatten",
                     )
         return traced
+
+    def _unflatten(self, node: fx.Node, source: fx.Node, axis: Any, sizes: Any) -> Followed:
+        before = len(self._of(source).shape)
+        if not isinstance(axis, int) or not isinstance(sizes, Sequence):  # named axes
+            return self._reshape(node, source, ())
+        axis %= before
+        return self._reshape(node, source, [-1] * axis + [*sizes] + [-1] * (before - axis - 1))
 
     def _index(self, node: fx.Node, source: fx.Node, index: Any) -> Followed:
         traced = self._of(source)

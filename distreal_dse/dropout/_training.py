@@ -13,17 +13,14 @@ from torch.optim import Optimizer
 from distreal_dse.dropout._channels import ChannelMap
 from distreal_dse.dropout._network import DroppableNetwork
 from distreal_dse.dropout._optimizer_state import PackedState, SmallOptimizer
+from distreal_dse.dropout._optimizers import elementwise_kind
 from distreal_dse.dropout._policies import MaskPolicy
 from distreal_dse.dropout._subnetwork import SubNetwork
 from distreal_dse.dropout._vector import KeptCounts
-from distreal_dse.errors import InputError, UnsupportedOptimizerError
+from distreal_dse.errors import InputError
 
-# Optimisers that update each element from the state of that element alone, so that the state of
-# kept filters can be cut out and put back.
-ELEMENTWISE_OPTIMIZERS = (
-    torch.optim.Adadelta, torch.optim.Adagrad, torch.optim.Adam, torch.optim.Adamax,
-    torch.optim.AdamW, torch.optim.NAdam, torch.optim.RAdam, torch.optim.RMSprop, torch.optim.SGD,
-)  # fmt: skip
+# Attributes that a copy of a trainer makes anew.
+OF_THIS_TRAINER = ("_small_optimizers", "_packed")
 
 
 class DropoutTrainer:
@@ -40,7 +37,9 @@ class DropoutTrainer:
         The network to train.
     optimizer
         Over ``network.module``'s parameters. Its hyper-parameters are read at every step, so
-        learning rate schedules work as usual.
+        learning rate schedules work as usual. Its step hooks are called with the optimiser that
+        takes the step: for a sub-network one that holds the parameters of its kept filters, with
+        their gradients and state. What a hook does to those is what the full network gets.
     loss
         Mean loss from ``(outputs, targets)``.
     policy
@@ -54,7 +53,8 @@ class DropoutTrainer:
     Raises
     ------
     UnsupportedOptimizerError
-        If the optimiser's state can't be cut down to kept filters.
+        If the optimiser may not be element-wise, so that its state can't be cut down to kept
+        filters.
     InputError
         If the optimiser is over parameters of another network, or ``clip_norm`` is out of range.
     """
@@ -68,17 +68,7 @@ class DropoutTrainer:
         generator: torch.Generator,
         clip_norm: float | None = None,
     ) -> None:
-        if not isinstance(optimizer, ELEMENTWISE_OPTIMIZERS):
-            raise UnsupportedOptimizerError(
-                f"optimiser {type(optimizer).__name__} is not supported: expected one of "
-                + ", ".join(sorted(kind.__name__ for kind in ELEMENTWISE_OPTIMIZERS))
-            )
-        for group in optimizer.param_groups:
-            if any(id(p) not in network.parameter_names for p in group["params"]):
-                raise InputError(
-                    "the optimiser holds parameters of another network: expected those of the "
-                    "network that is trained; make it of network.module.parameters()"
-                )
+        elementwise_kind(optimizer)
         if clip_norm is not None and not clip_norm > 0:
             raise InputError(f"clip_norm: expected a number above 0, or None, found {clip_norm}")
         self._network = network
@@ -87,12 +77,46 @@ class DropoutTrainer:
         self._policy = policy
         self._generator = generator
         self._clip_norm = clip_norm
-        # Weak: a sub-network that the network no longer keeps takes its optimiser with it.
-        self._small_optimizers: WeakKeyDictionary[SubNetwork, SmallOptimizer] = WeakKeyDictionary()
-        self._packed: dict[str, PackedState] = {}
+        self._begin()
         self._everything = torch.ones(sum(network.full_counts), dtype=torch.bool)
         self.last_mask: Tensor = self._everything
         """Units that the last mini-batch trained, shape [units], on the CPU."""
+
+    def _begin(self) -> None:
+        """Know the optimiser of the network as it is now, without those of sub-networks."""
+        self._times = self._network.follow()
+        # Weak: a sub-network that the network no longer keeps takes its optimiser with it.
+        self._small_optimizers: WeakKeyDictionary[SubNetwork, SmallOptimizer] = WeakKeyDictionary()
+        self._packed: dict[str, PackedState] = {}
+        self._check_parameters()
+
+    def _follow(self) -> None:
+        if self._network.follow() != self._times:
+            self._begin()
+
+    def _subnetwork(self, counts: KeptCounts) -> SubNetwork:
+        small = self._network.subnetwork(counts)  # which follows
+        if self._network.times != self._times:
+            self._begin()
+        return small
+
+    def _check_parameters(self) -> None:
+        names = self._network.parameter_names
+        for group in self._optimizer.param_groups:
+            if any(id(parameter) not in names for parameter in group["params"]):
+                raise InputError(
+                    "the optimiser holds parameters of another network, or some that this one no "
+                    "longer has: expected those of the network that is trained; make it of "
+                    "network.module.parameters()"
+                )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what refers to the tensors of this very network and optimiser."""
+        return {name: value for name, value in vars(self).items() if name not in OF_THIS_TRAINER}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._begin()
 
     def step(self, inputs: Tensor, targets: Tensor, counts: KeptCounts) -> float:
         """Train one mini-batch with ``counts`` kept units per group; return its loss.
@@ -107,9 +131,10 @@ class DropoutTrainer:
             From `kept_counts` or a front point.
         """
         if counts == self._network.full_counts:
+            self._follow()
             self.last_mask = self._everything
             return self._full_step(inputs, targets)
-        small = self._network.subnetwork(counts)
+        small = self._subnetwork(counts)
         mask = self._draw(counts)
         kept = small.select(mask)
         self.last_mask = mask
@@ -177,7 +202,7 @@ class DropoutTrainer:
         self.last_mask = mask
 
         def train_inner(module: nn.Module, outputs: Tensor) -> None:
-            inner = self._network.subnetwork(inner_counts)
+            inner = self._subnetwork(inner_counts)
             kept = inner.select(inner_mask)
             inner.load(kept)
             try:
@@ -189,8 +214,9 @@ class DropoutTrainer:
                 inner.module.zero_grad(set_to_none=True)
 
         if is_full:
+            self._follow()
             return self._full_step(inputs, targets, train_inner)
-        small = self._network.subnetwork(counts)
+        small = self._subnetwork(counts)
         kept = small.select(mask)
         optimizer = self._small_optimizer(small)
         try:
@@ -240,6 +266,7 @@ class DropoutTrainer:
         parameters = [p for group in self._optimizer.param_groups for p in group["params"]]
         optimizer = self._small_optimizers.get(small)
         if optimizer is None or not optimizer.is_for(parameters):
+            self._check_parameters()
             optimizer = SmallOptimizer(
                 self._optimizer, self._network.parameter_names, small, self._packed
             )

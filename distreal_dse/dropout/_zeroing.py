@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,11 +11,12 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from distreal_dse.dropout._channels import ChannelMap, NormLayer
+from distreal_dse.dropout._copying import copied
 from distreal_dse.dropout._graph import device_indices
 from distreal_dse.dropout._operations import CONVOLUTIONS
 from distreal_dse.dropout._policies import RandomMasks
 from distreal_dse.dropout._subnetwork import SubNetwork
-from distreal_dse.errors import UnsupportedModelError
+from distreal_dse.errors import UnsupportedModelError, described
 
 ORDINARY_DROPOUTS = (
     functional.alpha_dropout, functional.dropout, functional.dropout1d, functional.dropout2d,
@@ -111,7 +111,7 @@ def check_dropping_equals_zeroing(
     UnsupportedModelError
         If the sub-network does not run or its outputs differ.
     """
-    full = copy.deepcopy(module).double()
+    full = copied(module).double()
     _tell_channels_apart(full)
     counts = tuple(max(1, width // 2) for width in channels.widths)
     mask = RandomMasks().draw(channels.widths, counts, torch.Generator().manual_seed(0))
@@ -124,15 +124,22 @@ def check_dropping_equals_zeroing(
         small.load(selected)
         try:
             dropped = _outputs(small.module.train(training), inputs)
+        except UnsupportedModelError:
+            raise
         except Exception as error:  # the user's forward() may raise anything
             raise UnsupportedModelError(
-                f"model {type(module).__name__} does not run with half of its filters: {error}; "
-                "is a channel count hard-coded in its forward()?"
+                f"model {type(module).__name__} does not run with half of its filters: "
+                f"{described(error)}; is a channel count hard-coded in its forward()?"
             ) from error
         handles = zero_dropped(full, channels, mask, scaling)
         zeroed = _outputs(full.train(training), inputs)
         for handle in handles:
             handle.remove()
+        if not zeroed:
+            raise UnsupportedModelError(
+                f"model {type(module).__name__} returns no tensor: expected the scores that it is "
+                "trained by; return them from forward()"
+            )
         for one, other in zip(dropped, zeroed, strict=True):
             if one.shape != other.shape or not torch.allclose(one, other, rtol=1e-6, atol=1e-8):
                 raise UnsupportedModelError(
@@ -157,7 +164,7 @@ def _outputs(module: nn.Module, inputs: Tensor) -> list[Tensor]:
     """All outputs, with the same draws for every module (stochastic depth) but for dropout."""
     with torch.random.fork_rng(device_indices(inputs.device)), _NoOrdinaryDropout():
         torch.manual_seed(0)
-        return _tensors(module(inputs))
+        return _tensors(module(inputs), type(module).__name__)
 
 
 class _NoOrdinaryDropout(TorchFunctionMode):
@@ -169,12 +176,27 @@ class _NoOrdinaryDropout(TorchFunctionMode):
         kwargs = kwargs or {}
         if function in ORDINARY_DROPOUTS:
             return args[0] if args else kwargs["input"]
+        if function is functional.rrelu:  # which draws its slopes, too
+            return functional.leaky_relu(args[0] if args else kwargs["input"])
         return function(*args, **kwargs)
 
 
-def _tensors(outputs: Any) -> list[Tensor]:
-    """All tensors of a network's output, whatever it is wrapped in."""
+def _tensors(outputs: Any, model: str) -> list[Tensor]:
+    """All tensors of a network's output, whatever it is wrapped in; numbers and text are left out.
+
+    Raises
+    ------
+    UnsupportedModelError
+        If there may be others that can't be found.
+    """
     if isinstance(outputs, Tensor):
         return [outputs]
-    parts = outputs.values() if isinstance(outputs, Mapping) else outputs
-    return [tensor for part in parts if part is not None for tensor in _tensors(part)]
+    if isinstance(outputs, (Mapping, list, tuple)):
+        parts = outputs.values() if isinstance(outputs, Mapping) else outputs
+        return [tensor for part in parts for tensor in _tensors(part, model)]
+    if outputs is None or isinstance(outputs, (int, float, str)):
+        return []
+    raise UnsupportedModelError(
+        f"model {model} returns a {type(outputs).__name__}: expected a tensor, or a tuple, list or "
+        "dictionary of tensors; return one of these from forward()"
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from sqlalchemy import Engine
@@ -112,7 +112,7 @@ def reprice(
             "measured on": device_text(measurement.device),
             "latency": {
                 **measurement.latencies.as_json(),
-                "noise": {"pairs": noise.pairs, "too_close": noise.too_close},
+                "noise": asdict(noise),
             },
             "repriced from": {
                 "front": front.label,

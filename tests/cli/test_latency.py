@@ -50,6 +50,7 @@ def test_a_study_is_measured_for_people_and_for_programs(study: Path, tmp_path: 
     for part in ("mini-batch of 16 for study tiny, 3 times", "MACs", "6-8", "3-4", "100.0%"):
         assert part in people.stderr
     assert "Measured on" in people.stderr and "3/3" in people.stderr
+    assert "3 repetitions are too few" in people.stderr
     programs = run("measure", study, "--rates", "0,0.5", *QUICK, "--json", "--storage", url)
     found = programs.json
     assert [one["kept_counts"] for one in found["vectors"]] == [[6, 8], [3, 4]]

@@ -5,7 +5,14 @@ import random
 
 import pytest
 
-from distreal_dse.cost import Latencies, LatencySamples, Quartiles, VectorLatency, noise_verdict
+from distreal_dse.cost import (
+    Latencies,
+    LatencySamples,
+    NoiseVerdict,
+    Quartiles,
+    VectorLatency,
+    noise_verdict,
+)
 
 FULL, HALF, QUARTER, EIGHTH = (16, 8), (8, 4), (4, 2), (2, 1)
 
@@ -69,7 +76,11 @@ def test_latencies_survive_json() -> None:
 
 def test_neighbours_far_apart_can_be_ranked() -> None:
     verdict = noise_verdict(
-        [vector(HALF, [0.49, 0.5, 0.51]), vector(FULL, [1.0]), vector(QUARTER, [0.19, 0.2, 0.21])]
+        [
+            vector(HALF, [0.49, 0.5, 0.51] * 2),
+            vector(FULL, [1.0] * 6),
+            vector(QUARTER, [0.19, 0.2, 0.21] * 2),
+        ]
     )
     assert (verdict.pairs, verdict.too_close, verdict.warning) == (2, 0, "")
 
@@ -77,10 +88,10 @@ def test_neighbours_far_apart_can_be_ranked() -> None:
 def test_neighbours_within_the_noise_are_counted_and_told_in_one_line() -> None:
     verdict = noise_verdict(
         [
-            vector(HALF, [0.4, 0.5, 0.6]),
-            vector(QUARTER, [0.35, 0.48, 0.62]),
-            vector(EIGHTH, [0.009, 0.01, 0.011]),
-            vector(FULL, [1.0]),
+            vector(HALF, [0.4, 0.5, 0.6] * 2),
+            vector(QUARTER, [0.35, 0.48, 0.62] * 2),
+            vector(EIGHTH, [0.009, 0.01, 0.011] * 2),
+            vector(FULL, [1.0] * 6),
         ]
     )
     assert (verdict.pairs, verdict.too_close) == (3, 1)
@@ -94,7 +105,7 @@ def test_the_interval_is_that_of_the_notches_of_a_box_plot() -> None:
     near = VectorLatency(HALF, Quartiles(1, 1, 1), Quartiles(0.87, 0.92, 0.97), 4)
     far = VectorLatency(HALF, Quartiles(1, 1, 1), Quartiles(0.87, 0.921, 0.97), 4)
     nearer = VectorLatency(HALF, Quartiles(1, 1, 1), Quartiles(0.87, 0.922, 0.97), 4)
-    full = vector(FULL, [1.0])
+    full = vector(FULL, [1.0] * 6)
     verdicts = [noise_verdict([one, full]).too_close for one in (near, far, nearer)]
     assert verdicts == [0, 0, 1]
 
@@ -120,7 +131,30 @@ def test_equal_vectors_are_seldom_called_different() -> None:
     assert different / 400 < 0.09  # 5 % where the normal approximation holds
 
 
-@pytest.mark.parametrize("vectors", [[], [vector(FULL, [1.0])]])
+@pytest.mark.parametrize("vectors", [[], [vector(FULL, [1.0] * 6)]])
 def test_fewer_than_two_vectors_have_no_neighbours(vectors: list[VectorLatency]) -> None:
     assert noise_verdict(vectors).pairs == 0
     assert noise_verdict(vectors).warning == ""
+
+
+def test_too_few_repetitions_to_know_the_noise_are_told() -> None:
+    once = noise_verdict([vector(HALF, [0.5]), vector(QUARTER, [0.2]), vector(FULL, [1.0])])
+    assert (once.pairs, once.too_close, once.repetitions) == (2, 2, 1)
+    assert once.warning.startswith("1 repetition is too few") and "\n" not in once.warning
+    some = noise_verdict([vector(HALF, [0.49, 0.5, 0.51]), vector(FULL, [1.0] * 9)])
+    assert some.too_close == 0
+    assert some.warning.startswith("3 repetitions are too few") and "at least 6" in some.warning
+    assert noise_verdict([vector(FULL, [1.0])]).warning.startswith("1 repetition is too few")
+    # That of a front that was stored before.
+    assert NoiseVerdict(pairs=2, too_close=0).warning == ""
+
+
+def test_with_enough_repetitions_equal_vectors_are_called_different_in_less_than_a_tenth() -> None:
+    noise = random.Random(2)
+    different = 0
+    for _ in range(4000):
+        pair = [vector((n,), [noise.gauss(0.5, 0.05) for _ in range(6)]) for n in (1, 2)]
+        verdict = noise_verdict(pair)
+        assert verdict.warning == "" or verdict.too_close
+        different += verdict.too_close == 0
+    assert different / 4000 < 0.1

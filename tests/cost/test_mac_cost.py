@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import pickle
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import zoo
 from distreal_dse.catalogue import StudySource, shipped_studies
 from distreal_dse.compat import torchvision
-from distreal_dse.cost import MacCost
+from distreal_dse.cost import MacCost, _macs
 from distreal_dse.dropout import DroppableNetwork, KeptCounts, SubNetwork
 from networks import CLASSES, LayerNormed
 from zoo import ZOO
@@ -242,3 +243,30 @@ def test_keeping_one_filter_more_never_costs_less(residual: DroppableNetwork) ->
     for group in range(len(counts)):
         more = tuple(count + (index == group) for index, count in enumerate(counts))
         assert cost.training(more) > cost.training(counts)
+
+
+def test_a_cost_goes_to_other_processes(residual: DroppableNetwork) -> None:
+    cost = MacCost(residual.channels)
+    counts = kept(residual, 0.5)
+    expected = cost.training(counts)
+    for other in (pickle.loads(pickle.dumps(cost)), copy.deepcopy(cost)):
+        assert (other.full, other.training(counts)) == (cost.full, expected)
+        assert other.training(kept(residual, 0.3)) == cost.training(kept(residual, 0.3))
+
+
+def test_counts_may_be_given_as_any_sequence(residual: DroppableNetwork) -> None:
+    cost = MacCost(residual.channels)
+    counts = kept(residual, 0.5)
+    for given in (list(counts), np.array(counts)):
+        assert cost.training(given) == cost.training(counts)
+        assert cost.forward(given) == cost.forward(counts)
+        assert cost.training_per_layer(given) == cost.training_per_layer(counts)
+
+
+def test_costs_stay_right_beyond_those_that_are_remembered(
+    residual: DroppableNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_macs, "KNOWN_VECTORS", 2)
+    cost = MacCost(residual.channels)
+    vectors = [kept(residual, fraction) for fraction in FRACTIONS]
+    assert [cost.training(one) for one in vectors * 2] == [*cost.training_many(vectors)] * 2

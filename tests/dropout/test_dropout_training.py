@@ -638,3 +638,100 @@ def test_optimizer_whose_state_cannot_be_cut_is_refused_by_name(
     optimizer = make(network.module.parameters())
     with pytest.raises(UnsupportedOptimizerError, match=type(optimizer).__name__):
         trainer_of(network, optimizer)
+
+
+# --- Optimisers of other classes, and hooks -------------------------------------------------------
+
+
+class Renamed(SGD):
+    """Another way to make one, and the step that it always takes."""
+
+    def __init__(self, parameters: Iterable[nn.Parameter], speed: float) -> None:
+        super().__init__(parameters, lr=speed, momentum=0.9)
+
+
+class Normalising(SGD):
+    """Looks at all elements of a parameter at once."""
+
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    parameter.grad /= parameter.grad.norm()
+        super().step()
+
+
+class Centralised(Adam):
+    def _init_group(self, group: dict[str, Any], *lists: Any) -> bool:
+        for parameter in group["params"]:
+            if parameter.grad is not None:
+                parameter.grad -= parameter.grad.mean()
+        return bool(super()._init_group(group, *lists))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda p: Normalising(p, lr=0.1), "Normalising .* a step.. of its own.* that of SGD"),
+        (lambda p: Centralised(p, lr=0.1), "Centralised .* an? _init_group.. of its own.*Adam"),
+    ],
+    ids=["step", "what step calls"],
+)
+def test_subclasses_with_a_step_of_their_own_are_refused(make: MakeOptimizer, message: str) -> None:
+    network = DroppableNetwork(trained(Plain), inputs_of())
+    with pytest.raises(UnsupportedOptimizerError, match=message):
+        trainer_of(network, make(network.module.parameters()))
+
+
+def test_subclass_with_the_step_of_its_kind_trains_as_its_kind() -> None:
+    def run(make: MakeOptimizer) -> dict[str, Tensor]:
+        network = DroppableNetwork(trained(Plain), inputs_of())
+        optimizer = make(network.module.parameters())
+        trainer = trainer_of(network, optimizer)
+        for number, rate in enumerate(RATES):
+            trainer.step(inputs_of(seed=number), targets_of(seed=number), counts_of(network, rate))
+        return values_of(network.module, optimizer)
+
+    assert_same(
+        run(lambda parameters: Renamed(parameters, 0.1)),
+        run(lambda parameters: SGD(parameters, lr=0.1, momentum=0.9)),
+    )
+
+
+def test_step_hooks_see_and_change_the_gradients_of_the_kept_filters() -> None:
+    """With gradients of ones, a step without momentum takes the learning rate off."""
+    network = DroppableNetwork(trained(Biased), inputs_of())
+    optimizer = SGD(network.module.parameters(), lr=0.25)
+    trainer = trainer_of(network, optimizer, seed=3)
+    trainer.step(inputs_of(), targets_of(), (4, 3))  # its own optimiser is made before the hooks
+    trainer = trainer_of(network, optimizer, seed=3)
+    calls: list[str] = []
+
+    def all_ones(taking: Optimizer, *_: Any) -> None:
+        calls.append("before")
+        for group in taking.param_groups:
+            for parameter in group["params"]:
+                assert parameter.grad is not None
+                parameter.grad.fill_(1.0)
+
+    handles = [
+        optimizer.register_step_pre_hook(all_ones),
+        optimizer.register_step_post_hook(lambda *_: calls.append("behind")),
+    ]
+    masks = torch.Generator().manual_seed(3)
+    for counts in ((4, 3), (8, 6), (4, 3)):
+        before = {name: p.detach().clone() for name, p in network.module.named_parameters()}
+        trainer.step(inputs_of(), targets_of(), counts)
+        mask = torch.ones(14, dtype=torch.bool)
+        if counts != (8, 6):
+            mask = RandomMasks().draw((8, 6), counts, masks)
+        for name, parameter in network.module.named_parameters():
+            region = kept_part(network.channels, name, mask, parameter)
+            torch.testing.assert_close(
+                parameter.detach(), before[name] - 0.25 * region, rtol=0, atol=1e-12
+            )
+    assert calls == ["before", "behind"] * 3
+    for handle in handles:
+        handle.remove()
+    trainer.step(inputs_of(), targets_of(), (4, 3))
+    assert len(calls) == 6

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
@@ -208,6 +208,18 @@ def test_the_core_is_always_kept_and_the_rest_changes(core: float, blocks: int) 
         assert (kept[:size] == 60).all()
         if count > 1:
             assert (kept[size:] < 60).all()
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(
+    core=st.floats(0, 1, exclude_max=True),
+    groups=st.lists(st.tuples(st.integers(1, 40), st.integers(1, 40)), min_size=1, max_size=3),
+)
+def test_a_core_of_any_share_keeps_the_counts(core: float, groups: list[tuple[int, int]]) -> None:
+    widths = tuple(max(pair) for pair in groups)
+    counts = tuple(min(pair) for pair in groups)
+    mask = ComposedMasks(core=core).draw(widths, counts, torch.Generator().manual_seed(0))
+    assert tuple(int(part.sum()) for part in mask.split(widths)) == counts
 
 
 def test_blocks_are_the_same_in_all_groups() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -108,7 +109,7 @@ def test_a_policy_is_taken_as_it_is() -> None:
         ("ordered:core=0.5", "expected no settings of 'ordered', found 'core'"),
         ("rolling:redraw=2", "expected the settings blocks, core of 'rolling', found 'redraw'"),
         ("random-round:redraw=2", "settings blocks, core of 'random-round', found 'redraw'"),
-        ("blocks:blocks=1", "blocks of a mask policy: expected 2 or more, or 0 for none, found 1"),
+        ("blocks:blocks=1", "blocks of a mask policy: expected .* 2 or more, or 0 .* found 1"),
         ("blocks:blocks=2.5", "blocks: expected a whole number, found '2.5'"),
         ("core:core=1", "core of a mask policy: expected 0 ≤ share < 1 .*'ordered'.*found 1.0"),
         ("core:core=-0.1", "expected 0 ≤ share < 1"),
@@ -189,3 +190,19 @@ def test_a_policy_of_ones_own_is_named_after_its_class() -> None:
         draw = RandomMasks.draw
 
     assert Mine().spec == "Mine"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"blocks": 2.5}, "blocks of a mask policy: expected a whole number, .* found 2.5"),
+        ({"blocks": 4.0}, "blocks of a mask policy: .* found 4.0"),
+        ({"redraw": 2.5}, "redraw of a mask policy: .* whole ones, or round, found 2.5"),
+        ({"redraw": float("inf")}, "redraw of a mask policy: .* found inf"),
+        ({"redraw": None}, "redraw of a mask policy: .* found None"),
+        ({"core": "0.5"}, "core of a mask policy: expected 0 ≤ share < 1 .* found 0.5"),
+    ],
+)
+def test_choices_of_another_kind_are_refused(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        ComposedMasks(**wrong)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -523,6 +525,188 @@ def test_ordinary_dropout_layers_are_supported(layer: nn.Module) -> None:
             return dropped
 
     assert len(DroppableNetwork(DropsOut(), inputs_of().float()).groups) == 2
+
+
+# --- Models that can't be copied, have no weights, or return what can't be compared ---------------
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value"),
+    [
+        ("lock", threading.Lock()),
+        ("remembered", nn.Linear(1, 1)(torch.ones(1))),
+        ("rows", (number for number in range(3))),
+    ],
+)
+def test_what_cannot_be_copied_is_refused_by_its_name(attribute: str, value: object) -> None:
+    module = Base()
+    setattr(module.second, attribute, value)
+    message = refusal_of(module)
+    assert f"attribute {attribute} of layer second can't be copied" in message
+    assert "\n" not in message
+
+
+def test_copying_that_fails_for_the_model_as_a_whole_is_refused() -> None:
+    class Unique(Base):
+        def __deepcopy__(self, memo: object) -> None:
+            raise PermissionError("there is only one")
+
+    assert "model Unique can't be copied (PermissionError: there is only one)" in refusal_of(
+        Unique()
+    )
+
+
+@pytest.mark.parametrize(
+    "layer", [nn.LazyConv2d(8, 1), nn.LazyBatchNorm2d()], ids=lambda layer: type(layer).__name__
+)
+def test_lazy_layers_are_refused_until_they_have_weights(layer: nn.Module) -> None:
+    class Lazy(Base):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lazy = layer
+
+        def between(self, maps: Tensor) -> Tensor:
+            through: Tensor = self.lazy(maps)
+            return through
+
+    message = refusal_of(Lazy())
+    assert f"layer lazy ({type(layer).__name__}) has no weights yet" in message
+    module = Lazy()
+    module(inputs_of().float())
+    assert DroppableNetwork(module, inputs_of().float()).groups[0].name == "first"
+
+
+@pytest.mark.parametrize("as_layer", [True, False])
+def test_randomised_relu_is_supported(as_layer: bool) -> None:
+    class Randomised(Base):
+        def __init__(self) -> None:
+            super().__init__()
+            self.slopes = nn.RReLU()
+
+        def between(self, maps: Tensor) -> Tensor:
+            below: Tensor = self.slopes(-maps)
+            return below if as_layer else functional.rrelu(-maps, training=self.training)
+
+    assert len(DroppableNetwork(Randomised(), inputs_of().float()).groups) == 2
+
+
+UNFLATTENINGS: dict[str, Callable[[int], Callable[[Tensor], Tensor]]] = {
+    "layer": lambda size: nn.Unflatten(1, (size, 1, 1)),
+    "layer from behind": lambda size: nn.Unflatten(-1, (size, 1, 1)),
+    "method": lambda size: lambda maps: maps.unflatten(1, (size, 1, 1)),
+    "function": lambda size: lambda maps: torch.unflatten(maps, 1, (size, 1, 1)),
+    "keywords": lambda size: lambda maps: maps.unflatten(dim=-1, sizes=(size, 1, 1)),
+}
+
+
+@pytest.mark.parametrize("way", UNFLATTENINGS)
+def test_unflattened_channels_are_followed_unless_their_number_is_hard_coded(way: str) -> None:
+    class Unflattening(Base):
+        def __init__(self, size: int) -> None:
+            super().__init__()
+            self.unflatten = UNFLATTENINGS[way](size)
+
+        def between(self, maps: Tensor) -> Tensor:
+            return self.unflatten(maps.mean((2, 3)))
+
+    assert "size 8 is hard-coded; write -1" in refusal_of(Unflattening(8))
+    network = DroppableNetwork(Unflattening(-1), inputs_of().float())
+    assert [group.name for group in network.groups] == ["first", "second"]
+
+
+class Returning(Base):
+    def __init__(self, wrap: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.wrap = wrap
+
+    def forward(self, inputs: Tensor) -> Any:
+        return self.wrap(super().forward(inputs))
+
+
+@dataclass
+class Scores:
+    logits: Tensor
+
+
+@pytest.mark.parametrize(
+    ("wrap", "message"),
+    [
+        (lambda scores: None, "model Returning returns no tensor: expected the scores"),
+        (lambda scores: scores.size(0), "model Returning returns no tensor"),
+        (lambda scores: "scores", "model Returning returns no tensor"),
+        (Scores, "model Returning returns a Scores: expected a tensor"),
+        (lambda scores: (scores, Scores(scores)), "model Returning returns a Scores"),
+    ],
+    ids=["nothing", "number", "text", "class", "class beside a tensor"],
+)
+def test_outputs_without_tensors_are_refused(wrap: Callable[[Tensor], Any], message: str) -> None:
+    assert message in refusal_of(Returning(wrap))
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda scores: (scores, 3),
+        lambda scores: {"scores": scores, "unit": "logits"},
+        lambda scores: [scores, (None, {"again": scores})],
+    ],
+    ids=["number", "text", "nested"],
+)
+def test_numbers_and_text_beside_tensors_are_supported(wrap: Callable[[Tensor], Any]) -> None:
+    assert len(DroppableNetwork(Returning(wrap), inputs_of().float()).groups) == 2
+
+
+def share_stored(module: Base) -> None:
+    module.second.weight = nn.Parameter(module.other.weight.data)
+
+
+def share_a_part(module: Base) -> None:
+    both = torch.randn(2, 8)
+    module.first.bias = nn.Parameter(both[0])
+    module.second.bias = nn.Parameter(both.flatten()[4:12])
+
+
+@pytest.mark.parametrize(
+    ("share", "names"),
+    [
+        (share_stored, ("second.weight", "other.weight")),
+        (share_a_part, ("first.bias", "second.bi")),
+    ],
+)
+def test_tensors_that_share_memory_are_refused_by_their_names(
+    share: Callable[[Base], None], names: tuple[str, str]
+) -> None:
+    class Sharing(Base):
+        def __init__(self) -> None:
+            super().__init__()
+            self.other = nn.Conv2d(8, 8, 3, padding=1)
+
+        def between(self, maps: Tensor) -> Tensor:
+            through: Tensor = self.other(maps)
+            return through
+
+    module = Sharing()
+    share(module)
+    message = refusal_of(module)
+    assert "share memory" in message and "clone()" in message
+    assert all(name in message for name in names)
+
+
+def test_neighbours_in_one_memory_and_whole_tensors_in_it_are_supported() -> None:
+    class Neighbours(Base):
+        left: Tensor
+        right: Tensor
+
+        def __init__(self) -> None:
+            super().__init__()
+            both = torch.randn(16)
+            self.first.bias = nn.Parameter(both[:8])
+            self.second.bias = nn.Parameter(both[8:])
+            table = torch.randn(4, 4)
+            self.register_buffer("left", table)
+            self.register_buffer("right", table[1:3])
+
+    assert len(DroppableNetwork(Neighbours(), inputs_of().float()).groups) == 2
 
 
 def test_unknown_scaling_is_refused() -> None:
