@@ -35,6 +35,24 @@ TRIAL = Look("#aab2b9", "x-thin-open")
 # From all channels kept to nearly all dropped, through the front's blue: darker is more dropout.
 RATE_SCALE = [[0.0, "#f3f8fc"], [0.35, "#9ecae6"], [0.7, FRONT.color], [1.0, "#022a45"]]
 
+# Of costs, in grey: lighter is less. The blue of rates would say that they are the same.
+COST_SCALE = [[0.0, "#fbfbfa"], [0.5, "#b9bdb8"], [1.0, "#4a4f4b"]]
+
+# Classes of devices, the strongest first: shades of violet, which no strategy and no front has.
+_CLASSES = (
+    Look("#3b1a5c", "circle"),
+    Look("#7a4fa3", "square", "dash"),
+    Look("#a684c4", "triangle-up", "dot"),
+    Look("#5b6770", "diamond", "dashdot"),
+)
+# Devices that were measured, in turn.
+_DEVICES = (
+    Look("#3b1a5c", "circle"),
+    Look("#7a4fa3", "square-open"),
+    Look("#5b6770", "triangle-up"),
+    Look("#1f2933", "diamond-open"),
+)
+
 # Each strategy keeps its look in all figures; DISTREAL wears the colour of the fronts that it
 # trains with, and variants of one method share a colour and differ in marker and dash.
 _STRATEGIES = {
@@ -65,6 +83,16 @@ def strategy_looks(strategies: Iterable[str]) -> dict[str, Look]:
     others = (name for name in sorted(names) if name not in _STRATEGIES)
     looks = {name: _OTHERS[i % len(_OTHERS)] for i, name in enumerate(others)}
     return {name: _STRATEGIES.get(name) or looks[name] for name in names}
+
+
+def class_looks(count: int) -> list[Look]:
+    """Looks of classes of devices, by falling strength."""
+    return [_CLASSES[index % len(_CLASSES)] for index in range(count)]
+
+
+def device_looks(count: int) -> list[Look]:
+    """Looks of devices that latency was measured on."""
+    return [_DEVICES[index % len(_DEVICES)] for index in range(count)]
 
 
 def run_looks(strategies: Iterable[str]) -> list[Look]:

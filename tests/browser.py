@@ -34,10 +34,12 @@ class Rendered(HTMLParser):
         self.classes: list[str] = []
         self.tags: list[str] = []
         self.texts: list[str] = []
+        self.links: list[str] = []
         self.feed(dom)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
+        self.links += [link for key, link in attrs if key in ("href", "src") and link]
         self.classes += (dict(attrs).get("class") or "").split()
 
     def handle_data(self, data: str) -> None:
@@ -54,3 +56,23 @@ def render(url: str, profile: Path) -> tuple[Rendered, list[str]]:
         check=True,
     )
     return Rendered(done.stdout), [x for x in done.stderr.splitlines() if "CONSOLE" in x]
+
+
+def screenshot(
+    url: str, file: Path, profile: Path, width: int, height: int, dark: bool = False
+) -> list[str]:
+    """Write a picture of a page; returns what its scripts complained of.
+
+    A window of headless Chromium is at least 500 pixels wide; ``width`` may be less.
+    """
+    options = [*OPTIONS, f"--window-size={width},{height}", f"--screenshot={file}"]
+    if dark:
+        options.append("--blink-settings=preferredColorScheme=0")
+    done = subprocess.run(
+        [str(CHROMIUM), *options, f"--user-data-dir={profile}", "--hide-scrollbars", url],
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=True,
+    )
+    return [x for x in done.stderr.splitlines() if "CONSOLE" in x]
