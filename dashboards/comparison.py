@@ -11,14 +11,12 @@ import plotly.graph_objects as go
 from dashboards.figures import LEGEND_ROOM, figure_title, plotly_text
 from dashboards.findings import accuracy_curve
 from dashboards.markup import table
-from dashboards.style import strategy_looks, template
+from dashboards.style import band, strategy_looks, template
 from fl.runs import Run
 from fl.summaries import Estimate, Summary, accuracy_at, summarise
 
 # Points of a mean curve: more than pixels tell apart make a page heavy.
 GRID = 80
-# Opacity of the band between the seeds.
-BAND = 0.15
 
 
 def comparison_figure(runs: Sequence[Run]) -> go.Figure:
@@ -43,7 +41,7 @@ def comparison_figure(runs: Sequence[Run]) -> go.Figure:
                     x=[*times, *reversed(times)],
                     y=[*map(max, accuracies), *reversed([min(values) for values in accuracies])],
                     fill="toself",
-                    fillcolor=_transparent(look.color),
+                    fillcolor=band(look.color),
                     line={"width": 0},
                     legendgroup=label,
                     showlegend=False,
@@ -212,8 +210,3 @@ def _time_text(one: Summary) -> str:
 def _percent(found: Estimate) -> str:
     half = (found.high - found.low) / 2
     return f"{found.mean:.1%}" + ("" if math.isnan(half) else f" ± {100 * half:.1f}")
-
-
-def _transparent(color: str) -> str:
-    red, green, blue = (int(color[i : i + 2], 16) for i in (1, 3, 5))
-    return f"rgba({red}, {green}, {blue}, {BAND})"

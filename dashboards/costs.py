@@ -200,7 +200,7 @@ def latency_figure(timed: Sequence[TimedVector]) -> go.Figure:
         )
     figure.update_layout(
         template=template(),
-        **figure_title(latency_finding(timed), LEGEND_ROOM * len(figure.data)),
+        **figure_title(latency_finding(timed), LEGEND_ROOM + 20 * (len(figure.data) - 1)),
         height=400 + 24 * len(devices),
         showlegend=True,
         xaxis={

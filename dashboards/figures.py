@@ -262,12 +262,14 @@ def _hover(front: Front, point: TrialPoint | FrontPoint) -> str:
     ]
     if point.accuracy is not None:
         lines.append(f"accuracy {point.accuracy:.1%}")
-    for index, group in enumerate(front.groups[:HOVER_GROUPS]):
+    # Of a thousand trials, the rates would make up a good part of a page.
+    groups = front.groups[:HOVER_GROUPS] if isinstance(point, FrontPoint) or point.uniform else ()
+    for index, group in enumerate(groups):
         kept = f"{point.kept_counts[index]} of {group.channels}" if point.kept_counts else ""
         rate = f"rate {point.rates[index]:.2f}" if point.rates else ""
         if kept or rate:
             lines.append(f"{_short(group.name)}: {', '.join(filter(None, (kept, rate)))}")
-    if len(front.groups) > HOVER_GROUPS:
+    if groups and len(front.groups) > HOVER_GROUPS:
         lines.append(f"… and {len(front.groups) - HOVER_GROUPS} more channel groups")
     number = point.trial if isinstance(point, FrontPoint) else point.number
     if number is not None:

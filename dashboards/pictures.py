@@ -69,6 +69,8 @@ class Picture:
         What has to be known to read it.
     tables
         Its numbers, as HTML.
+    folded
+        Whether the tables are long and say little that the figure doesn't.
     """
 
     name: str
@@ -77,6 +79,7 @@ class Picture:
     text: str
     caption: str
     tables: tuple[str, ...] = ()
+    folded: bool = False
 
 
 def pictures(
@@ -124,6 +127,7 @@ def front_pictures(
                 "Darker: a larger share. The numbers are per cent of the MACs of the vector in the "
                 "column, forward and backward.",
                 (table("Training MACs per sample, by layer", ("layer", *heads), rows, text={0}),),
+                folded=True,
             )
         )
     progress = search_progress(trials, front.reference_cost, front.cost_metric, front.settings)
@@ -154,6 +158,7 @@ def front_pictures(
                         rows,
                     ),
                 ),
+                folded=True,
             )
         )
     timed = timed_vectors(front, latencies)
@@ -185,6 +190,7 @@ def front_pictures(
                         text={0, 4},
                     ),
                 ),
+                folded=True,
             )
         )
     return found

@@ -160,7 +160,9 @@ def progress_figure(progress: Progress, front: Front | None = None) -> go.Figure
         )
     figure.update_layout(
         template=template(),
-        **figure_title(progress_finding(progress, front), LEGEND_ROOM * len(figure.data)),
+        **figure_title(
+            progress_finding(progress, front), LEGEND_ROOM + 20 * (len(figure.data) - 1)
+        ),
         height=420,
         showlegend=True,
         xaxis={

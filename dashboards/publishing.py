@@ -6,18 +6,19 @@ seconds: what is saved here is thin, without hover texts, numbers cut to what a 
 
 from __future__ import annotations
 
+import json
 import math
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import optuna
 import plotly.graph_objects as go
-from optuna.storages import RDBStorage
+from optuna.storages import BaseStorage, RDBStorage
 from optuna_dashboard import get_note, save_note, save_plotly_graph_object
-from sqlalchemy import Engine
+from sqlalchemy import Engine, MetaData, Table, delete, insert
 from sqlalchemy.exc import SQLAlchemyError
 
 from dashboards.costs import breakdown_figure, cost_breakdown, latency_figure, timed_vectors
@@ -87,15 +88,16 @@ def publish(storage: RDBStorage, engine: Engine, name: str) -> bool:
         if search is None:
             return False
         front = _front_of(engine, search)
-        for identity, figure in study_figures(engine, search, front).items():
-            save_plotly_graph_object(study, figure, graph_object_id=identity)
-        _save_note(study, study_note(search, front))
-        if front is not None:
-            ids = {trial.number: trial._trial_id for trial in study.get_trials(deepcopy=False)}
-            for point in front.points:
-                if point.trial in ids:
-                    trial = optuna.Trial(study, ids[point.trial])
-                    _save_note(trial, trial_note(search, front, point))
+        with _drafted(storage, study) as draft:
+            for identity, figure in study_figures(engine, search, front).items():
+                save_plotly_graph_object(draft, figure, graph_object_id=identity)
+            _save_note(draft, study_note(search, front))
+            if front is not None:
+                ids = {one.number: one._trial_id for one in study.get_trials(deepcopy=False)}
+                for point in front.points:
+                    if point.trial in ids:
+                        trial = _Trial(draft, draft._storage, ids[point.trial])
+                        _save_note(trial, trial_note(search, front, point))
         return True
 
 
@@ -191,7 +193,47 @@ def _front_of(engine: Engine, search: StoredSearch) -> Front | None:
     return None
 
 
-def _save_note(subject: optuna.Study | optuna.Trial, text: str) -> None:
+@dataclass(frozen=True)
+class _Trial:
+    """What optuna-dashboard needs to know of a trial to read and write its note."""
+
+    study: optuna.Study
+    storage: BaseStorage
+    _trial_id: int
+
+
+@contextmanager
+def _drafted(storage: RDBStorage, study: optuna.Study) -> Iterator[optuna.Study]:
+    """A study in memory with the same attributes; those that change are written at the end.
+
+    Each note that is saved reads all attributes several times and writes two, each for itself:
+    with a note for each point of a front that takes seconds in a database. Here it is one
+    transaction, on the table that Optuna keeps these attributes in.
+    """
+    number = study._study_id
+    before = storage.get_study_system_attrs(number)
+    memory = optuna.create_study(directions=study.directions)
+    for key, value in before.items():
+        memory._storage.set_study_system_attr(memory._study_id, key, value)
+    yield memory
+    after = memory._storage.get_study_system_attrs(memory._study_id)
+    changed = [key for key, value in after.items() if key not in before or before[key] != value]
+    if not changed:
+        return
+    table = Table("study_system_attributes", MetaData(), autoload_with=storage.engine)
+    with storage.engine.begin() as connection:
+        of_study = table.c.study_id == number
+        connection.execute(delete(table).where(of_study, table.c.key.in_(changed)))
+        connection.execute(
+            insert(table),
+            [
+                {"study_id": number, "key": key, "value_json": json.dumps(after[key])}
+                for key in changed
+            ],
+        )
+
+
+def _save_note(subject: optuna.Study | _Trial, text: str) -> None:
     old = get_note(subject)
     new = merged(old, text)
     if new is not None and new != old:

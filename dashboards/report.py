@@ -6,6 +6,7 @@ refuse whatever would be loaded from elsewhere.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
 from string import Template
@@ -15,6 +16,7 @@ from plotly.offline import get_plotlyjs
 from dashboards.findings import TrialPoint, cost_text, run_label
 from dashboards.markup import details, escaped, fact_list, figure_card
 from dashboards.pictures import Picture, comparison_pictures, front_pictures, run_pictures
+from dashboards.style import dark_colors
 from distreal_dse.errors import InputError
 from distreal_dse.files import write_whole
 from distreal_dse.fronts import LAYERS, Front, StoredLatency, utc_now
@@ -46,16 +48,29 @@ $sections
 <script>
 // A finger that drags is to scroll the page, and a phone has no room for buttons.
 const touch = matchMedia("(hover: none), (max-width: 480px)").matches;
-for (const chart of document.querySelectorAll(".chart")) {
-  const figure = JSON.parse(chart.nextElementSibling.textContent);
-  const layout = touch ? {...figure.layout, dragmode: false} : figure.layout;
-  Plotly.newPlot(chart, figure.data, layout, {
-    responsive: true,
-    displaylogo: false,
-    displayModeBar: touch ? false : "hover",
-    modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]],
-  });
+const dark = matchMedia("(prefers-color-scheme: dark)");
+const darkColors = $dark;
+function inTheDark(value) {
+  if (Array.isArray(value)) return value.map(inTheDark);
+  if (value !== null && typeof value === "object")
+    return Object.fromEntries(Object.entries(value).map(([key, one]) => [key, inTheDark(one)]));
+  return Object.hasOwn(darkColors, value) ? darkColors[value] : value;
 }
+function draw() {
+  for (const chart of document.querySelectorAll(".chart")) {
+    const stored = JSON.parse(chart.nextElementSibling.textContent);
+    const figure = dark.matches ? inTheDark(stored) : stored;
+    const layout = touch ? {...figure.layout, dragmode: false} : figure.layout;
+    Plotly.react(chart, figure.data, layout, {
+      responsive: true,
+      displaylogo: false,
+      displayModeBar: touch ? false : "hover",
+      modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]],
+    });
+  }
+}
+dark.addEventListener("change", draw);
+draw();
 </script>
 </body>
 </html>
@@ -78,9 +93,7 @@ h1, h2, h3, p, td, dd, li { overflow-wrap: anywhere; }
 .faint, figcaption { color: var(--faint); font-size: .9rem; }
 .card { margin: 1rem 0; padding: 1rem; background: var(--card); border: 1px solid var(--line);
   border-radius: .6rem; }
-/* Figures keep their light paper in the dark: their colours are chosen for it. */
-.chart { margin: 0 -.5rem; padding: .25rem 0; background: #fff; border-radius: .4rem;
-  overflow: hidden; }
+.chart { margin: 0 -.5rem; padding: .25rem 0; overflow: hidden; }
 .scroll { overflow-x: auto; }
 .scroll:focus-visible { outline: 2px solid #0072b2; }
 table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums; }
@@ -140,6 +153,7 @@ def write_report(
         created=escaped(utc_now()),
         style=_STYLE,
         sections="\n".join(sections),
+        dark=json.dumps(dark_colors()),
         plotly=get_plotlyjs(),
     )
     write_whole(path, page, "the report")
@@ -161,10 +175,13 @@ def _front_section(
 
 
 def _picture(picture: Picture) -> str:
-    """A figure, its first table open beside it, the others folded."""
+    """A figure and its numbers; all but the first table are folded."""
     card = figure_card(picture.figure, picture.heading, picture.text, picture.caption)
-    tables = [f'<div class="card">{one}</div>' for one in picture.tables[:1]]
-    tables += [details("More numbers", one) for one in picture.tables[1:]]
+    shown = 0 if picture.folded else 1
+    tables = [f'<div class="card">{one}</div>' for one in picture.tables[:shown]]
+    tables += [
+        details("More numbers" if shown else "The numbers", one) for one in picture.tables[shown:]
+    ]
     return "\n".join((card, *tables))
 
 

@@ -19,6 +19,10 @@ INK, FAINT, GRID, PAPER = "#1f2933", "#5b6770", "#e4e7eb", "#ffffff"
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', 'DejaVu Sans', sans-serif"
 
 
+# Opacity of a band around a line.
+BAND = 0.15
+
+
 @dataclass(frozen=True)
 class Look:
     """Colour, marker symbol and dash of a trace, by their Plotly names."""
@@ -75,6 +79,31 @@ _OTHERS = (
     Look("#5b6770", "hexagon-open", "dash"),
 )
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
+
+
+# What a page in the dark draws instead; all other colours show on both.
+_DARK = {
+    INK: "#e6eaee",
+    FAINT: "#9fabb5",
+    GRID: "#36414b",
+    PAPER: "#1b232a",
+    TRIAL.color: "#6b7680",
+    "#000000": "#ffffff",
+    "#3b1a5c": "#dcc6f0",
+    "#7a4fa3": "#b591d6",
+    "#a684c4": "#9470b8",
+}
+
+
+def band(color: str) -> str:
+    """A colour of a line for the band around it."""
+    red, green, blue = (int(color[i : i + 2], 16) for i in (1, 3, 5))
+    return f"rgba({red}, {green}, {blue}, {BAND})"
+
+
+def dark_colors() -> dict[str, str]:
+    """The colours of figures, bands included, that others stand for on a dark page."""
+    return _DARK | {band(light): band(dark) for light, dark in _DARK.items()}
 
 
 def strategy_looks(strategies: Iterable[str]) -> dict[str, Look]:

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 
 from dashboards.figures import LEGEND_ROOM, figure_title, plotly_text
 from dashboards.findings import percent
-from dashboards.style import class_looks, strategy_looks, template
+from dashboards.style import band, class_looks, strategy_looks, template
 from fl.results import DeviceRound
 from fl.runs import Run
 from fl.summaries import Summary
@@ -108,7 +108,7 @@ def use_figure(strategy: str, uses: Sequence[ClassUse]) -> go.Figure:
                 x=[*use.seconds, *reversed(use.seconds)],
                 y=[100 * one for one in (*use.high, *reversed(use.low))],
                 fill="toself",
-                fillcolor=_transparent(look.color),
+                fillcolor=band(look.color),
                 line={"width": 0},
                 legendgroup=label,
                 showlegend=False,
@@ -243,8 +243,3 @@ def _quantile(entries: Iterable[DeviceRound], level: float) -> float:
 
 def _share(one: Summary) -> str:
     return percent(one.wasted_share.mean)
-
-
-def _transparent(color: str) -> str:
-    red, green, blue = (int(color[i : i + 2], 16) for i in (1, 3, 5))
-    return f"rgba({red}, {green}, {blue}, 0.12)"

@@ -13,12 +13,12 @@ import optuna
 import pytest
 from optuna_dashboard import get_note
 
+from benchmarks.made_up import write_search
 from browser import needs_chromium, render, screenshot
 from dashboards.publishing import open_storage, publish
 from dashboards.serving import dashboard_server, refresh
 from distreal_dse.fronts import FrontGroup, StoredLatency, open_database, save_latencies
 from front_examples import HOSTILE
-from search_examples import write_search
 
 TRIALS = 30
 
