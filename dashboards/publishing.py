@@ -40,6 +40,8 @@ BUSY = 30
 HEIGHT = 450
 # Pixels of Plotly's buttons above a figure.
 BUTTONS = 18
+# Its cards are narrow: a legend takes a row more.
+LEGEND_ROW = 22
 
 
 def open_storage(url: str) -> RDBStorage:
@@ -170,7 +172,8 @@ def thin(figure: go.Figure) -> go.Figure:
     layout["height"] = HEIGHT
     # optuna-dashboard always shows Plotly's buttons: the title goes below them.
     layout["title"] = {**layout["title"], "pad": {"l": 12, "t": 22 + BUTTONS}}
-    layout["margin"] = {**layout["margin"], "t": layout["margin"]["t"] + BUTTONS}
+    room = BUTTONS + (LEGEND_ROW if len(bare["data"]) > 1 else 0)
+    layout["margin"] = {**layout["margin"], "t": layout["margin"]["t"] + room}
     return go.Figure(bare)
 
 

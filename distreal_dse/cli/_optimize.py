@@ -127,10 +127,18 @@ def _publish(url: str, name: str, screen: Console) -> None:
     from dashboards.publishing import open_storage, publish
     from distreal_dse.fronts import open_database
 
+    engine = open_database(url)
     try:
-        publish(open_storage(url), open_database(url), name)
+        storage = open_storage(url)
+        try:
+            publish(storage, engine, name)
+        finally:
+            storage.remove_session()
+            storage.engine.dispose()
     except StorageError as error:
         screen.print(f"warning: {error}", markup=False)
+    finally:
+        engine.dispose()
 
 
 def _listener(bar: Progress) -> Callable[[SearchProgress], None]:
