@@ -190,7 +190,7 @@ def waste_figure(summaries: Sequence[Summary]) -> go.Figure:
                     "pattern": {"shape": "/", "fillmode": "replace", "size": 6},
                     "line": {"color": colors, "width": 1},
                 },
-                text=[f"{_share(one)} wasted" for one in ordered],
+                text=[_share(one) for one in ordered],
                 textposition="outside",
                 hoverinfo="skip",
             ),
@@ -204,7 +204,7 @@ def waste_figure(summaries: Sequence[Summary]) -> go.Figure:
         height=140 + 30 * len(ordered),
         showlegend=False,
         xaxis={
-            "title": {"text": "training of all devices (TMACs)"},
+            "title": {"text": "training (TMACs); striped: wasted"},
             # Room for the numbers outside of the longest bar.
             "range": [0, 1.4 * (longest or 1.0)],
         },
