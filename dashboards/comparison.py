@@ -10,15 +10,13 @@ import plotly.graph_objects as go
 
 from dashboards.figures import LEGEND_ROOM, figure_title, plotly_text
 from dashboards.findings import accuracy_curve
-from dashboards.markup import details, escaped, fact_list, figure_card, table
-from dashboards.style import strategy_looks, template
+from dashboards.markup import table
+from dashboards.style import band, strategy_looks, template
 from fl.runs import Run
 from fl.summaries import Estimate, Summary, accuracy_at, summarise
 
 # Points of a mean curve: more than pixels tell apart make a page heavy.
 GRID = 80
-# Opacity of the band between the seeds.
-BAND = 0.15
 
 
 def comparison_figure(runs: Sequence[Run]) -> go.Figure:
@@ -43,7 +41,7 @@ def comparison_figure(runs: Sequence[Run]) -> go.Figure:
                     x=[*times, *reversed(times)],
                     y=[*map(max, accuracies), *reversed([min(values) for values in accuracies])],
                     fill="toself",
-                    fillcolor=_transparent(look.color),
+                    fillcolor=band(look.color),
                     line={"width": 0},
                     legendgroup=label,
                     showlegend=False,
@@ -140,46 +138,8 @@ def comparison_finding(summaries: Sequence[Summary]) -> str:
     return f"{text}, distreal at {own.final_accuracy.mean:.1%}{certainty}"
 
 
-def comparison_section(name: str, runs: Sequence[Run]) -> str:
-    """The section of a report about one comparison, as HTML."""
-    evaluated = [run for run in runs if accuracy_curve(run)]
-    heading = f"<section>\n<h2>Comparison {escaped(name)}</h2>"
-    if not evaluated:
-        return f"{heading}<p>No round was evaluated yet.</p></section>"
-    summaries, target = summarise(evaluated)
-    seeds = sorted({run.seed for run in evaluated})
-    ends = ", ".join(f"{one.strategy} {one.final_accuracy.mean:.1%}" for one in summaries)
-    unfinished = sum(not run.finished for run in runs)
-    caption = (
-        f"Lines are means over {len(seeds)} seeds, bands reach from the worst to the best of them."
-        + (f" {unfinished} of the {len(runs)} runs are not finished." if unfinished else "")
-    )
-    conditions = {k: v for k, v in evaluated[0].settings.items() if k not in ("strategy", "seed")}
-    return "\n".join(
-        (
-            heading,
-            figure_card(
-                comparison_figure(evaluated),
-                comparison_finding(summaries),
-                f"Line chart of accuracy over virtual time by strategy. Final accuracies: {ends}.",
-                caption,
-            ),
-            f'<div class="card">{_accuracy_table(summaries, target)}</div>',
-            figure_card(
-                time_figure(summaries, target),
-                f"Virtual time to {target:.0%} accuracy",
-                "Bar chart of the virtual time that each strategy takes to the target accuracy. "
-                "The numbers are in the table above.",
-                "Means over the seeds, where all of them reach it.",
-            ),
-            f'<div class="card">{_work_table(summaries)}</div>',
-            details("Conditions that all runs had", fact_list({**conditions, "seeds": seeds})),
-            "</section>",
-        )
-    )
-
-
-def _accuracy_table(summaries: Sequence[Summary], target: float) -> str:
+def accuracy_table(summaries: Sequence[Summary], target: float) -> str:
+    """What the strategies reach, the most accurate first, as HTML."""
     classes = list(dict.fromkeys(key for one in summaries for key in one.accuracy_by_class))
     rows = (
         (
@@ -203,7 +163,8 @@ def _accuracy_table(summaries: Sequence[Summary], target: float) -> str:
     )
 
 
-def _work_table(summaries: Sequence[Summary]) -> str:
+def work_table(summaries: Sequence[Summary]) -> str:
+    """What the strategies cost, as HTML."""
     rows = (
         (
             one.strategy,
@@ -249,8 +210,3 @@ def _time_text(one: Summary) -> str:
 def _percent(found: Estimate) -> str:
     half = (found.high - found.low) / 2
     return f"{found.mean:.1%}" + ("" if math.isnan(half) else f" ± {100 * half:.1f}")
-
-
-def _transparent(color: str) -> str:
-    red, green, blue = (int(color[i : i + 2], 16) for i in (1, 3, 5))
-    return f"rgba({red}, {green}, {blue}, {BAND})"

@@ -94,7 +94,10 @@ def front_figure(front: Front, trials: Sequence[TrialPoint] = ()) -> go.Figure:
         template=template(),
         **figure_title(front_finding(front, trials), LEGEND_ROOM),
         height=480,
-        xaxis={"title": {"text": f"training {measure} (% of the full network)"}, **_axis(shares)},
+        xaxis={
+            "title": {"text": f"training {measure} (% of the full network)"},
+            **cost_axis(shares),
+        },
         yaxis={
             "title": {"text": "fall of the validation loss in a short run (nats)"},
             "range": gains,
@@ -146,8 +149,6 @@ def rates_figure(front: Front) -> go.Figure:
         },
     )
     figure = go.Figure(heat_map)
-    # Few enough labels that they stand beside each other on a phone.
-    step = max(1, math.ceil(len(shares) / 10))
     figure.update_layout(
         template=template(),
         **figure_title(
@@ -155,19 +156,8 @@ def rates_figure(front: Front) -> go.Figure:
         ),
         margin_b=125,
         height=200 + max(120, 30 * len(front.groups)),
-        xaxis={
-            "title": {"text": "training cost (% of the full network)"},
-            "tickvals": list(range(0, len(shares), step)),
-            "ticktext": shares[::step],
-            "tickangle": -60,
-            "showgrid": False,
-        },
-        yaxis={
-            "tickvals": list(range(len(front.groups))),
-            "ticktext": [_short(group.name) for group in front.groups],
-            "autorange": "reversed",
-            "showgrid": False,
-        },
+        xaxis=column_axis(shares, "training cost (% of the full network)"),
+        yaxis=row_axis([group.name for group in front.groups]),
     )
     return figure
 
@@ -210,6 +200,30 @@ def accuracy_figure(runs: Sequence[Run]) -> go.Figure:
     return figure
 
 
+def column_axis(labels: Sequence[str], title: str) -> dict[str, Any]:
+    """The axis of a heat map with a column for each label."""
+    # Few enough labels that they stand beside each other on a phone; the last is always there.
+    step = max(1, math.ceil(len(labels) / 10))
+    shown = list(range(len(labels) - 1, -1, -step))[::-1]
+    return {
+        "title": {"text": title},
+        "tickvals": shown,
+        "ticktext": [labels[index] for index in shown],
+        "tickangle": -60,
+        "showgrid": False,
+    }
+
+
+def row_axis(names: Sequence[str]) -> dict[str, Any]:
+    """The axis of a heat map with a row for each name, the first on top."""
+    return {
+        "tickvals": list(range(len(names))),
+        "ticktext": [_short(name) for name in names],
+        "autorange": "reversed",
+        "showgrid": False,
+    }
+
+
 def plotly_text(name: str) -> str:
     """A name as Plotly shows it literally, in labels and hover texts."""
     return html.escape(plain(name), quote=False)
@@ -248,12 +262,14 @@ def _hover(front: Front, point: TrialPoint | FrontPoint) -> str:
     ]
     if point.accuracy is not None:
         lines.append(f"accuracy {point.accuracy:.1%}")
-    for index, group in enumerate(front.groups[:HOVER_GROUPS]):
+    # Of a thousand trials, the rates would make up a good part of a page.
+    groups = front.groups[:HOVER_GROUPS] if isinstance(point, FrontPoint) or point.uniform else ()
+    for index, group in enumerate(groups):
         kept = f"{point.kept_counts[index]} of {group.channels}" if point.kept_counts else ""
         rate = f"rate {point.rates[index]:.2f}" if point.rates else ""
         if kept or rate:
             lines.append(f"{_short(group.name)}: {', '.join(filter(None, (kept, rate)))}")
-    if len(front.groups) > HOVER_GROUPS:
+    if groups and len(front.groups) > HOVER_GROUPS:
         lines.append(f"… and {len(front.groups) - HOVER_GROUPS} more channel groups")
     number = point.trial if isinstance(point, FrontPoint) else point.number
     if number is not None:
@@ -277,7 +293,7 @@ def _gain_range(
     return [min(seen) - margin, high + margin], 1 + len(others) - len(seen)
 
 
-def _axis(shares: Sequence[float]) -> dict[str, Any]:
+def cost_axis(shares: Sequence[float]) -> dict[str, Any]:
     """A cost axis in per cent that shows all shares; logarithmic where they span enough."""
     low, high = min(shares), max(shares)
     if low <= 0 or high / low < LOG_FROM or not math.isfinite(high / low):

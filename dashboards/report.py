@@ -6,30 +6,20 @@ refuse whatever would be loaded from elsewhere.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
 from string import Template
 
 from plotly.offline import get_plotlyjs
 
-from dashboards.comparison import comparison_section
-from dashboards.figures import accuracy_figure, front_figure, rates_figure
-from dashboards.findings import (
-    NOISE,
-    TrialPoint,
-    accuracy_curve,
-    accuracy_finding,
-    cost_text,
-    front_finding,
-    percent,
-    run_label,
-    savings,
-    uniform_family,
-)
-from dashboards.markup import details, escaped, fact_list, figure_card, table
+from dashboards.findings import TrialPoint, cost_text, run_label
+from dashboards.markup import details, escaped, fact_list, figure_card
+from dashboards.pictures import Picture, comparison_pictures, front_pictures, run_pictures
+from dashboards.style import dark_colors
 from distreal_dse.errors import InputError
 from distreal_dse.files import write_whole
-from distreal_dse.fronts import Front, curve_hypervolume, utc_now
+from distreal_dse.fronts import LAYERS, Front, StoredLatency, utc_now
 from fl.runs import Run
 
 _PAGE = Template("""\
@@ -58,16 +48,29 @@ $sections
 <script>
 // A finger that drags is to scroll the page, and a phone has no room for buttons.
 const touch = matchMedia("(hover: none), (max-width: 480px)").matches;
-for (const chart of document.querySelectorAll(".chart")) {
-  const figure = JSON.parse(chart.nextElementSibling.textContent);
-  const layout = touch ? {...figure.layout, dragmode: false} : figure.layout;
-  Plotly.newPlot(chart, figure.data, layout, {
-    responsive: true,
-    displaylogo: false,
-    displayModeBar: touch ? false : "hover",
-    modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]],
-  });
+const dark = matchMedia("(prefers-color-scheme: dark)");
+const darkColors = $dark;
+function inTheDark(value) {
+  if (Array.isArray(value)) return value.map(inTheDark);
+  if (value !== null && typeof value === "object")
+    return Object.fromEntries(Object.entries(value).map(([key, one]) => [key, inTheDark(one)]));
+  return Object.hasOwn(darkColors, value) ? darkColors[value] : value;
 }
+function draw() {
+  for (const chart of document.querySelectorAll(".chart")) {
+    const stored = JSON.parse(chart.nextElementSibling.textContent);
+    const figure = dark.matches ? inTheDark(stored) : stored;
+    const layout = touch ? {...figure.layout, dragmode: false} : figure.layout;
+    Plotly.react(chart, figure.data, layout, {
+      responsive: true,
+      displaylogo: false,
+      displayModeBar: touch ? false : "hover",
+      modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]],
+    });
+  }
+}
+dark.addEventListener("change", draw);
+draw();
 </script>
 </body>
 </html>
@@ -90,9 +93,7 @@ h1, h2, h3, p, td, dd, li { overflow-wrap: anywhere; }
 .faint, figcaption { color: var(--faint); font-size: .9rem; }
 .card { margin: 1rem 0; padding: 1rem; background: var(--card); border: 1px solid var(--line);
   border-radius: .6rem; }
-/* Figures keep their light paper in the dark: their colours are chosen for it. */
-.chart { margin: 0 -.5rem; padding: .25rem 0; background: #fff; border-radius: .4rem;
-  overflow: hidden; }
+.chart { margin: 0 -.5rem; padding: .25rem 0; overflow: hidden; }
 .scroll { overflow-x: auto; }
 .scroll:focus-visible { outline: 2px solid #0072b2; }
 table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums; }
@@ -115,6 +116,7 @@ def write_report(
     path: str | os.PathLike[str],
     fronts: Sequence[tuple[Front, Sequence[TrialPoint]]],
     runs: Sequence[Run] = (),
+    latencies: Sequence[StoredLatency] = (),
 ) -> None:
     """Write fronts and runs as one self-contained HTML file, whole or not at all.
 
@@ -127,6 +129,8 @@ def write_report(
     runs
         Federated runs. Those of a comparison are drawn together by strategy, all others in one
         figure.
+    latencies
+        What was measured of the networks of the fronts.
 
     Raises
     ------
@@ -135,11 +139,11 @@ def write_report(
     """
     if not fronts and not runs:
         raise InputError("report: expected at least one front or run, found none; name one")
-    sections = [_front_section(front, trials) for front, trials in fronts]
+    sections = [_front_section(front, trials, latencies) for front, trials in fronts]
     alone = [run for run in runs if run.comparison is None]
     compared = list(dict.fromkeys(run.comparison for run in runs if run.comparison is not None))
     for name in compared:
-        sections.append(comparison_section(name, [run for run in runs if run.comparison == name]))
+        sections.append(_comparison_section(name, [run for run in runs if run.comparison == name]))
     if alone:
         sections.append(_runs_section(alone))
     names = [front.label for front, _ in fronts] + compared
@@ -149,98 +153,41 @@ def write_report(
         created=escaped(utc_now()),
         style=_STYLE,
         sections="\n".join(sections),
+        dark=json.dumps(dark_colors()),
         plotly=get_plotlyjs(),
     )
     write_whole(path, page, "the report")
 
 
-def _front_section(front: Front, trials: Sequence[TrialPoint]) -> str:
-    finding = front_finding(front, trials)
-    family = uniform_family(front, trials)
-    first, last = front.points[0], front.points[-1]
-    drawn = front_figure(front, trials)
-    text = (
-        f"Scatter plot of convergence against training cost. The verified front has "
-        f"{len(front.points)} points, from a gain of {first.convergence:.2f} at "
-        f"{_share(front, first.cost)} of the full network's cost to {last.convergence:.2f} at "
-        f"{_share(front, last.cost)}. The numbers are in the table below."
-    )
-    caption = (
-        f"Bars are ± one standard error over {first.replicates} short runs with fresh seeds. "
-        f"Hypervolume of the front: {front.hypervolume:.3f}"
-    )
-    if family:
-        area = curve_hypervolume(((p.cost, p.convergence) for p in family), front.reference_cost)
-        searched = sum(not point.uniform for point in front.points)
-        caption += (
-            f"; of the curve through one rate for all layers: {area:.3f}. "
-            f"{savings(front, trials)} of the {searched} searched vectors cost less than one rate "
-            f"for all layers needs for a gain {NOISE:g} standard errors below theirs; the title "
-            "names the one that saves most"
-        )
-    rates = (
-        f"Heat map of the dropout rate of {len(front.groups)} channel groups at the "
-        f"{len(front.points)} points of the front. The kept channels are in the table above."
-    )
+def _front_section(
+    front: Front, trials: Sequence[TrialPoint], latencies: Sequence[StoredLatency]
+) -> str:
     return "\n".join(
         (
             "<section>",
             f"<h2>Front {escaped(front.label)}</h2>",
             f'<p class="faint">Study {escaped(front.study)}, found {escaped(front.created_at)}</p>',
-            figure_card(drawn, finding, text, f"{caption}."),
-            f'<div class="card">{_front_table(front)}</div>',
-            details("One rate for all layers, in numbers", _uniform_table(front, family)),
-            figure_card(
-                rates_figure(front),
-                "Which layers the vectors thin out",
-                rates,
-                "Darker: more dropped. The numbers are the channels kept.",
-            ),
+            *map(_picture, front_pictures(front, trials, latencies)),
             details("How it was found", _front_facts(front)),
             "</section>",
         )
     )
 
 
-def _front_table(front: Front) -> str:
-    widths = "-".join(str(group.channels) for group in front.groups)
-    return table(
-        f"Points of the verified front, the cheapest first; channels kept of {widths}",
-        ("of full", "gain (nats)", "accuracy", "kept channels", "one rate", front.cost_unit),
-        (
-            (
-                _share(front, point.cost),
-                f"{point.convergence:.3f} ± {point.standard_error:.3f}",
-                f"{point.accuracy:.1%}",
-                point.key,
-                "yes" if point.uniform else "",
-                cost_text(front, point.cost),
-            )
-            for point in front.points
-        ),
-        text={3, 4},
-    )
-
-
-def _uniform_table(front: Front, family: Sequence[TrialPoint]) -> str:
-    return table(
-        "One rate for all layers, the cheapest first",
-        ("of full", "gain (nats)", "rate", front.cost_unit),
-        (
-            (
-                _share(front, point.cost),
-                f"{point.convergence:.3f} ± {point.standard_error:.3f}",
-                f"{point.rates[0]:.3f}" if point.rates else "",
-                cost_text(front, point.cost),
-            )
-            for point in family
-        ),
-    )
+def _picture(picture: Picture) -> str:
+    """A figure and its numbers; all but the first table are folded."""
+    card = figure_card(picture.figure, picture.heading, picture.text, picture.caption)
+    shown = 0 if picture.folded else 1
+    tables = [f'<div class="card">{one}</div>' for one in picture.tables[:shown]]
+    tables += [
+        details("More numbers" if shown else "The numbers", one) for one in picture.tables[shown:]
+    ]
+    return "\n".join((card, *tables))
 
 
 def _front_facts(front: Front) -> str:
-    # The uniform family has a table of its own; of latencies, the costs are in the tables.
-    hidden = ("uniform family", "latency")
+    # These are in tables of their own.
+    hidden = ("uniform family", "latency", LAYERS)
     settings = {name: v for name, v in front.settings.items() if name not in hidden}
     groups = ", ".join(f"{group.name} ({group.channels})" for group in front.groups)
     facts = {
@@ -253,19 +200,30 @@ def _front_facts(front: Front) -> str:
     return f"{fact_list(facts)}<h3>Settings of the search</h3>{fact_list(settings)}"
 
 
+def _comparison_section(name: str, runs: Sequence[Run]) -> str:
+    pictures = comparison_pictures(name, runs)
+    heading = f"<section>\n<h2>Comparison {escaped(name)}</h2>"
+    if not pictures:
+        return f"{heading}<p>No round was evaluated yet.</p></section>"
+    conditions = {k: v for k, v in runs[0].settings.items() if k not in ("strategy", "seed")}
+    facts = {
+        **conditions,
+        "seeds": sorted({run.seed for run in runs}),
+        "model fingerprint": runs[0].model_fingerprint,
+        "front": runs[0].front_label or "none",
+        "front hash": next((run.front_hash for run in runs if run.front_hash), "no front"),
+    }
+    return "\n".join(
+        (
+            heading,
+            *map(_picture, pictures),
+            details("Conditions that all runs had", fact_list(facts)),
+            "</section>",
+        )
+    )
+
+
 def _runs_section(runs: Sequence[Run]) -> str:
-    curves = [(run_label(run), accuracy_curve(run)) for run in runs]
-    text = "Line chart of accuracy over virtual time. " + " ".join(
-        f"{label} goes from {curve[0][2]:.1%} to {curve[-1][2]:.1%} in {curve[-1][1]:.3g} s."
-        for label, curve in curves
-        if curve
-    )
-    rows = (
-        (str(number), f"{seconds:.4g}", f"{accuracy:.1%}", label)
-        for label, curve in curves
-        for number, seconds, accuracy in curve
-    )
-    heads = ("round", "virtual s", "accuracy", "run")
     facts = "\n".join(
         f"<h3>{escaped(run_label(run))}</h3>"
         + fact_list(
@@ -285,19 +243,8 @@ def _runs_section(runs: Sequence[Run]) -> str:
         (
             "<section>",
             "<h2>Federated training</h2>",
-            figure_card(
-                accuracy_figure(runs),
-                accuracy_finding(runs),
-                text,
-                "One line is one run with one seed: the chart can't tell a better strategy from a "
-                "luckier seed; compare several seeds of each.",
-            ),
-            details("Accuracy by round", table("Evaluated rounds", heads, rows, text={3})),
+            *map(_picture, run_pictures(runs)),
             details("How the runs were made", facts),
             "</section>",
         )
     )
-
-
-def _share(front: Front, cost: float) -> str:
-    return percent(cost / front.reference_cost)

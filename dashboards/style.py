@@ -19,6 +19,10 @@ INK, FAINT, GRID, PAPER = "#1f2933", "#5b6770", "#e4e7eb", "#ffffff"
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', 'DejaVu Sans', sans-serif"
 
 
+# Opacity of a band around a line.
+BAND = 0.15
+
+
 @dataclass(frozen=True)
 class Look:
     """Colour, marker symbol and dash of a trace, by their Plotly names."""
@@ -34,6 +38,24 @@ TRIAL = Look("#aab2b9", "x-thin-open")
 
 # From all channels kept to nearly all dropped, through the front's blue: darker is more dropout.
 RATE_SCALE = [[0.0, "#f3f8fc"], [0.35, "#9ecae6"], [0.7, FRONT.color], [1.0, "#022a45"]]
+
+# Of costs, in grey: lighter is less. The blue of rates would say that they are the same.
+COST_SCALE = [[0.0, "#fbfbfa"], [0.5, "#b9bdb8"], [1.0, "#4a4f4b"]]
+
+# Classes of devices, the strongest first: shades of violet, which no strategy and no front has.
+_CLASSES = (
+    Look("#3b1a5c", "circle"),
+    Look("#7a4fa3", "square", "dash"),
+    Look("#a684c4", "triangle-up", "dot"),
+    Look("#5b6770", "diamond", "dashdot"),
+)
+# Devices that were measured, in turn.
+_DEVICES = (
+    Look("#3b1a5c", "circle"),
+    Look("#7a4fa3", "square-open"),
+    Look("#5b6770", "triangle-up"),
+    Look("#1f2933", "diamond-open"),
+)
 
 # Each strategy keeps its look in all figures; DISTREAL wears the colour of the fronts that it
 # trains with, and variants of one method share a colour and differ in marker and dash.
@@ -59,12 +81,47 @@ _OTHERS = (
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 
 
+# What a page in the dark draws instead; all other colours show on both.
+_DARK = {
+    INK: "#e6eaee",
+    FAINT: "#9fabb5",
+    GRID: "#36414b",
+    PAPER: "#1b232a",
+    TRIAL.color: "#6b7680",
+    "#000000": "#ffffff",
+    "#3b1a5c": "#dcc6f0",
+    "#7a4fa3": "#b591d6",
+    "#a684c4": "#9470b8",
+}
+
+
+def band(color: str) -> str:
+    """A colour of a line for the band around it."""
+    red, green, blue = (int(color[i : i + 2], 16) for i in (1, 3, 5))
+    return f"rgba({red}, {green}, {blue}, {BAND})"
+
+
+def dark_colors() -> dict[str, str]:
+    """The colours of figures, bands included, that others stand for on a dark page."""
+    return _DARK | {band(light): band(dark) for light, dark in _DARK.items()}
+
+
 def strategy_looks(strategies: Iterable[str]) -> dict[str, Look]:
     """The look of each strategy by its name, settings such as ``:averaging=pooled`` included."""
     names = list(dict.fromkeys(strategies))
     others = (name for name in sorted(names) if name not in _STRATEGIES)
     looks = {name: _OTHERS[i % len(_OTHERS)] for i, name in enumerate(others)}
     return {name: _STRATEGIES.get(name) or looks[name] for name in names}
+
+
+def class_looks(count: int) -> list[Look]:
+    """Looks of classes of devices, by falling strength."""
+    return [_CLASSES[index % len(_CLASSES)] for index in range(count)]
+
+
+def device_looks(count: int) -> list[Look]:
+    """Looks of devices that latency was measured on."""
+    return [_DEVICES[index % len(_DEVICES)] for index in range(count)]
 
 
 def run_looks(strategies: Iterable[str]) -> list[Look]:

@@ -23,6 +23,7 @@ OPTIONS = (
     "--enable-logging=stderr",
     "--virtual-time-budget=5000",
 )
+DARK = "--blink-settings=preferredColorScheme=0"
 needs_chromium = pytest.mark.skipif(not CHROMIUM, reason="needs Chromium (Debian: `chromium`)")
 
 
@@ -34,23 +35,54 @@ class Rendered(HTMLParser):
         self.classes: list[str] = []
         self.tags: list[str] = []
         self.texts: list[str] = []
+        self.links: list[str] = []
+        self.styles: list[str] = []
         self.feed(dom)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
+        self.styles += [text for key, text in attrs if key == "style" and text]
+        self.links += [link for key, link in attrs if key in ("href", "src") and link]
         self.classes += (dict(attrs).get("class") or "").split()
 
     def handle_data(self, data: str) -> None:
         self.texts.append(data)
 
 
-def render(url: str, profile: Path) -> tuple[Rendered, list[str]]:
+def render(url: str, profile: Path, dark: bool = False) -> tuple[Rendered, list[str]]:
     """The page as it is once its scripts have run, and what they complained of."""
     done = subprocess.run(
-        [str(CHROMIUM), *OPTIONS, f"--user-data-dir={profile}", "--dump-dom", url],
+        [
+            str(CHROMIUM),
+            *OPTIONS,
+            *([DARK] if dark else []),
+            f"--user-data-dir={profile}",
+            "--dump-dom",
+            url,
+        ],
         capture_output=True,
         text=True,
         timeout=90,
         check=True,
     )
     return Rendered(done.stdout), [x for x in done.stderr.splitlines() if "CONSOLE" in x]
+
+
+def screenshot(
+    url: str, file: Path, profile: Path, width: int, height: int, dark: bool = False
+) -> list[str]:
+    """Write a picture of a page; returns what its scripts complained of.
+
+    A window of headless Chromium is at least 500 pixels wide; ``width`` may be less.
+    """
+    options = [*OPTIONS, f"--window-size={width},{height}", f"--screenshot={file}"]
+    if dark:
+        options.append(DARK)
+    done = subprocess.run(
+        [str(CHROMIUM), *options, f"--user-data-dir={profile}", "--hide-scrollbars", url],
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=True,
+    )
+    return [x for x in done.stderr.splitlines() if "CONSOLE" in x]

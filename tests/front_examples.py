@@ -20,6 +20,10 @@ OWN_TABLES = {
 }
 
 
+HOSTILE = """</script><script>alert(1)</script><img src=x onerror="alert(2)">'&amp;"ü%{x}\u202e"""
+"""What a name must not be able to do: close or open elements, run, load, be decoded twice."""
+
+
 def make_front(**changes: Any) -> Front:
     """A front of three points on two groups of 16 and 8 channels."""
     points = tuple(

@@ -9,7 +9,15 @@ from typing import Annotated
 
 import typer
 
-from distreal_dse.cli import _federated, _fronts, _measure, _optimize, _report, _studies
+from distreal_dse.cli import (
+    _dashboard,
+    _federated,
+    _fronts,
+    _measure,
+    _optimize,
+    _report,
+    _studies,
+)
 from distreal_dse.errors import DistrealError, described
 
 app = typer.Typer(
@@ -27,6 +35,7 @@ app.command("lookup")(_fronts.lookup)
 app.command("measure")(_measure.measure)
 app.add_typer(_federated.app, name="fl")
 app.command("report")(_report.report)
+app.command("dashboard")(_dashboard.dashboard)
 
 
 def _print_version(wanted: bool) -> None:

@@ -30,8 +30,10 @@ from distreal_dse.cli._console import (
     print_json,
     progress_bar,
 )
+from distreal_dse.errors import StorageError
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.progress import Progress, TaskID
 
     from distreal_dse.fronts import Front
@@ -108,6 +110,7 @@ def optimize(
             show(progress)
 
         front = search(settings, url, listen)
+        _publish(url, front.name, screen)
     if as_json:
         print_json({**front.content(), "version": front.version, "hash": front.content_hash})
         return
@@ -117,6 +120,25 @@ def optimize(
     for flag, values in (("--data", [data]), ("-o", option or []), ("--storage", [storage])):
         asked += [part for value in values if value is not None for part in (flag, value)]
     screen.print(f"Train with it: {shlex.join(asked)}", markup=False, soft_wrap=True)
+
+
+def _publish(url: str, name: str, screen: Console) -> None:
+    """Draw the search for `distreal-dse dashboard`; its front is stored whatever comes of that."""
+    from dashboards.publishing import open_storage, publish
+    from distreal_dse.fronts import open_database
+
+    engine = open_database(url)
+    try:
+        storage = open_storage(url)
+        try:
+            publish(storage, engine, name)
+        finally:
+            storage.remove_session()
+            storage.engine.dispose()
+    except StorageError as error:
+        screen.print(f"warning: {error}", markup=False)
+    finally:
+        engine.dispose()
 
 
 def _listener(bar: Progress) -> Callable[[SearchProgress], None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,15 +10,21 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from distreal_dse.cli._arguments import StorageOption, storage_url
-from distreal_dse.cli._console import console
+from distreal_dse.cli._console import console, print_json
 from distreal_dse.errors import InputError
 
 if TYPE_CHECKING:
-    import plotly.graph_objects as go
-
     from dashboards.findings import TrialPoint
     from distreal_dse.fronts import Front
     from fl.runs import Run
+
+
+ImagesOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR", help="Also write each figure as a file there (extra `images`, Chromium)."
+    ),
+]
 
 
 def report(
@@ -30,10 +37,12 @@ def report(
         ),
     ] = None,
     out: Annotated[Path, typer.Option(help="The HTML file to write.")] = Path("report.html"),
-    images: Annotated[
-        Path | None,
+    svg: ImagesOption = None,
+    png: ImagesOption = None,
+    numbers: Annotated[
+        str | None,
         typer.Option(
-            metavar="DIR", help="Also write each figure as SVG and PNG (extra `images`, Chromium)."
+            "--json", metavar="FILE|-", help="Also write the numbers behind the figures as JSON."
         ),
     ] = None,
     storage: StorageOption = None,
@@ -41,8 +50,11 @@ def report(
     """Write figures and tables of fronts and federated runs into one offline HTML file."""
     from dashboards.findings import TrialPoint
     from dashboards.images import write_images
+    from dashboards.numbers import report_numbers
+    from dashboards.pictures import pictures
     from dashboards.report import write_report
-    from distreal_dse.fronts import find_front, list_fronts, open_database
+    from distreal_dse.files import write_whole
+    from distreal_dse.fronts import find_front, list_fronts, load_latencies, open_database
     from distreal_dse.search import tried_vectors
     from fl.runs import list_runs, load_run
 
@@ -67,29 +79,20 @@ def report(
             front = find_front(engine, subject)
             trials = [TrialPoint(**asdict(tried)) for tried in tried_vectors(url, front)]
             fronts.append((front, trials))
-    write_report(out, fronts, runs)
+    networks = dict.fromkeys(front.model_fingerprint for front, _ in fronts)
+    latencies = [one for network in networks for one in load_latencies(engine, network)]
+    write_report(out, fronts, runs, latencies)
     screen = console()
     screen.print(f"Report written to {out}", markup=False)
-    if images is not None:
-        files = write_images(_figures(fronts, runs), images)
-        screen.print(f"{len(files)} images written to {images}", markup=False)
-
-
-def _figures(fronts: list[tuple[Front, list[TrialPoint]]], runs: list[Run]) -> dict[str, go.Figure]:
-    """All figures of a report by file name."""
-    from dashboards.comparison import comparison_figure
-    from dashboards.figures import accuracy_figure, front_figure, rates_figure
-
-    figures = {}
-    for front, trials in fronts:
-        name = front.label.replace("@", "-v")
-        figures[f"{name}-front"] = front_figure(front, trials)
-        figures[f"{name}-rates"] = rates_figure(front)
-    alone = [run for run in runs if run.comparison is None]
-    if alone:
-        figures["accuracy"] = accuracy_figure(alone)
-    for name in dict.fromkeys(run.comparison for run in runs if run.comparison):
-        figures[f"comparison-{name}"] = comparison_figure(
-            [run for run in runs if run.comparison == name]
-        )
-    return figures
+    if numbers is not None:
+        found = report_numbers(fronts, runs, latencies)
+        if numbers == "-":
+            print_json(found)
+        else:
+            write_whole(numbers, json.dumps(found, indent=2, allow_nan=False), "the numbers")
+            screen.print(f"Numbers written to {numbers}", markup=False)
+    for folder, ending in ((svg, "svg"), (png, "png")):
+        if folder is not None:
+            figures = {one.name: one.figure for one in pictures(fronts, runs, latencies)}
+            files = write_images(figures, folder, (ending,))
+            screen.print(f"{len(files)} images written to {folder}", markup=False)

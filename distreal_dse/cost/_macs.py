@@ -67,6 +67,23 @@ class MacCost:
         macs = self._products([counts])[0] * self._training
         return dict(zip((layer.name for layer in self.layers), macs.tolist(), strict=True))
 
+    def terms(self) -> list[tuple[str, float, tuple[float, ...], tuple[float, ...]]]:
+        """What the training MACs of each layer are the product of.
+
+        Returns
+        -------
+        list of tuple
+            For each layer its name, the MACs for one input and one output channel, and the channels
+            along its input and its output axis for each kept unit of a group. The last of these
+            [groups + 1] numbers counts the channels that are always kept.
+        """
+        return [
+            (layer.name, float(macs), tuple(inputs.tolist()), tuple(outputs.tolist()))
+            for layer, macs, inputs, outputs in zip(
+                self.layers, self._training, self._inputs, self._outputs, strict=True
+            )
+        ]
+
     def _products(self, counts: Sequence[Sequence[int]]) -> Floats:
         """Inputs × outputs of each layer for each vector, shape [n, layers]."""
         extended = np.ones((len(counts), self._inputs.shape[1]))  # the last one: fixed channels

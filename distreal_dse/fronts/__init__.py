@@ -27,6 +27,7 @@ from distreal_dse.fronts._front import (
     utc_now,
 )
 from distreal_dse.fronts._latencies import StoredLatency, load_latencies, save_latencies
+from distreal_dse.fronts._layers import FIXED, LAYERS, LayerCost, layer_costs
 from distreal_dse.fronts._lookup import BudgetTooSmallError, LookupTable
 from distreal_dse.fronts._schema import Base
 from distreal_dse.fronts._store import (
@@ -41,6 +42,8 @@ from distreal_dse.fronts._store import (
 
 __all__ = [
     "COST_UNITS",
+    "FIXED",
+    "LAYERS",
     "SCHEMA",
     "SCHEMA_VERSION",
     "Base",
@@ -50,6 +53,7 @@ __all__ = [
     "FrontGroup",
     "FrontPoint",
     "FrontSummary",
+    "LayerCost",
     "LookupTable",
     "StoredLatency",
     "check_front_name",
@@ -59,6 +63,7 @@ __all__ = [
     "hypervolume",
     "import_front",
     "kept_counts_key",
+    "layer_costs",
     "list_fronts",
     "load_front",
     "load_latencies",

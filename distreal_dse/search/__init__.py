@@ -6,7 +6,7 @@ from distreal_dse.search._samplers import SAMPLERS
 from distreal_dse.search._search import search
 from distreal_dse.search._settings import SearchProgress, SearchSettings
 from distreal_dse.search._space import SearchSpace
-from distreal_dse.search._tried import TriedVector, tried_vectors
+from distreal_dse.search._tried import StoredSearch, TriedVector, stored_search, tried_vectors
 
 __all__ = [
     "SAMPLERS",
@@ -19,7 +19,9 @@ __all__ = [
     "SearchSettings",
     "SearchSpace",
     "Task",
+    "StoredSearch",
     "TriedVector",
     "search",
+    "stored_search",
     "tried_vectors",
 ]

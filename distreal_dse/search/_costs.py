@@ -28,6 +28,7 @@ from distreal_dse.study import Data, Study
 
 SEARCH_REPETITIONS = 15
 VERIFICATION_REPETITIONS = 40
+REFERENCE_MACS = "reference cost (training MACs)"
 REFERENCE = "reference cost (s per mini-batch)"
 VERIFIED = "verified latencies"
 
@@ -92,7 +93,7 @@ class TrialMacs(TrialCost):
         self.reference = self._macs.full
         self.comparable, self.device = {}, {}
         self.attributes = {
-            "reference cost (training MACs)": self._macs.full,
+            REFERENCE_MACS: self._macs.full,
             "read": _READ.format("training MACs per sample"),
         }
 

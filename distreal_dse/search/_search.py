@@ -11,9 +11,12 @@ from typing import Any
 
 from torch.optim import Optimizer
 
+from distreal_dse.cost import MacCost
 from distreal_dse.dropout import DroppableNetwork, make_policy, uniform_rate
 from distreal_dse.errors import InputError, StudyError, described
 from distreal_dse.fronts import (
+    FIXED,
+    LAYERS,
     Front,
     FrontGroup,
     FrontPoint,
@@ -121,6 +124,7 @@ def search(
             "sampler": settings.sampler,
             "trials": explorer.finished,
             **cost.front_settings(points),
+            LAYERS: _layers(network),
             "uniform family": _uniform_family(verified, network.channels.widths, study.granularity),
             "failed verification": failures,
             "versions": _versions(),
@@ -161,6 +165,19 @@ def _uniform_family(
         }
         for point in sorted(verified, key=lambda point: point.cost)
         if point.uniform
+    ]
+
+
+def _layers(network: DroppableNetwork) -> list[dict[str, Any]]:
+    """What `layer_costs` reads from a front."""
+
+    def named(channels: Sequence[float]) -> dict[str, float]:
+        keys = [*map(str, range(len(channels) - 1)), FIXED]
+        return {key: count for key, count in zip(keys, channels, strict=True) if count}
+
+    return [
+        {"name": name, "macs": macs, "inputs": named(inputs), "outputs": named(outputs)}
+        for name, macs, inputs, outputs in MacCost(network.channels).terms()
     ]
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import optuna
 from optuna.trial import TrialState
 
 from distreal_dse.dropout import uniform_rate
-from distreal_dse.fronts import Front, normalise_url
+from distreal_dse.fronts import Front, FrontGroup, normalise_url
 from distreal_dse.search._archive import IMPLIED, SETTINGS, cost_metric, plain_errors
+from distreal_dse.search._costs import REFERENCE, REFERENCE_MACS
 from distreal_dse.search._space import SearchSpace
 
 
@@ -26,6 +28,109 @@ class TriedVector:
     standard_error: float
     accuracy: float
     uniform: bool
+
+
+@dataclass(frozen=True)
+class StoredSearch:
+    """A search as the database has it, finished or not.
+
+    Parameters
+    ----------
+    name
+        Of the search, of its Optuna study and of its fronts.
+    about
+        Name and description of what is searched.
+    groups
+        The channel groups of the network.
+    cost_metric, reference_cost
+        As for `Front`; the reference is 0 where it is not known yet.
+    settings
+        What makes its trials comparable.
+    tried
+        The trials that ended well, by number.
+    failed
+        How many others there are.
+    """
+
+    name: str
+    about: str
+    groups: tuple[FrontGroup, ...]
+    cost_metric: str
+    reference_cost: float
+    settings: Mapping[str, Any] = field(hash=False)
+    tried: tuple[TriedVector, ...]
+    failed: int
+
+    def made(self, front: Front) -> bool:
+        """Whether a front can have come of this search, by name, model and cost."""
+        return (
+            front.name == self.name
+            and front.model_fingerprint == self.settings.get("model")
+            # A front of the same name may be a re-priced one.
+            and front.cost_metric == self.cost_metric
+            and front.settings.get("measured on") == self.settings.get("measured on")
+        )
+
+    def tried_for(self, front: Front) -> tuple[TriedVector, ...]:
+        """The trials, with costs in proportion to those of a front that came of this search."""
+        if self.cost_metric == "macs" or not self.reference_cost:
+            return self.tried
+        # Seconds of then: the machine was faster, or slower.
+        return tuple(
+            replace(one, cost=one.cost / self.reference_cost * front.reference_cost)
+            for one in self.tried
+        )
+
+
+def stored_search(study: optuna.Study) -> StoredSearch | None:
+    """Read a search from its Optuna study; None for a study that no search of ours made.
+
+    Raises
+    ------
+    StorageError
+        If the database can't be read.
+    """
+    with plain_errors(study.study_name):
+        attributes = study.user_attrs
+        settings = attributes.get(SETTINGS)
+        if settings is None or "channel groups" not in attributes:
+            return None
+        finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.FAIL))
+    groups = tuple(FrontGroup(*item) for item in attributes["channel groups"].items())
+    granularity = {**IMPLIED, **settings}["granularity"]
+    space = SearchSpace(groups, settings["max rate"])
+    widths = [group.channels for group in groups]
+    metric = cost_metric(settings)
+    reference = float(attributes.get(REFERENCE_MACS if metric == "macs" else REFERENCE, 0.0))
+    complete = [trial for trial in finished if trial.state == TrialState.COMPLETE]
+    tried = []
+    for trial in complete:
+        cost, convergence = trial.values
+        if metric == "latency":
+            cost = trial.user_attrs["cost ratio"] * reference
+        counts = tuple(trial.user_attrs["kept channels"].values())
+        tried.append(
+            TriedVector(
+                number=trial.number,
+                rates=space.rates(trial.params),
+                kept_counts=counts,
+                cost=cost,
+                convergence=convergence,
+                standard_error=trial.user_attrs["standard error"],
+                accuracy=trial.user_attrs["accuracy"],
+                uniform=uniform_rate(counts, widths, granularity) is not None,
+            )
+        )
+    return StoredSearch(
+        name=study.study_name,
+        about=str(attributes.get("study", settings.get("study", ""))),
+        groups=groups,
+        cost_metric=metric,
+        reference_cost=reference,
+        settings=settings,
+        tried=tuple(tried),
+        failed=len(finished) - len(complete),
+    )
 
 
 def tried_vectors(storage: str, front: Front) -> Sequence[TriedVector]:
@@ -50,33 +155,5 @@ def tried_vectors(storage: str, front: Front) -> Sequence[TriedVector]:
             study = optuna.load_study(study_name=front.name, storage=normalise_url(storage))
         except KeyError:
             return []
-        settings = study.user_attrs.get(SETTINGS, {})
-        # A front of the same name may be a re-priced one.
-        if settings.get("model") != front.model_fingerprint or (
-            cost_metric(settings) != front.cost_metric
-            or settings.get("measured on") != front.settings.get("measured on")
-        ):
-            return []
-        trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    granularity = {**IMPLIED, **settings}["granularity"]
-    space = SearchSpace(front.groups, settings["max rate"])
-    widths = [group.channels for group in front.groups]
-    tried = []
-    for trial in trials:
-        cost, convergence = trial.values
-        if front.cost_metric == "latency":  # seconds of then: the machine was faster, or slower
-            cost = trial.user_attrs["cost ratio"] * front.reference_cost
-        counts = tuple(trial.user_attrs["kept channels"].values())
-        tried.append(
-            TriedVector(
-                number=trial.number,
-                rates=space.rates(trial.params),
-                kept_counts=counts,
-                cost=cost,
-                convergence=convergence,
-                standard_error=trial.user_attrs["standard error"],
-                accuracy=trial.user_attrs["accuracy"],
-                uniform=uniform_rate(counts, widths, granularity) is not None,
-            )
-        )
-    return tried
+    search = stored_search(study)
+    return search.tried_for(front) if search is not None and search.made(front) else []

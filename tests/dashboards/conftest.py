@@ -9,10 +9,7 @@ from dashboards.findings import TrialPoint
 from distreal_dse.fronts import Front, FrontGroup, FrontPoint
 from fl.results import RoundResult
 from fl.runs import Run
-from front_examples import make_front
-
-HOSTILE = """</script><script>alert(1)</script><img src=x onerror="alert(2)">'&amp;"ü%{x}\u202e"""
-"""What a name must not be able to do: close or open elements, run, load, be decoded twice."""
+from front_examples import HOSTILE, make_front
 
 
 def point(cost: float, gain: float, error: float = 0.0, uniform: bool = False) -> FrontPoint:

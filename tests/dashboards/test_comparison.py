@@ -10,9 +10,9 @@ import pytest
 from dashboards.comparison import (
     comparison_figure,
     comparison_finding,
-    comparison_section,
     time_figure,
 )
+from dashboards.pictures import comparison_pictures
 from fl.runs import Run
 from fl.summaries import summarise
 
@@ -77,17 +77,15 @@ def test_bars_are_the_times_to_the_target_the_fastest_on_top(runs: list[Run]) ->
     assert "No strategy reaches 95%" in never.layout.title.text
 
 
-def test_a_section_without_an_evaluation_says_so(make_run: MakeRun) -> None:
-    assert "No round was evaluated yet" in comparison_section(
-        "c", [make_run(1, (None,), comparison="c")]
-    )
+def test_without_an_evaluation_there_is_nothing_to_draw(make_run: MakeRun) -> None:
+    assert comparison_pictures("c", [make_run(1, (None,), comparison="c")]) == []
 
 
 def test_unfinished_runs_are_counted(runs: list[Run], make_run: MakeRun) -> None:
     begun = make_run(9, (0.1, 0.2), finished=False, strategy="small", seed=7, comparison="c")
-    text = comparison_section("c", [*runs, begun])
-    assert "1 of the 5 runs are not finished" in text
-    assert "NaN" not in text
+    first, *_ = comparison_pictures("c", [*runs, begun])
+    assert "1 of the 5 runs are not finished" in first.caption
+    assert "NaN" not in "".join(first.tables)
 
 
 def test_long_curves_are_thinned_out_and_keep_their_end(make_run: MakeRun) -> None:

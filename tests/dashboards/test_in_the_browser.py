@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from browser import needs_chromium, render
+from browser import needs_chromium, render, screenshot
 from dashboards.figures import front_figure
 from dashboards.findings import TrialPoint
 from dashboards.images import write_images
@@ -61,3 +61,32 @@ def test_images_without_a_browser_are_refused_in_one_line(
     monkeypatch.setenv("BROWSER_PATH", str(tmp_path / "none"))
     with pytest.raises(InputError, match="expected a Chromium or Chrome that starts"):
         write_images({"front": front_figure(searched)}, tmp_path)
+
+
+@needs_chromium
+@pytest.mark.parametrize(("width", "dark"), [(1200, False), (1200, True), (400, False)])
+def test_the_page_fits_any_width_and_light(
+    tmp_path: Path, searched: Front, make_run: Callable[..., Run], width: int, dark: bool
+) -> None:
+    path = tmp_path / "report.html"
+    write_report(path, [(searched, [])], [make_run(1), make_run(2)])
+    # A window of Chromium is 500 pixels wide or more, a frame is not.
+    frame = tmp_path / "frame.html"
+    frame.write_text(
+        f'<body style="margin:0"><iframe src="report.html" style="width:{width}px;height:3000px">'
+    )
+    picture = tmp_path / "page.png"
+    assert not screenshot(frame.as_uri(), picture, tmp_path / "profile", 1200, 3000, dark)
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+@needs_chromium
+def test_figures_are_dark_where_people_like_it(tmp_path: Path, searched: Front) -> None:
+    path = tmp_path / "report.html"
+    write_report(path, [(searched, [])])
+    papers = []
+    for dark in (False, True):
+        page, complaints = render(path.as_uri(), tmp_path / "profile", dark)
+        assert not complaints
+        papers.append({style for style in page.styles if style.startswith("background: rgb(")})
+    assert papers == [{"background: rgb(255, 255, 255);"}, {"background: rgb(27, 35, 42);"}]

@@ -1,48 +1,178 @@
-"""The trials of a search in optuna-dashboard, in a real Chromium."""
+"""optuna-dashboard with our figures, in a real Chromium, as `distreal-dse dashboard` serves it."""
 
 from __future__ import annotations
 
+import json
 import threading
-from collections.abc import Iterator
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
-from wsgiref.simple_server import WSGIRequestHandler, make_server
 
+import optuna
 import pytest
-from optuna_dashboard import wsgi
+from optuna_dashboard import get_note
 
-from browser import needs_chromium, render
-from distreal_dse.catalogue import StudySource
-from distreal_dse.search import SearchSettings, search
-from tiny_study import write_study
+from benchmarks.made_up import write_search
+from browser import needs_chromium, render, screenshot
+from dashboards.publishing import open_storage, publish
+from dashboards.serving import dashboard_server, refresh
+from distreal_dse.fronts import FrontGroup, StoredLatency, open_database, save_latencies
+from front_examples import HOSTILE
 
-TRIALS = 12
-
-
-class Quiet(WSGIRequestHandler):
-    def log_message(self, format: str, *arguments: object) -> None:
-        """Keep the log of requests out of the test's output."""
+TRIALS = 30
 
 
 @pytest.fixture
-def dashboard(tmp_path: Path) -> Iterator[str]:
-    """URL of an optuna-dashboard on loopback, over a finished search."""
-    storage = f"sqlite:///{tmp_path / 'search.db'}"
-    search(SearchSettings(StudySource(str(write_study(tmp_path))), trials=TRIALS), storage)
-    server = make_server("127.0.0.1", 0, wsgi(storage), handler_class=Quiet)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+def url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path / 'search.db'}"
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[str], str]]:
+    """Serves a database, and gives the address of the pages."""
+    with ExitStack() as stack:
+
+        def start(url: str) -> str:
+            server, address = stack.enter_context(dashboard_server(url, port=0))
+            thread = threading.Thread(target=server.serve_forever)
+            thread.start()
+            stack.callback(thread.join)
+            stack.callback(server.shutdown)
+            return address
+
+        yield start
+
+
+def draw(url: str, name: str = "made") -> optuna.Study:
+    storage = open_storage(url)
+    assert publish(storage, open_database(url), name)
+    return optuna.load_study(study_name=name, storage=storage)
+
+
+def figures(address: str) -> dict[str, dict[str, object]]:
+    """The figures of study 1, as the page gets them."""
+    api = address.removesuffix("/dashboard") + "/api/studies/1"
+    with urllib.request.urlopen(api) as answer:
+        found = json.load(answer)["plotly_graph_objects"]
+    return {one["id"]: json.loads(one["graph_object"]) for one in found}
 
 
 @needs_chromium
-def test_the_study_page_shows_the_pareto_plot_of_all_trials(dashboard: str, tmp_path: Path) -> None:
-    page, complaints = render(f"{dashboard}/dashboard/studies/1", tmp_path / "profile")
+def test_the_study_page_shows_our_figures_with_all_their_points(
+    url: str, tmp_path: Path, serve: Callable[[str], str]
+) -> None:
+    front = write_search(url, trials=TRIALS)
+    assert front is not None
+    full = tuple(group.channels for group in front.groups)
+    save_latencies(open_database(url), [
+        StoredLatency("made", front.model_fingerprint, counts, {"cpu": "<b>chip</b>"}, "ab12", 32,
+                      1, time, time, time, time, time, time, time, 9)
+        for counts, time in ((full, 1.0), (front.points[0].kept_counts, 0.5))
+    ])  # fmt: skip
+    draw(url)
+    address = serve(url)
+    data = {name: one["data"] for name, one in figures(address).items()}
+    assert set(data) == {
+        "distreal-front", "distreal-rates", "distreal-layers", "distreal-latency", "distreal-search"
+    }  # fmt: skip
+    others, family, verified = data["distreal-front"]
+    assert len(verified["x"]) == len(front.points)
+    assert len(verified["error_y"]["array"]) == len(front.points)
+    assert len(family["x"]) == 9
+    assert 0 < len(others["x"]) <= TRIALS - 9
+    assert len(data["distreal-latency"][1]["x"]) == 2
+    (rates,), (layers,) = data["distreal-rates"], data["distreal-layers"]
+    assert len(rates["z"]) == 2 and len(rates["z"][0]) == len(front.points)
+    assert len(layers["z"][0]) == len(front.points) + 1
+
+    page, complaints = render(f"{address}/studies/1", tmp_path / "profile")
     assert not complaints
-    texts = set(page.texts)
-    assert "Pareto Front" in texts
-    assert {"training MACs", "validation loss gain"} <= texts
-    # Each trial is a point of the Pareto plot, and one of the history below it.
-    assert page.classes.count("point") >= 2 * TRIALS
+    assert "Pareto Front" in page.texts and "verified front" in page.texts
+    # Optuna's own Pareto plot and history have a point for each trial.
+    drawn = len(verified["x"]) + 9 + len(others["x"]) + 2 + 1
+    assert page.classes.count("point") >= 2 * TRIALS + drawn
+    assert page.classes.count("yerror") >= len(front.points)
+    cells = 2 * len(front.points) + 2 * (len(front.points) + 1)
+    assert 0 < page.classes.count("heatmap-label") <= cells
+    picture = tmp_path / "study.png"
+    screenshot(f"{address}/studies/1", picture, tmp_path / "profile", 1400, 3200)
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+@needs_chromium
+def test_hostile_names_are_text_in_figures_and_notes(
+    url: str, tmp_path: Path, serve: Callable[[str], str]
+) -> None:
+    names = (HOSTILE, "`a`|b</td> [c](javascript:alert(3)) **d** <b>e</b>")
+    groups = [FrontGroup(name, 16) for name in names]
+    write_search(url, groups=groups, about=f"{names[1]}: {HOSTILE}")
+    draw(url)
+    address = serve(url)
+    for figure in figures(address).values():
+        text = json.dumps(figure)
+        # Plotly's own line breaks are the only elements.
+        assert "<" not in text.replace("<br>", "")
+    for path in ("studies/1", "studies/1/note"):
+        page, complaints = render(f"{address}/{path}", tmp_path / "profile")
+        assert not complaints
+        assert page.tags.count("script") == 1  # optuna-dashboard's own
+        assert "img" not in page.tags and "javascript:" not in "".join(page.links)
+    shown = "".join(page.texts)
+    assert "<b>e</b>" in shown and "**d**" in shown and "<img src=x" in shown
+
+
+def test_notes_tell_what_came_of_a_study_and_keep_what_people_wrote(url: str) -> None:
+    front = write_search(url)
+    assert front is not None
+    study = draw(url)
+    note = get_note(study)
+    assert "front ` made@1 `" in note and "front export made@1" in note
+    assert "| ` conv2 ` | 32 |" in note
+    point = front.points[0]
+    ids = {trial.number: trial._trial_id for trial in study.trials}
+    trial = optuna.Trial(study, ids[point.trial])
+    assert f"Point 1 of {len(front.points)} of front ` made@1 `" in get_note(trial)
+
+    from optuna_dashboard import save_note
+
+    save_note(study, f"{note}\n\nMine.")
+    save_note(trial, "All mine.")
+    study = draw(url)
+    assert get_note(study) == f"{note}\n\nMine."
+    assert get_note(trial) == "All mine."
+
+
+def test_a_search_under_way_grows_in_the_dashboard(url: str, serve: Callable[[str], str]) -> None:
+    write_search(url, trials=12, finished=False)
+    engine, storage, drawn = open_database(url), open_storage(url), dict[str, tuple[int, int]]()
+    refresh(storage, engine, drawn)
+    address = serve(url)
+    (before,) = figures(address)["distreal-search"]["data"]
+    study = optuna.load_study(study_name="made", storage=storage)
+    assert "Under way" in get_note(study) and "12 trials" in get_note(study)
+    # The best of both objectives.
+    last = study.get_trials()[0]
+    last.values = [5000.0, 9.0]
+    last.user_attrs["kept channels"] = {"conv1": 1, "conv2": 1}
+    study.add_trial(last)
+    refresh(storage, engine, drawn)
+    (after,) = figures(address)["distreal-search"]["data"]
+    assert after["y"][-1] > before["y"][-1] and after["x"][-1] > before["x"][-1]
+    assert "13 trials" in get_note(study)
+
+
+def test_a_study_that_is_not_ours_is_left_alone(url: str) -> None:
+    open_database(url)
+    storage = open_storage(url)
+    study = optuna.create_study(storage=storage, study_name="foreign")
+    assert not publish(storage, open_database(url), "foreign")
+    assert get_note(study) == "" and not publish(storage, open_database(url), "none")
+
+
+def test_figures_stay_thin_with_a_thousand_trials(url: str) -> None:
+    write_search(url, trials=1000)
+    study = draw(url)
+    attributes = study._storage.get_study_system_attrs(study._study_id)
+    saved = sum(len(v) for k, v in attributes.items() if k.startswith("dashboard:plot_data:"))
+    assert saved < 60_000

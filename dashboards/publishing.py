@@ -1,0 +1,258 @@
+"""Our figures and notes in the studies of optuna-dashboard.
+
+It stores a figure in attributes of 2,045 characters each, and a page asks for all of them every few
+seconds: what is saved here is thin, without hover texts, numbers cut to what a screen shows.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import optuna
+import plotly.graph_objects as go
+from optuna.storages import BaseStorage, RDBStorage
+from optuna_dashboard import get_note, save_note, save_plotly_graph_object
+from sqlalchemy import Engine, MetaData, Table, delete, insert
+from sqlalchemy.exc import SQLAlchemyError
+
+from dashboards.costs import breakdown_figure, cost_breakdown, latency_figure, timed_vectors
+from dashboards.figures import front_figure, rates_figure
+from dashboards.findings import TrialPoint
+from dashboards.notes import merged, study_note, trial_note
+from dashboards.progress import progress_figure, search_progress
+from distreal_dse.errors import FrontError, StorageError
+from distreal_dse.fronts import Front, list_fronts, load_front, load_latencies, normalise_url
+from distreal_dse.search import StoredSearch, stored_search
+
+# Significant digits of a coordinate; a screen shows some thousand pixels.
+DIGITS = 4
+# Steps along each axis within which one dominated trial stands for all.
+STEPS = 100
+# Seconds that SQLite waits for another process, such as a search.
+BUSY = 30
+# optuna-dashboard gives each figure this many pixels.
+HEIGHT = 450
+# Pixels of Plotly's buttons above a figure.
+BUTTONS = 18
+# Its cards are narrow: a legend takes a row more.
+LEGEND_ROW = 22
+
+
+def open_storage(url: str) -> RDBStorage:
+    """Optuna's part of the database; the tables are there already.
+
+    Raises
+    ------
+    InputError
+        If the URL is none.
+    StorageError
+        If the database can't be used.
+    """
+    url = normalise_url(url)
+    options = {"connect_args": {"timeout": BUSY}} if url.startswith("sqlite") else {}
+    with _plain_errors():
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        return RDBStorage(url, engine_kwargs=options)
+
+
+def publish(storage: RDBStorage, engine: Engine, name: str) -> bool:
+    """Draw a search anew: figures and note of its study, notes of the trials on its front.
+
+    Parameters
+    ----------
+    storage, engine
+        Optuna's and our part of the database.
+    name
+        Of the search.
+
+    Returns
+    -------
+    bool
+        Whether there is such a search of ours.
+
+    Raises
+    ------
+    StorageError
+        If the database can't be read or written.
+    """
+    with _plain_errors():
+        try:
+            study = optuna.load_study(study_name=name, storage=storage)
+        except KeyError:
+            return False
+        search = stored_search(study)
+        if search is None:
+            return False
+        front = _front_of(engine, search)
+        with _drafted(storage, study) as draft:
+            for identity, figure in study_figures(engine, search, front).items():
+                save_plotly_graph_object(draft, figure, graph_object_id=identity)
+            _save_note(draft, study_note(search, front))
+            if front is not None:
+                ids = {one.number: one._trial_id for one in study.get_trials(deepcopy=False)}
+                for point in front.points:
+                    if point.trial in ids:
+                        trial = _Trial(draft, draft._storage, ids[point.trial])
+                        _save_note(trial, trial_note(search, front, point))
+        return True
+
+
+def study_figures(
+    engine: Engine, search: StoredSearch, front: Front | None
+) -> dict[str, go.Figure]:
+    """The figures of a search by their name, thin.
+
+    Parameters
+    ----------
+    engine
+        Our part of the database, for measured latencies.
+    search
+        The search.
+    front
+        What came of it, if it is finished.
+    """
+    figures: dict[str, go.Figure] = {}
+    if front is not None:
+        trials = [TrialPoint(**asdict(one)) for one in search.tried_for(front)]
+        reference = front.reference_cost
+        figures["distreal-front"] = front_figure(front, spread(trials, reference))
+        figures["distreal-rates"] = rates_figure(front)
+        if (breakdown := cost_breakdown(front)) is not None:
+            figures["distreal-layers"] = breakdown_figure(front, breakdown)
+        if timed := timed_vectors(front, load_latencies(engine, front.model_fingerprint)):
+            figures["distreal-latency"] = latency_figure(timed)
+        settings: Mapping[str, Any] = front.settings
+    else:
+        trials = [TrialPoint(**asdict(one)) for one in search.tried]
+        reference, settings = search.reference_cost, search.settings
+    progress = search_progress(trials, reference, search.cost_metric, settings)
+    if progress is not None:
+        figures["distreal-search"] = progress_figure(progress, front)
+    return {name: thin(figure) for name, figure in figures.items()}
+
+
+def spread(trials: list[TrialPoint], reference_cost: float) -> list[TrialPoint]:
+    """The trials that can be told apart in a picture, the uniform ones always among them."""
+    seen: set[tuple[int, int]] = set()
+    low = min((one.convergence for one in trials), default=0.0)
+    high = max((one.convergence for one in trials), default=1.0)
+    shown = []
+    for one in trials:
+        # By rank in the logarithm of the cost, as the figure draws it.
+        place = (
+            round(STEPS / 3 * math.log10(max(one.cost / reference_cost, 1e-12))),
+            round(STEPS * (one.convergence - low) / ((high - low) or 1.0)),
+        )
+        if one.uniform or place not in seen:
+            seen.add(place)
+            shown.append(one)
+    return shown
+
+
+def thin(figure: go.Figure) -> go.Figure:
+    """The figure without hover texts, its coordinates rounded, at optuna-dashboard's height."""
+    bare = figure.to_plotly_json()
+    for trace in bare["data"]:
+        if trace.pop("hovertext", None) is not None:
+            trace["hoverinfo"] = "x+y" if trace.get("type") != "heatmap" else "z"
+        for key in ("x", "y", "z"):
+            if key in trace:
+                trace[key] = _rounded(trace[key])
+        for key in ("error_x", "error_y"):
+            for side in ("array", "arrayminus"):
+                if side in trace.get(key, {}):
+                    trace[key] = {**trace[key], side: _rounded(trace[key][side])}
+    layout = bare["layout"]
+    layout["height"] = HEIGHT
+    # optuna-dashboard always shows Plotly's buttons: the title goes below them.
+    layout["title"] = {**layout["title"], "pad": {"l": 12, "t": 22 + BUTTONS}}
+    room = BUTTONS + (LEGEND_ROW if len(bare["data"]) > 1 else 0)
+    layout["margin"] = {**layout["margin"], "t": layout["margin"]["t"] + room}
+    return go.Figure(bare)
+
+
+def _rounded(values: Any) -> Any:
+    if isinstance(values, list | tuple):
+        return [_rounded(value) for value in values]
+    return float(f"{values:.{DIGITS}g}") if isinstance(values, float) else values
+
+
+def _front_of(engine: Engine, search: StoredSearch) -> Front | None:
+    """The newest front that came of a search."""
+    versions = [one.version for one in list_fronts(engine) if one.name == search.name]
+    for version in sorted(versions, reverse=True):
+        try:
+            front = load_front(engine, f"{search.name}@{version}")
+        except FrontError:  # changed in the database: nothing to show of it
+            continue
+        if search.made(front):
+            return front
+    return None
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """What optuna-dashboard needs to know of a trial to read and write its note."""
+
+    study: optuna.Study
+    storage: BaseStorage
+    _trial_id: int
+
+
+@contextmanager
+def _drafted(storage: RDBStorage, study: optuna.Study) -> Iterator[optuna.Study]:
+    """A study in memory with the same attributes; those that change are written at the end.
+
+    Each note that is saved reads all attributes several times and writes two, each for itself:
+    with a note for each point of a front that takes seconds in a database. Here it is one
+    transaction, on the table that Optuna keeps these attributes in.
+    """
+    number = study._study_id
+    before = storage.get_study_system_attrs(number)
+    memory = optuna.create_study(directions=study.directions)
+    for key, value in before.items():
+        memory._storage.set_study_system_attr(memory._study_id, key, value)
+    yield memory
+    after = memory._storage.get_study_system_attrs(memory._study_id)
+    changed = [key for key, value in after.items() if key not in before or before[key] != value]
+    if not changed:
+        return
+    table = Table("study_system_attributes", MetaData(), autoload_with=storage.engine)
+    with storage.engine.begin() as connection:
+        of_study = table.c.study_id == number
+        connection.execute(delete(table).where(of_study, table.c.key.in_(changed)))
+        connection.execute(
+            insert(table),
+            [
+                {"study_id": number, "key": key, "value_json": json.dumps(after[key])}
+                for key in changed
+            ],
+        )
+
+
+def _save_note(subject: optuna.Study | _Trial, text: str) -> None:
+    old = get_note(subject)
+    new = merged(old, text)
+    if new is not None and new != old:
+        save_note(subject, new)
+
+
+@contextmanager
+def _plain_errors() -> Iterator[None]:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            yield
+    except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+        cause = error.__cause__ or error
+        reason = str(getattr(cause, "orig", None) or cause).splitlines()[0]
+        raise StorageError(
+            f"figures can't be saved ({reason}): expected a writable database; draw them later "
+            "with `distreal-dse dashboard`"
+        ) from error
