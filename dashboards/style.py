@@ -70,11 +70,12 @@ _STRATEGIES = {
     "fjord-kd": Look("#56B4E9", "cross-open", "dash"),
     "fedavg": Look("#000000", "x"),
     "fedavg-drop": Look("#000000", "x-open", "dash"),
+    "nested": Look("#8a6d00", "star"),  # the yellow of the palette, darkened to show on white
 }
 # Of strategies that are not known here, in turn.
 _OTHERS = (
-    Look("#8a6d00", "star"),  # the yellow of the palette, darkened to show on white
     Look("#8a6d00", "star-open", "dash"),
+    Look("#8a6d00", "asterisk-open", "dot"),
     Look("#5b6770", "hexagon"),
     Look("#5b6770", "hexagon-open", "dash"),
 )

@@ -56,6 +56,22 @@ def number(kind: str, spec: str, setting: str, text: str) -> float:
         ) from error
 
 
+def whole_number(kind: str, spec: str, setting: str, text: str) -> int:
+    """Read the value of a setting as a whole number.
+
+    Raises
+    ------
+    InputError
+        If it is none.
+    """
+    try:
+        return int(text)
+    except ValueError as error:
+        raise InputError(
+            f"{kind} '{spec}': {setting}: expected a whole number, found '{text}'"
+        ) from error
+
+
 def check_settings(kind: str, spec: str, found: Iterable[str], known: tuple[str, ...]) -> None:
     """Refuse settings that a name does not take.
 

@@ -47,8 +47,9 @@ class LocalTraining:
     clock
         Gives budgets and virtual seconds.
     labels
-        Class index of each sample of ``dataset``, shape [N], for a loss that leaves out the classes
-        that a device has no sample of (see `masked`); None for the study's loss as it is.
+        Class index of each sample of ``dataset``, shape [N].
+    masked_loss
+        Whether the loss leaves out the classes that a device has no sample of (see `masked`).
     epochs
         Passes of a device over its data per round.
     seed
@@ -63,7 +64,8 @@ class LocalTraining:
     strategy: Strategy
     availability: Availability
     clock: Clock
-    labels: Tensor | None
+    labels: Tensor
+    masked_loss: bool
     epochs: int
     seed: int
 
@@ -116,12 +118,12 @@ def train_locally(
         device, round_number, clock.budget(device.speed * share), training.seed
     )
     plan.masks.start_round(round_number)
-    own = None if training.labels is None else training.labels[samples]
-    plan.classes = own
+    plan.labels, plan.masked = training.labels[samples], training.masked_loss
+    plan.loss = masked(study.loss, plan.labels) if plan.masked else study.loss
     trainer = DropoutTrainer(
         network,
         study.optimizer(network.module.parameters()),
-        study.loss if own is None else masked(study.loss, own),
+        plan.loss,
         plan.masks,
         generator(training.seed, "masks", *key),
         study.clip_norm,

@@ -210,7 +210,8 @@ class FederatedRun:
             strategy=strategy,
             availability=settings.availability,
             clock=clock,
-            labels=labels if settings.masked_loss else None,
+            labels=labels,
+            masked_loss=settings.masked_loss,
             epochs=settings.local_epochs,
             seed=settings.seed,
         )

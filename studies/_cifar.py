@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from sklearn.model_selection import train_test_split
 from torch import Tensor
+from torch.nn import functional
 from torch.utils.data import TensorDataset
 
 from distreal_dse import Data
@@ -15,6 +16,7 @@ from distreal_dse.errors import DataError
 
 VALIDATION_SHARE = 0.1
 SMALLEST_SUBSET = 5  # so that there is a test image
+SIZE, SIZES = 32, (32, 16, 8)
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Images(TensorDataset):
         return (pixels.float() / 255 - self.mean) / self.std, labels
 
 
-def load(cifar: Cifar, data: Path | None, subset: int) -> Data:
+def load(cifar: Cifar, data: Path | None, subset: int, size: int = SIZE) -> Data:
     """Load CIFAR-10 or CIFAR-100.
 
     Parameters
@@ -59,7 +61,11 @@ def load(cifar: Cifar, data: Path | None, subset: int) -> Data:
         How many of the training images to use, 5 or more, with a fifth as many test images;
         0 for all.
         A tenth of the training images is set aside for validation.
+    size
+        Width and height of images; 32, or 16 or 8, whose pixels are means of the original ones.
     """
+    if size not in SIZES:
+        raise DataError(f"option size is {size}: expected {', '.join(map(str, SIZES))}")
     if subset != 0 and subset < SMALLEST_SUBSET:
         raise DataError(f"option subset is {subset}: expected 0 (all) or {SMALLEST_SUBSET} or more")
     if data is not None and not data.is_dir():
@@ -88,7 +94,7 @@ def load(cifar: Cifar, data: Path | None, subset: int) -> Data:
                     f"{cifar.name} can't be downloaded to {root} ({error}): give --data DIR with "
                     "its class folders in train/ and test/"
                 ) from error
-        parts.append(_tensors(images, count))
+        parts.append(_tensors(images, count, size))
     (pixels, labels), test = parts
     try:
         train, validation = train_test_split(
@@ -106,13 +112,13 @@ def load(cifar: Cifar, data: Path | None, subset: int) -> Data:
     )
 
 
-def _tensors(images: Any, count: int) -> tuple[Tensor, Tensor]:
-    """``count`` images (0: all), drawn with a fixed seed, as bytes [n, 3, 32, 32], and labels."""
+def _tensors(images: Any, count: int, size: int) -> tuple[Tensor, Tensor]:
+    """``count`` images (0: all), drawn with a fixed seed, as bytes [n, 3, size, size]; labels."""
     chosen = torch.randperm(len(images), generator=torch.Generator().manual_seed(0)).tolist()
     chosen = chosen[: count or None]
     to_bytes = torchvision.transforms.functional.pil_to_tensor
     pairs = [images[index] for index in chosen]
-    return (
-        torch.stack([to_bytes(image) for image, _ in pairs]),
-        torch.tensor([label for _, label in pairs]),
-    )
+    pixels = torch.stack([to_bytes(image) for image, _ in pairs])
+    if size != SIZE:
+        pixels = functional.avg_pool2d(pixels.float(), SIZE // size).round().to(torch.uint8)
+    return pixels, torch.tensor([label for _, label in pairs])

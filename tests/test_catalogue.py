@@ -36,7 +36,8 @@ def described(path: Path, *given: tuple[str, str]) -> str:
 
 def test_shipped_studies_are_known_by_name() -> None:
     assert shipped_studies() == [
-        "cifar10-densenet40", "cifar10-resnet20", "cifar100-resnet20", "digits-cnn", "femnist-cnn"
+        "cifar10-cnn", "cifar10-densenet40", "cifar10-resnet20", "cifar100-resnet20", "digits-cnn",
+        "femnist-cnn",
     ]  # fmt: skip
     assert StudySource("digits-cnn").load().name == "digits-cnn"
 
@@ -138,7 +139,10 @@ def test_an_error_in_the_file_names_its_kind_and_line(tmp_path: Path) -> None:
         ("\ndel study\n", "has no object named 'study'"),
         ("\nstudy = 3\n", "is a int: expected a Study"),
         ("\ndef study():\n    return 3\n", "returned a int: expected a Study"),
-        ("\nstudy = replace(study, batch_size=0)\n", "batch_size of a study: expected 1 or more"),
+        (
+            "\nstudy = replace(study, batch_size=0)\n",
+            "batch_size of a study: expected a whole number, 1 or more",
+        ),
     ],
 )
 def test_a_file_without_a_usable_study_is_refused(

@@ -1,6 +1,7 @@
 """How filters are dropped: channel groups, dropout vectors, mask policies, sub-networks."""
 
 from distreal_dse.dropout._channels import ChannelGroup, ChannelMap, NormLayer, WeightedLayer
+from distreal_dse.dropout._nesting import Nesting
 from distreal_dse.dropout._network import DroppableNetwork
 from distreal_dse.dropout._operations import BATCH_NORMS, NORMS_WITH_STATISTICS
 from distreal_dse.dropout._policies import ComposedMasks, MaskPolicy, RandomMasks
@@ -8,7 +9,7 @@ from distreal_dse.dropout._policy_check import check_mask_policy
 from distreal_dse.dropout._policy_specs import make_policy, policy_names
 from distreal_dse.dropout._subnetwork import SubNetwork, Workspace
 from distreal_dse.dropout._tracing import trace_channels
-from distreal_dse.dropout._training import DropoutTrainer
+from distreal_dse.dropout._training import DropoutTrainer, Objective
 from distreal_dse.dropout._vector import KeptCounts, check_counts, kept_counts, uniform_rate
 from distreal_dse.dropout._zeroing import check_dropping_equals_zeroing, zero_dropped
 
@@ -22,7 +23,9 @@ __all__ = [
     "KeptCounts",
     "MaskPolicy",
     "NORMS_WITH_STATISTICS",
+    "Nesting",
     "NormLayer",
+    "Objective",
     "RandomMasks",
     "SubNetwork",
     "WeightedLayer",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 from weakref import WeakKeyDictionary
 
 import torch
@@ -21,6 +21,10 @@ from distreal_dse.errors import InputError
 
 # Attributes that a copy of a trainer makes anew.
 OF_THIS_TRAINER = ("_small_optimizers", "_packed")
+
+
+Objective: TypeAlias = Callable[[nn.Module, Tensor, Tensor], Tensor]
+"""The loss of a mini-batch, a scalar, from a network or sub-network, inputs and targets."""
 
 
 class DropoutTrainer:
@@ -118,7 +122,13 @@ class DropoutTrainer:
         vars(self).update(state)
         self._begin()
 
-    def step(self, inputs: Tensor, targets: Tensor, counts: KeptCounts) -> float:
+    def step(
+        self,
+        inputs: Tensor,
+        targets: Tensor,
+        counts: KeptCounts,
+        objective: Objective | None = None,
+    ) -> float:
         """Train one mini-batch with ``counts`` kept units per group; return its loss.
 
         Layers are in the mode (training or evaluation) that they have in the full network.
@@ -129,11 +139,14 @@ class DropoutTrainer:
             Shapes [N, ...]; on the device of the network.
         counts
             From `kept_counts` or a front point.
+        objective
+            Takes the place of the loss; None for the loss of the outputs.
         """
+        objective = objective or self._objective
         if counts == self._network.full_counts:
             self._follow()
             self.last_mask = self._everything
-            return self._full_step(inputs, targets)
+            return self._full_step(inputs, targets, objective)
         small = self._subnetwork(counts)
         mask = self._draw(counts)
         kept = small.select(mask)
@@ -142,7 +155,7 @@ class DropoutTrainer:
         optimizer = self._small_optimizer(small)
         optimizer.load(kept)
         try:
-            loss = self._loss(small.module(inputs), targets)
+            loss = objective(small.module, inputs, targets)
             small.backward(loss, kept)
             self._clip(optimizer.param_groups)
             optimizer.step()
@@ -215,7 +228,15 @@ class DropoutTrainer:
 
         if is_full:
             self._follow()
-            return self._full_step(inputs, targets, train_inner)
+            seen: list[Tensor] = []
+
+            def outer(module: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
+                seen.append(module(inputs))
+                return self._loss(seen[0], targets)
+
+            return self._full_step(
+                inputs, targets, outer, lambda: train_inner(self._network.module, seen[0])
+            )
         small = self._subnetwork(counts)
         kept = small.select(mask)
         optimizer = self._small_optimizer(small)
@@ -241,18 +262,21 @@ class DropoutTrainer:
     def _draw(self, counts: KeptCounts) -> Tensor:
         return self._policy.draw(self._network.channels.widths, counts, self._generator)
 
+    def _objective(self, module: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
+        return self._loss(module(inputs), targets)
+
     def _full_step(
         self,
         inputs: Tensor,
         targets: Tensor,
-        train_inner: Callable[[nn.Module, Tensor], None] | None = None,
+        objective: Objective,
+        before_step: Callable[[], None] | None = None,
     ) -> float:
-        outputs = self._network.module(inputs)
-        loss = self._loss(outputs, targets)
+        loss = objective(self._network.module, inputs, targets)
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        if train_inner is not None:
-            train_inner(self._network.module, outputs)
+        if before_step is not None:
+            before_step()
         self._clip(self._optimizer.param_groups)
         self._optimizer.step()
         return loss.item()

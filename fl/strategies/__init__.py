@@ -7,7 +7,7 @@ from typing import Any
 
 from distreal_dse.errors import InputError
 from distreal_dse.fronts import Front, LookupTable
-from distreal_dse.specs import check_settings, number, parse_spec
+from distreal_dse.specs import check_settings, number, parse_spec, whole_number
 from fl.averaging import make_averaging
 from fl.strategies.base import FixedPlan, LocalPlan, PricedVector, Strategy, Vector
 from fl.strategies.context import StrategyContext, VectorTable
@@ -18,7 +18,8 @@ from fl.strategies.federated_dropout import FederatedDropout
 from fl.strategies.fedrolex import FedRolex
 from fl.strategies.fjord import Fjord, FjordDistilled, check_alpha
 from fl.strategies.heterofl import HeteroFl
-from fl.strategies.small import Small
+from fl.strategies.nested import Nested, check_levels
+from fl.strategies.small import Small, check_share
 
 __all__ = [
     "Distreal",
@@ -33,6 +34,7 @@ __all__ = [
     "HeteroFl",
     "LocalPlan",
     "LookupPlan",
+    "Nested",
     "PricedVector",
     "Small",
     "Strategy",
@@ -56,7 +58,7 @@ def describe_strategies() -> dict[str, str]:
     """Return what each strategy does, in a line, by its name."""
     kinds: tuple[type[Strategy], ...] = (
         FedAvg, FedAvgDrop, Small, FederatedDropout, HeteroFl, Fjord, FjordDistilled, FedRolex,
-        DistrealUniform, Distreal,
+        DistrealUniform, Distreal, Nested,
     )  # fmt: skip
     return {kind.name: (kind.__doc__ or "").partition("\n")[0] for kind in kinds}
 
@@ -68,7 +70,8 @@ def make_strategy(name: str, context: StrategyContext) -> Strategy:
     ----------
     name
         One of `strategy_names`, or ``NAME:SETTING=VALUE``: ``distreal`` and ``distreal-uniform``
-        take ``averaging`` (see `fl.averaging.make_averaging`), ``fjord-kd`` takes ``alpha``.
+        take ``averaging`` (see `fl.averaging.make_averaging`), ``nested`` takes that and
+        ``levels``, ``fjord-kd`` takes ``alpha``, ``small`` takes ``share``.
     context
         What is known of the run.
 
@@ -98,10 +101,8 @@ def check_strategy(name: str, front: Front | None) -> None:
         If there is no strategy of this name, its settings don't fit, or it can't do with the front.
     """
     _, settings = _read(name, front)
-    if "alpha" in settings:
-        check_alpha(settings["alpha"])
-    if "averaging" in settings:
-        make_averaging(settings["averaging"])
+    for setting, value in settings.items():
+        _CHECKED[setting](value)
 
 
 def _read(name: str, front: Front | None) -> tuple[str, dict[str, Any]]:
@@ -116,7 +117,7 @@ def _read(name: str, front: Front | None) -> tuple[str, dict[str, Any]]:
             "with --cost macs"
         )
     return short, {
-        setting: number(_KIND, name, setting, text) if setting == "alpha" else text
+        setting: _READ[setting](_KIND, name, setting, text) if setting in _READ else text
         for setting, text in texts.items()
     }
 
@@ -132,10 +133,21 @@ def _distreal(context: StrategyContext, averaging: str = "plain") -> Strategy:
 
 
 _KIND = "strategy"
+_CHECKED: Mapping[str, Callable[[Any], object]] = {
+    "alpha": check_alpha,
+    "averaging": make_averaging,
+    "levels": check_levels,
+    "share": check_share,
+}
+_READ: Mapping[str, Callable[[str, str, str, str], float]] = {
+    "alpha": number,
+    "levels": whole_number,
+    "share": number,
+}
 _NAMED: Mapping[str, tuple[Callable[..., Strategy], tuple[str, ...]]] = {
     FedAvg.name: (FedAvg, ()),
     FedAvgDrop.name: (FedAvgDrop, ()),
-    Small.name: (Small, ()),
+    Small.name: (Small, ("share",)),
     FederatedDropout.name: (FederatedDropout, ()),
     HeteroFl.name: (HeteroFl, ()),
     Fjord.name: (Fjord, ()),
@@ -143,4 +155,5 @@ _NAMED: Mapping[str, tuple[Callable[..., Strategy], tuple[str, ...]]] = {
     FedRolex.name: (FedRolex, ()),
     DistrealUniform.name: (DistrealUniform, ("averaging",)),
     Distreal.name: (_distreal, ("averaging",)),
+    Nested.name: (Nested, ("levels", "averaging")),
 }

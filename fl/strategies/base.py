@@ -18,6 +18,7 @@ from distreal_dse.dropout import (
     MaskPolicy,
 )
 from fl.devices import Device
+from fl.masking import Loss
 from fl.results import State, Update
 
 
@@ -42,10 +43,16 @@ class LocalPlan(ABC):
         Which filters are kept; its ``start_round`` is called before the first mini-batch.
     """
 
-    classes: Tensor | None = None
-    """Labels of the device's samples, shape [N], where losses leave out the classes that are not
-    among them (see `fl.masking`); set before the first mini-batch. The trainer's loss does so by
-    itself: this is for losses of a plan's own."""
+    labels: Tensor
+    """Labels of the device's samples, shape [N]. The device sets this and the two below before the
+    first mini-batch."""
+
+    loss: Loss
+    """Mean loss of a mini-batch, as the trainer has it."""
+
+    masked: bool = False
+    """Whether the loss leaves out the classes that are not among the labels (see `fl.masking`), as
+    losses of a plan's own then should, too."""
 
     def __init__(self, masks: MaskPolicy) -> None:
         self.masks = masks

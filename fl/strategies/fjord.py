@@ -194,8 +194,8 @@ class DistilledPlan(FjordPlan):
         return vector.cost
 
     def _pupil_loss(self, outputs: Tensor, teacher: Tensor, targets: Tensor) -> Tensor:
-        if self.classes is not None:
-            outputs, teacher = (keep_classes(one, self.classes) for one in (outputs, teacher))
+        if self.masked:
+            outputs, teacher = (keep_classes(one, self.labels) for one in (outputs, teacher))
         divergence = functional.kl_div(
             outputs.log_softmax(1), teacher.log_softmax(1), log_target=True, reduction="batchmean"
         )

@@ -27,6 +27,7 @@ from distreal_dse.dropout import (
     SubNetwork,
     make_policy,
 )
+from distreal_dse.errors import InputError
 from fl.averaging import fedavg
 from fl.devices import Device
 from fl.results import State, Update
@@ -44,12 +45,23 @@ class Small(Strategy):
     ----------
     context
         What is known of the run.
+    share
+        Cost of the network over that of the full one, in (0, 1]; None for what the slowest device
+        affords. With more, slow devices miss deadlines, and what all others train is larger.
+
+    Raises
+    ------
+    InputError
+        If the share is out of range.
     """
 
     name = "small"
 
-    def __init__(self, context: StrategyContext) -> None:
-        self._vector = context.largest_within(context.weakest_budget)
+    def __init__(self, context: StrategyContext, share: float | None = None) -> None:
+        if share is not None:
+            check_share(share)
+        budget = context.weakest_budget if share is None else share * context.macs.full
+        self._vector = context.largest_within(budget)
 
     def network(self, full: DroppableNetwork) -> DroppableNetwork:
         """Return the small network, initialised by `small_copy`."""
@@ -70,6 +82,18 @@ class Small(Strategy):
     def aggregate(self, state: State, updates: Sequence[Update], channels: ChannelMap) -> State:
         """Average over all updates."""
         return fedavg(updates)
+
+
+def check_share(share: float) -> None:
+    """Refuse a share of the full cost that is none.
+
+    Raises
+    ------
+    InputError
+        If it lies outside (0, 1].
+    """
+    if not 0 < share <= 1:
+        raise InputError(f"share of strategy small: expected above 0 and at most 1, found {share}")
 
 
 @torch.no_grad()

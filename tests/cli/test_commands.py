@@ -19,7 +19,8 @@ def test_studies_lists_the_shipped_ones_as_json() -> None:
     assert ended.code == 0
     names = [study["name"] for study in ended.json]
     assert names == [
-        "cifar10-densenet40", "cifar10-resnet20", "cifar100-resnet20", "digits-cnn", "femnist-cnn"
+        "cifar10-cnn", "cifar10-densenet40", "cifar10-resnet20", "cifar100-resnet20", "digits-cnn",
+        "femnist-cnn",
     ]  # fmt: skip
     assert all(study["description"] for study in ended.json)
 

@@ -115,7 +115,7 @@ def test_figures_can_be_read_in_grey() -> None:
     assert steps == sorted(steps, reverse=True)
     known = (
         "distreal", "distreal-uniform", "fedavg", "fedavg-drop", "fjord", "fjord-kd", "heterofl",
-        "fedrolex", "small", "federated-dropout", "of a plug-in",
+        "fedrolex", "small", "federated-dropout", "nested", "of a plug-in",
     )  # fmt: skip
     looks = run_looks(known)
     assert len({look.symbol for look in looks}) == len(known)

@@ -17,6 +17,7 @@ from fl.clock import make_clock
 from fl.devices import Device
 from fl.masking import masked
 from fl.results import State, Update
+from fl.splits import labels_of
 from fl.strategies import (
     Distreal,
     LocalPlan,
@@ -68,7 +69,8 @@ def training(study: Study, data: Data, network: DroppableNetwork, front: Front) 
         strategy=Recorded(Distreal(LookupTable(front))),
         availability=MarkovAvailability(stay=0.3),
         clock=make_clock(front, macs, study.batch_size),
-        labels=None,
+        labels=labels_of(data.train),
+        masked_loss=False,
         epochs=4,
         seed=0,
     )
@@ -262,7 +264,7 @@ def test_a_masked_loss_teaches_nothing_of_classes_that_a_device_has_not(
     full = replace(training, strategy=strategy, availability=ConstantAvailability(), epochs=1)
     before = training.network.copy_state()
     rows = {}
-    for name, one in (("masked", replace(full, labels=labels)), ("as it is", full)):
+    for name, one in (("masked", replace(full, masked_loss=True)), ("as it is", full)):
         after = train(one, device(), own).state
         rows[name] = (after["9.weight"] != before["9.weight"]).any(1).tolist()
     assert rows == {"masked": [True, False, True], "as it is": [True, True, True]}

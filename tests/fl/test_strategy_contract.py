@@ -11,17 +11,18 @@ from torch import Tensor
 
 from distreal_dse import Data, Study
 from distreal_dse.cost import MacCost
-from distreal_dse.dropout import DroppableNetwork, KeptCounts, check_counts
+from distreal_dse.dropout import DroppableNetwork, KeptCounts, check_counts, make_policy
 from distreal_dse.errors import InputError
 from distreal_dse.fronts import Front
 from distreal_dse.preparation import prepare
-from fl.availability import MarkovAvailability
+from fl.availability import ConstantAvailability, MarkovAvailability
 from fl.client import LocalTraining, train_locally
 from fl.clock import make_clock
 from fl.deadlines import RoundRules
 from fl.devices import Device, DeviceClass
 from fl.engine import FederatedRun, RunSettings
 from fl.results import RoundResult, Update
+from fl.splits import labels_of
 from fl.strategies import (
     LocalPlan,
     PricedVector,
@@ -37,7 +38,7 @@ from networks import Residual, inputs_of, trained
 NAMES = strategy_names()
 # Those that look at the budget when the round begins, and those that do before each mini-batch.
 AT_START = ("heterofl", "fjord", "fedrolex")
-ALWAYS = ("distreal-uniform", "distreal")
+ALWAYS = ("distreal-uniform", "distreal", "nested")
 # One vector and one mask for the whole round.
 FIXED = ("fedavg", "fedavg-drop", "small", "federated-dropout", "heterofl", "fedrolex")
 SETTINGS = RunSettings(
@@ -73,7 +74,7 @@ def counts_of(vectors: Sequence[PricedVector]) -> list[KeptCounts]:
 
 def test_names_are_those_of_the_strategies(context: StrategyContext) -> None:
     assert [make_strategy(name, context).name for name in NAMES] == NAMES
-    assert len(set(NAMES)) == len(NAMES) == 10
+    assert len(set(NAMES)) == len(NAMES) == 11
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -252,7 +253,8 @@ def training_of(
         strategy=strategy,
         availability=MarkovAvailability(),
         clock=clock,
-        labels=None,
+        labels=labels_of(data.train),
+        masked_loss=False,
         epochs=2,
         seed=1,
     )
@@ -314,7 +316,11 @@ def test_the_wrong_front_is_refused_in_one_line(context: StrategyContext) -> Non
 def test_names_and_settings_that_do_not_exist_are_refused(context: StrategyContext) -> None:
     for name, message in (
         ("fedprox", "strategy 'fedprox': expected one of fedavg, .* found 'fedprox'"),
-        ("small:rate=1", "expected no settings of 'small', found 'rate'"),
+        ("fedavg:rate=1", "expected no settings of 'fedavg', found 'rate'"),
+        ("small:rate=1", "expected the settings share of 'small', found 'rate'"),
+        ("small:share=0", "share of strategy small: expected above 0 and at most 1, found 0"),
+        ("nested:levels=1", "levels of strategy nested: expected 2 or more, found 1"),
+        ("nested:levels=2.5", "levels: expected a whole number, found '2.5'"),
         ("distreal:averaging=mean", "expected one of plain, contributors, pooled, found 'mean'"),
         ("fjord-kd:alpha=2", "alpha of strategy fjord-kd: expected 0 to 1, found 2"),
         ("fjord-kd:alpha=much", "alpha: expected a number, found 'much'"),
@@ -340,3 +346,49 @@ def test_averaging_is_a_setting_of_distreal(
 def test_only_the_upper_bound_does_without_deadlines(context: StrategyContext) -> None:
     unlimited = [name for name in NAMES if not make_strategy(name, context).limited]
     assert unlimited == ["fedavg"]
+
+
+# --- Nested levels --------------------------------------------------------------------------------
+
+
+def test_devices_that_afford_the_core_alone_train_it_as_the_small_network(
+    study: Study, data: Data, network: DroppableNetwork
+) -> None:
+    macs = MacCost(network.channels)
+    context = StrategyContext(network, None, macs, 0.3 * macs.full, study)
+    states = {}
+    for name in ("small", "nested"):
+        training = training_of(make_strategy(name, context), context, study, data)
+        updates = [train(training, index, speed=0.3) for index in range(3)]
+        state = training.network.copy_state()
+        merged = training.strategy.aggregate(state, updates, training.network.channels)
+        training.network.load_state(merged)
+        states[name] = training.network
+    small, nested = states["small"], states["nested"]
+    counts = small.full_counts
+    core = nested.subnetwork(counts)
+    mask = make_policy("ordered").draw(nested.channels.widths, counts, torch.Generator())
+    core.load(core.select(mask))
+    expected = small.module.state_dict()
+    found = core.module.state_dict()
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_what_a_level_adds_learns_nothing_of_classes_that_a_device_has_not(
+    study: Study, data: Data, network: DroppableNetwork
+) -> None:
+    macs = MacCost(network.channels)
+    context = StrategyContext(network, None, macs, 0.2 * macs.full, study)
+    training = training_of(make_strategy("nested", context), context, study, data)
+    training = replace(training, availability=ConstantAvailability(), epochs=3)
+    own = (training.labels != 1).nonzero().flatten()[:24]
+    before = training.network.copy_state()
+    update = train_locally(training, Device(0, "any", 1.0), own, before, 1, 0.0)
+    changed = update.state["9.weight"] != before["9.weight"]
+    core = make_strategy("small", context).network(network).full_counts[-1]
+    per_filter = changed.shape[1] // network.full_counts[-1]
+    rows = changed[:, core * per_filter :].any(1).tolist()
+    assert rows == [True, False, True]
+    # The core learns on the ordinary loss that it has no sample of class 1.
+    assert changed[:, : core * per_filter].any(1).all()

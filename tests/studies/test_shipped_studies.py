@@ -18,6 +18,7 @@ from distreal_dse.errors import DataError
 # DenseNet-40 with growth 12 has 1,019,722 (Huang et al., table 2: 1.0 M).
 PARAMETERS = {
     "digits-cnn": 36_000,
+    "cifar10-cnn": 9 * (3 * 32 + 32**2 + 32 * 64 + 64**2 + 64 * 128 + 128**2) + 896 + 1290,
     "cifar10-resnet20": 272_474,
     "cifar10-densenet40": 1_019_722,
     "cifar100-resnet20": 272_474 + 90 * (64 + 1),
@@ -141,6 +142,24 @@ def test_images_are_normalised_per_channel(
 def test_the_options_choose_a_subset_with_a_fifth_as_many_test_images(folders: Path) -> None:
     (train, _), (validation, _), (test, _) = cifar(folders, subset="30")
     assert (len(train), len(validation), len(test)) == (27, 3, 6)
+
+
+@pytest.mark.parametrize("size", [16, 8])
+def test_images_can_be_made_smaller_by_means_of_their_pixels(folders: Path, size: int) -> None:
+    options = (("data", str(folders)), ("size", str(size)))
+    study = StudySource("cifar10-cnn", options).load()
+    images, labels = fetch(study.data().train, torch.arange(36))
+    assert study.input_shape == images.shape[1:] == (3, size, size)
+    full, same_labels = cifar(folders)[0]
+    assert torch.equal(labels, same_labels)
+    # The images are plain, and so are means of their pixels.
+    torch.testing.assert_close(images, full[:, :, :size, :size])
+
+
+def test_other_sizes_are_refused(folders: Path) -> None:
+    options = (("data", str(folders)), ("size", "12"))
+    with pytest.raises(DataError, match="option size is 12: expected 32, 16, 8"):
+        StudySource("cifar10-cnn", options).load().data()
 
 
 def test_single_samples_equal_those_of_a_batch(folders: Path) -> None:

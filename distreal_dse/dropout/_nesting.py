@@ -1,0 +1,212 @@
+"""Nested sub-networks that compute the same alone and inside of larger ones.
+
+Where the weights from later filters to earlier ones are zero, dropping the later ones changes
+nothing about the earlier: neither their outputs nor what batch normalisation measures there. The
+outputs of the network are then a sum over levels, each of which adds to those before it.
+
+References
+----------
+Vu, Eder, Price, Frahm: Any-width networks, CVPR workshops 2020 (lower-triangular weights, so that
+narrower networks are exact parts of wider ones).
+
+He, Zhang, Ren, Sun: Delving deep into rectifiers, ICCV 2015, section 2.2 (variance of initial
+weights over the number of inputs).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from distreal_dse.dropout._channels import ChannelMap, Units, WeightedLayer
+from distreal_dse.dropout._network import DroppableNetwork
+from distreal_dse.dropout._vector import KeptCounts, check_counts
+from distreal_dse.errors import InputError, UnsupportedModelError
+
+
+class Nesting:
+    """Levels of filters in a network; none takes inputs from a higher level.
+
+    Parameters
+    ----------
+    network
+        Ends in a linear layer whose outputs are those of the network, shape [N, classes].
+    levels
+        Kept counts of each level with those below it, rising in every group, the full network's
+        last; at least one.
+
+    Raises
+    ------
+    InputError
+        If the levels don't rise up to the full network.
+    UnsupportedModelError
+        If the network doesn't end in a linear layer, if another layer takes filters that can be
+        dropped to channels that can't, or if a normalisation mixes filters.
+    """
+
+    def __init__(self, network: DroppableNetwork, levels: Sequence[KeptCounts]) -> None:
+        channels = network.channels
+        _check_levels(levels, channels)
+        self._network = network
+        self.levels = tuple(levels)
+        self._level_of = _levels_of_units(channels, self.levels)
+        self._head = _head_of(network)
+        self._masks: dict[str, Tensor] = {}
+        for layer in channels.layers:
+            mask = None if layer is self._head else self._mask_of(layer)
+            if mask is not None:
+                self._masks[layer.name] = mask
+        self._columns: dict[tuple[KeptCounts, torch.device], list[Tensor]] = {}
+
+    @torch.no_grad()
+    def begin(self) -> None:
+        """Make initial weights those of nested levels; once, before any training.
+
+        Weights from higher levels are set to zero, and so are those of the outputs for all levels
+        but the first: the network begins as its first level. What is left of the inputs of a filter
+        is scaled by √(all inputs / inputs left), so that it spreads as if it had been initialised
+        for so many inputs.
+        """
+        module = self._network.module
+        for name, mask in self._masks.items():
+            weight = module.get_submodule(name).get_parameter("weight")
+            wider = mask.shape[1] / mask.sum(1)
+            weight.mul_(mask.mul(wider.double().sqrt()[:, None]).to(weight)[(..., *_ones(weight))])
+        head = module.get_submodule(self._head.name).get_parameter("weight")
+        first = self._level_of[self._head.inputs] == 0
+        head.mul_(math.sqrt(len(first) / int(first.sum())))
+        head.mul_(torch.from_numpy(first).to(head))
+
+    @torch.no_grad()
+    def hold(self) -> None:
+        """Set the weights from higher levels to zero again; after each step of an optimiser.
+
+        For optimisers that work on each element alone, this is as if these weights weren't there,
+        but that their gradients count in `DropoutTrainer`'s ``clip_norm``.
+        """
+        for name, mask in self._masks.items():
+            weight = self._network.module.get_submodule(name).get_parameter("weight")
+            weight.mul_(mask.to(weight)[(..., *_ones(weight))])
+
+    def outputs(self, module: nn.Module, inputs: Tensor, counts: KeptCounts) -> list[Tensor]:
+        """Return what each level adds to the outputs of a sub-network.
+
+        Parameters
+        ----------
+        module
+            The full network, or the sub-network of a level.
+        inputs
+            Shape [N, ...].
+        counts
+            Those of the level.
+
+        Returns
+        -------
+        list of Tensor
+            Shape [N, classes] each, the first with the bias. Their sum is ``module(inputs)``.
+        """
+        head = module.get_submodule(self._head.name)
+        seen: list[Tensor] = []
+        handle = head.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+        try:
+            module(inputs)
+        finally:
+            handle.remove()
+        assert isinstance(head, nn.Linear)
+        weight = head.weight
+        parts = []
+        for level, columns in enumerate(self._columns_of(counts, weight.device)):
+            taken, weights = seen[0].index_select(1, columns), weight.index_select(1, columns)
+            parts.append(functional.linear(taken, weights, None if level else head.bias))
+        return parts
+
+    def _columns_of(self, counts: KeptCounts, device: torch.device) -> list[Tensor]:
+        """Columns of the head's weight in the sub-network of a level, by level."""
+        key = (counts, device)
+        if key not in self._columns:
+            last = self.levels.index(counts)
+            levels = self._level_of[self._head.inputs]
+            kept = levels[levels <= last]
+            self._columns[key] = [
+                torch.from_numpy(np.flatnonzero(kept == level)).to(device)
+                for level in range(last + 1)
+            ]
+        return self._columns[key]
+
+    def _mask_of(self, layer: WeightedLayer) -> Tensor | None:
+        """Shape [outputs, inputs]: which weights a layer keeps; None for all."""
+        rows, columns = (*self._network.channels.axes.get(layer.name + ".weight", ()), None, None)[
+            :2
+        ]
+        if columns is None:  # no input can be dropped; depthwise, say
+            return None
+        if rows is None:
+            raise UnsupportedModelError(
+                f"layer {layer.name} takes filters that can be dropped to channels that can't: "
+                "nested levels need such channels at the network's inputs and outputs alone"
+            )
+        kept = self._level_of[columns][None] <= self._level_of[rows][:, None]
+        return torch.from_numpy(kept)
+
+
+def _check_levels(levels: Sequence[KeptCounts], channels: ChannelMap) -> None:
+    for counts in levels:
+        check_counts(counts, channels.groups)
+    rising = all(
+        all(a <= b for a, b in zip(lower, upper, strict=True))
+        for lower, upper in zip(levels, levels[1:], strict=False)
+    )
+    if not levels or not rising or tuple(levels[-1]) != channels.widths:
+        raise InputError(
+            "nested levels: expected kept counts that rise in every group up to the full "
+            f"network's {channels.widths}, found {list(levels)}"
+        )
+    for norm in channels.norms:
+        if norm.groups is not None:
+            raise UnsupportedModelError(
+                f"layer {norm.name} normalises over several filters at once: nested levels need "
+                "batch or instance normalisation"
+            )
+
+
+def _levels_of_units(channels: ChannelMap, levels: Sequence[KeptCounts]) -> Units:
+    """The level of each unit, and 0 for what is always kept; shape [units + 1]."""
+    found = [
+        np.searchsorted([counts[group] for counts in levels], np.arange(width), side="right")
+        for group, width in enumerate(channels.widths)
+    ]
+    return np.concatenate([*found, np.zeros(1, dtype=np.int64)]).astype(np.int64)
+
+
+def _head_of(network: DroppableNetwork) -> WeightedLayer:
+    """The linear layer whose outputs are those of the network."""
+    layer = network.channels.layers[-1]
+    head = network.module.get_submodule(layer.name)
+    seen: list[Tensor] = []
+    handle = head.register_forward_hook(lambda _, given, result: seen.append(result))
+    training = network.module.training
+    network.module.eval()  # so that no running statistic is touched
+    try:
+        with torch.no_grad():
+            outputs = network.module(network.example)
+    finally:
+        handle.remove()
+        network.module.train(training)
+    last = seen[-1] if seen else None
+    fits = isinstance(head, nn.Linear) and isinstance(outputs, Tensor) and outputs.dim() == 2
+    if not fits or last is None or not torch.equal(last, outputs):
+        raise UnsupportedModelError(
+            f"the last layer, {layer.name}: nested levels need a network that ends in a linear "
+            "layer whose outputs, shape [N, classes], are those of the network"
+        )
+    return layer
+
+
+def _ones(weight: Tensor) -> tuple[None, ...]:
+    """Index of the axes of a kernel behind those of outputs and inputs."""
+    return (None,) * (weight.dim() - 2)

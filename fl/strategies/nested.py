@@ -1,0 +1,156 @@
+"""Nested levels: the small network for everyone, and what stronger devices add to it.
+
+Our own strategy, made of known parts, to have both what the small network for everyone has and
+what it leaves unused:
+
+- A *core* of first filters, as large as the slowest device can afford, is trained by every device
+  in every mini-batch, on the loss of its own outputs. Later filters don't feed it
+  (`distreal_dse.dropout.Nesting`), so on devices that can't afford more it is trained as `small`
+  is, and the full network computes with it just what it computes alone.
+- Mini-batches with a larger budget train further *levels* as well. Each adds to the outputs of
+  those below it and learns what these get wrong, as in boosting: its loss is that of the sum, and
+  the outputs below it count as given (the features below it do learn from it).
+- What a level adds must not depend on which classes its devices happen to have: few devices train
+  it, and no others contradict them. So its loss adjusts logits to the device's own class
+  frequencies and leaves classes out that it has no sample of (`fl.masking.adjusted`). With equal
+  frequencies it is the ordinary loss.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from distreal_dse.dropout import (
+    ChannelMap,
+    DropoutTrainer,
+    DroppableNetwork,
+    Nesting,
+    kept_counts,
+    make_policy,
+)
+from distreal_dse.errors import InputError
+from fl.averaging import make_averaging
+from fl.devices import Device
+from fl.masking import Loss, adjusted
+from fl.results import State, Update
+from fl.strategies.base import LocalPlan, PricedVector, Strategy, Vector
+from fl.strategies.context import StrategyContext, VectorTable
+
+
+class Nested(Strategy):
+    """The small network, trained by all, inside of larger ones that add to its outputs.
+
+    Parameters
+    ----------
+    context
+        What is known of the run; the network has to fit `Nesting`, and the study's loss is one of
+        logits, shape [N, classes], and class indices.
+    levels
+        Number of nested widths, ≥ 2: that of `small`, the full one, and between them as many with
+        equal steps.
+    averaging
+        See `fl.averaging.make_averaging`; all devices contribute to the core in any case.
+
+    Raises
+    ------
+    InputError
+        If there are fewer levels, or no such averaging.
+    """
+
+    name = "nested"
+    asks_for_labels = True
+
+    def __init__(self, context: StrategyContext, levels: int = 4, averaging: str = "plain") -> None:
+        check_levels(levels)
+        self._average = make_averaging(averaging)
+        core = context.largest_within(context.weakest_budget).kept_counts
+        full = context.full.kept_counts
+        shares = [step / (levels - 1) for step in range(levels)]
+        rates = [
+            [(1 - share) * (1 - small / large) for small, large in zip(core, full, strict=True)]
+            for share in shares
+        ]
+        groups, granularity = context.network.groups, context.study.granularity
+        # As a dictionary, because levels that are equal after rounding are one.
+        counts = dict.fromkeys(kept_counts(one, groups, granularity) for one in rates)
+        self._vectors = VectorTable([Vector(one, context.macs.training(one)) for one in counts])
+        self._loss = context.study.loss
+        self._nesting: Nesting | None = None
+
+    def network(self, full: DroppableNetwork) -> DroppableNetwork:
+        """Return a copy of the network that begins as its core.
+
+        Its sub-networks don't scale what they keep: their sums are over all that feeds a filter.
+        """
+        network = DroppableNetwork(copy.deepcopy(full.module), full.example, scaling="none")
+        self._nesting = Nesting(network, [one.kept_counts for one in self._vectors.vectors])
+        self._nesting.begin()
+        return network
+
+    def plan(self, device: Device, round_number: int, budget: float, seed: int) -> LocalPlan:
+        """Return a plan that trains the levels that fit the budget of each mini-batch."""
+        return NestedPlan(self._vectors, self._nesting, self._loss)
+
+    def aggregate(self, state: State, updates: Sequence[Update], channels: ChannelMap) -> State:
+        """Average as was asked for."""
+        return self._average(state, updates, channels)
+
+
+def check_levels(levels: int) -> None:
+    """Refuse a number of levels that is none.
+
+    Raises
+    ------
+    InputError
+        If it is less than 2.
+    """
+    if levels < 2:
+        raise InputError(f"levels of strategy nested: expected 2 or more, found {levels}")
+
+
+class NestedPlan(LocalPlan):
+    """The core in each mini-batch, and the levels above it that its budget allows.
+
+    Parameters
+    ----------
+    vectors
+        Of the levels.
+    nesting
+        Of the network that is trained; None if nothing is.
+    loss
+        Of the study.
+    """
+
+    def __init__(self, vectors: VectorTable, nesting: Nesting | None, loss: Loss) -> None:
+        super().__init__(make_policy("ordered"))
+        self._vectors, self._nesting, self._loss_of_study = vectors, nesting, loss
+
+    def pick(self, budget: float) -> Vector:
+        """Return the highest level that fits; the core where none does."""
+        return self._vectors.pick(budget)
+
+    def step(
+        self, trainer: DropoutTrainer, inputs: Tensor, targets: Tensor, vector: PricedVector
+    ) -> float:
+        """Train all levels of the vector by one step; return the mean of their losses."""
+        counts = vector.kept_counts
+        if counts == self._vectors.vectors[0].kept_counts:
+            return trainer.step(inputs, targets, counts)
+        nesting = self._nesting
+        assert nesting is not None, "Strategy.network() comes before any training"
+        added = adjusted(self._loss_of_study, self.labels)
+
+        def objective(module: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
+            outputs, *more = nesting.outputs(module, inputs, counts)
+            total = self.loss(outputs, targets)
+            for part in more:
+                outputs = outputs.detach() + part
+                total = total + added(outputs, targets)
+            return total
+
+        loss = trainer.step(inputs, targets, counts, objective)
+        nesting.hold()
+        return loss / (1 + self._vectors.vectors.index(vector))
