@@ -141,9 +141,11 @@ def comparison_finding(summaries: Sequence[Summary]) -> str:
 def accuracy_table(summaries: Sequence[Summary], target: float) -> str:
     """What the strategies reach, the most accurate first, as HTML."""
     classes = list(dict.fromkeys(key for one in summaries for key in one.accuracy_by_class))
+    counted = ("seeds",) if len({len(one.seeds) for one in summaries}) > 1 else ()
     rows = (
         (
             one.strategy,
+            *(str(len(one.seeds)) for _ in counted),
             _percent(one.final_accuracy),
             _percent(one.accuracy_in_time),
             _time_text(one),
@@ -157,7 +159,7 @@ def accuracy_table(summaries: Sequence[Summary], target: float) -> str:
     return table(
         "Accuracy, ± half of the 95 % confidence interval of the mean; by class of device as "
         "labels occur there",
-        ("strategy", "final", "in equal time", f"s to {target:.0%}", *classes),
+        ("strategy", *counted, "final", "in equal time", f"s to {target:.0%}", *classes),
         rows,
         text={0},
     )

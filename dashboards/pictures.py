@@ -211,12 +211,13 @@ def comparison_pictures(name: str, runs: Sequence[Run]) -> list[Picture]:
         return []
     label = file_name(f"comparison-{name}")
     summaries, target = summarise(evaluated)
-    seeds = sorted({run.seed for run in evaluated})
+    counted = sorted({len(one.seeds) for one in summaries})
+    seeds = f"{counted[0]}" + (f" to {counted[-1]}" if len(counted) > 1 else "")
     ends = ", ".join(f"{one.strategy} {one.final_accuracy.mean:.1%}" for one in summaries)
     unfinished = sum(not run.finished for run in runs)
     caption = (
-        f"Lines are means over {len(seeds)} seeds, bands reach from the worst to the best of them."
-        + (f" {unfinished} of the {len(runs)} runs are not finished." if unfinished else "")
+        f"Lines are means over {seeds} seeds, bands reach from the worst to the best of "
+        "them." + (f" {unfinished} of the {len(runs)} runs are not finished." if unfinished else "")
     )
     found = [
         Picture(

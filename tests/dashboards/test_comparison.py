@@ -88,6 +88,13 @@ def test_unfinished_runs_are_counted(runs: list[Run], make_run: MakeRun) -> None
     assert "NaN" not in "".join(first.tables)
 
 
+def test_seeds_are_told_by_strategy_where_they_differ(runs: list[Run]) -> None:
+    alike, *_ = comparison_pictures("c", runs)
+    assert "means over 2 seeds" in alike.caption and ">seeds<" not in alike.tables[0]
+    differing, *_ = comparison_pictures("c", runs[1:])
+    assert "means over 1 to 2 seeds" in differing.caption and ">seeds<" in differing.tables[0]
+
+
 def test_long_curves_are_thinned_out_and_keep_their_end(make_run: MakeRun) -> None:
     curve = tuple(min(0.9, 0.001 * i) for i in range(1000))
     figure = comparison_figure([make_run(1, curve, comparison="c")])
