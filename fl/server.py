@@ -201,15 +201,16 @@ def _all_finite(tensors: list[Tensor]) -> bool:
 
 
 def _change(update: Update, state: State) -> float:
-    """Norm of the change of what is learned, in double precision."""
+    """Norm of the change of what is learned, summed in double precision."""
     names = [n for n, old in state.items() if old.is_floating_point() and not is_statistic(n)]
     if not names:
         return 0.0
     changes = torch._foreach_sub(
-        [update.state[name].double() for name in names], [state[name].double() for name in names]
+        [update.state[name] for name in names], [state[name] for name in names]
     )
-    # A sum too large for a double is infinite, and so larger than any limit.
-    return float(torch.stack(torch._foreach_norm(changes)).square().sum().sqrt())
+    # A change too large for its type is infinite, and so larger than any limit.
+    norms = torch._foreach_norm(changes, 2, dtype=torch.float64)
+    return float(torch.stack(norms).square().sum().sqrt())
 
 
 def _too_large(norm: float, limit: float) -> str:
