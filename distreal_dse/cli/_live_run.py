@@ -62,7 +62,7 @@ def live_view(target: Console, run: Run) -> Iterator[Callable[[RoundResult], Non
 
     def listen(result: RoundResult) -> None:
         view.add(result)
-        live.start()
+        live.start(refresh=True)
 
     try:
         yield listen
