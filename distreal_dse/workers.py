@@ -7,25 +7,40 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing.connection import wait as wait_for_process
 from types import FrameType
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from tqdm import tqdm
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 def process_pool(
     workers: int, initializer: Callable[..., None], arguments: tuple[Any, ...]
 ) -> ProcessPoolExecutor:
     """Return a pool of fresh processes; each calls ``initializer(*arguments)`` once."""
-    return ProcessPoolExecutor(
+    return _Pool(
         workers,
         mp_context=multiprocessing.get_context("spawn"),
         initializer=_start_worker,
         initargs=(initializer, arguments),
     )
+
+
+class _Pool(ProcessPoolExecutor):
+    """A pool whose processes have nothing to say about Ctrl-C from their first moment on."""
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Submit a task; this may start a process, which inherits what is blocked."""
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            return super().submit(fn, *args, **kwargs)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def end_processes(pool: ProcessPoolExecutor, busy: bool, grace: float = 0.0) -> None:

@@ -18,6 +18,7 @@ from torch.utils.data import TensorDataset
 
 from distreal_dse import Data
 from distreal_dse.errors import DataError
+from studies._parsed import Arrays, parsed_once
 
 CLASSES = 62  # digits, capitals, small letters
 SIDE = 28
@@ -129,27 +130,45 @@ class _Written(NamedTuple):
     wrong: str = ""
 
 
+_NOTHING = _Written(np.empty((0, SIDE * SIDE), np.uint8), np.empty(0, np.int64))
+
+
 def _read(files: list[Path], numbers: dict[str, int], most: int) -> Characters:
     """Read the files one by one; ``numbers`` of writers are looked up and added."""
     pixels, labels, owners = [], [], []
     seen: set[str] = set()
     for file in files:
-        for writer, written in _writers(file):
+        content = parsed_once(file, _parse)
+        writers, end = json.loads(content["writers"].tobytes()), 0
+        for writer, count in zip(writers, content["counts"], strict=True):
+            start, end = end, end + int(count)
             if most and len(seen) == most and writer not in seen:
                 continue
             seen.add(writer)
             number = numbers.setdefault(writer, len(numbers))
-            pixels.append(written.pixels)
-            labels.append(written.labels)
-            owners.append(np.full(len(written.labels), number))
+            pixels.append(content["pixels"][start:end])
+            labels.append(content["labels"][start:end])
+            owners.append(np.full(end - start, number))
         if most and len(seen) == most:
             break
-    images = np.concatenate(pixels) if pixels else np.empty((0, SIDE * SIDE), np.uint8)
+    images = np.concatenate([_NOTHING.pixels, *pixels])
     return Characters(
         torch.from_numpy(images).view(-1, 1, SIDE, SIDE),
-        torch.from_numpy(np.concatenate(labels) if labels else np.empty(0, np.int64)),
-        torch.from_numpy(np.concatenate(owners) if owners else np.empty(0, np.int64)),
+        torch.from_numpy(np.concatenate([_NOTHING.labels, *labels])),
+        torch.from_numpy(np.concatenate([np.empty(0, np.int64), *owners])),
     )
+
+
+def _parse(file: Path) -> Arrays:
+    """Samples of all writers, one writer after the other, and how many there are of each."""
+    found = list(_writers(file))
+    written = [one for _, one in found]
+    return {
+        "writers": np.frombuffer(json.dumps([writer for writer, _ in found]).encode(), np.uint8),
+        "counts": np.array([len(one.labels) for one in written], np.int64),
+        "pixels": np.concatenate([_NOTHING.pixels, *(one.pixels for one in written)]),
+        "labels": np.concatenate([_NOTHING.labels, *(one.labels for one in written)]),
+    }
 
 
 def _writers(file: Path) -> Iterator[tuple[str, _Written]]:
@@ -198,19 +217,20 @@ def _packed(parsed: dict[str, Any]) -> Any:
     """Pack what one writer wrote; other objects are kept."""
     if not {"x", "y"} <= parsed.keys():
         return parsed
-    nothing = np.empty((0, SIDE * SIDE), np.uint8), np.empty(0, np.int64)
     try:
         x = np.array(parsed["x"], np.float32).reshape(-1, SIDE * SIDE)
         fits = len(x) == len(parsed["x"]) and bool(((x >= 0) & (x <= 1)).all())
     except (TypeError, ValueError):
         fits = False
     if not fits:
-        return _Written(*nothing, f"x: expected lists of {SIDE * SIDE} numbers in [0, 1]")
+        return _NOTHING._replace(wrong=f"x: expected lists of {SIDE * SIDE} numbers in [0, 1]")
     y = np.array(parsed["y"] or np.empty(0, np.int64))
     if not (y.ndim == 1 and y.dtype.kind == "i" and ((y >= 0) & (y < CLASSES)).all()):
-        return _Written(*nothing, f"y: expected a list of classes 0 … {CLASSES - 1}")
+        return _NOTHING._replace(wrong=f"y: expected a list of classes 0 … {CLASSES - 1}")
     if len(x) != len(y):
-        return _Written(*nothing, f"y: expected one class for each of {len(x)} x, found {len(y)}")
+        return _NOTHING._replace(
+            wrong=f"y: expected one class for each of {len(x)} x, found {len(y)}"
+        )
     return _Written((x * 255).round().astype(np.uint8), y.astype(np.int64))
 
 

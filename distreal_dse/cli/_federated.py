@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -51,6 +51,7 @@ from distreal_dse.cli._federated_options import (
 from distreal_dse.errors import InputError
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from sqlalchemy import Engine
 
     from fl.engine import FederatedRun
@@ -347,9 +348,7 @@ def _carry_out(
     from fl.execution import carry_out
     from fl.runs import load_run
 
-    stored = load_run(engine, run_id)
-    rounds = stored.settings.get("rounds")
-    with _progress(run_id, rounds) as listen:
+    with _progress(load_run(engine, run_id), as_json) as listen:
         carry_out(engine, run_id, begun, listen, workers)
     stored = load_run(engine, run_id)
     if as_json:
@@ -367,19 +366,35 @@ def _carry_out(
 
 
 @contextmanager
-def _progress(run_id: int, rounds: int | None) -> Iterator[Any]:
+def _progress(stored: Run, as_json: bool) -> Iterator[Callable[[RoundResult], None]]:
     """Show rounds; an interrupt says how to go on."""
+    from distreal_dse.cli._live_run import live_view
+
     screen = console()
-    kept = [f"`distreal-dse fl resume {run_id}` begins it again"]
-    with interruptible(lambda: kept[-1]), progress_bar(screen) as bar:
-        task = bar.add_task("rounds", total=rounds, note="")
+    kept = f"`distreal-dse fl resume {stored.id}` begins it again"
+    # FORCE_COLOR, say, makes rich take a file for a terminal.
+    alive = not as_json and screen.is_interactive and screen.file.isatty()
+    shown = live_view(screen, stored) if alive else _progress_line(screen, stored)
+    with interruptible(lambda: kept), shown as show:
+
+        def listen(result: RoundResult) -> None:
+            nonlocal kept
+            kept = (
+                f"the figures of rounds 0 to {result.round} are kept as run {stored.id}; "
+                f"`distreal-dse fl resume {stored.id}` goes on"
+            )
+            show(result)
+
+        yield listen
+
+
+@contextmanager
+def _progress_line(target: Console, stored: Run) -> Iterator[Callable[[RoundResult], None]]:
+    with progress_bar(target) as bar:
+        task = bar.add_task("rounds", total=stored.settings.get("rounds"), note="")
 
         def listen(result: RoundResult) -> None:
             bar.start()
-            kept.append(
-                f"the figures of rounds 0 to {result.round} are kept as run {run_id}; "
-                f"`distreal-dse fl resume {run_id}` goes on"
-            )
             bar.update(task, completed=result.round, note=_note(result))
 
         yield listen

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,14 @@ from distreal_dse.preparation import prepare
 from fl.splits import OwnersSplit, labels_of, owners_of, split_dataset
 
 Content = dict[str, Any]
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The cache directory of the user, empty and of the test's own."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
+    return folder
 
 
 def written(writers: dict[str, int], seed: int = 0) -> Content:
@@ -228,3 +238,134 @@ def test_a_file_that_is_no_json_is_refused(tmp_path: Path) -> None:
     (tmp_path / "broken.json").write_text('{"users": [')
     with pytest.raises(DataError, match="broken.json can't be read .*expected JSON as LEAF"):
         load(tmp_path)
+
+
+def kept_files(cache: Path) -> list[Path]:
+    """What is kept of parsed files; nothing else may lie beside it."""
+    found = sorted(path for path in cache.rglob("*") if path.is_file())
+    assert all(path.parent == cache / "distreal-dse" / "parsed" for path in found)
+    assert all(path.suffix == ".npz" for path in found)
+    return found
+
+
+def refuse(*arguments: object, **options: object) -> None:
+    raise AssertionError("it was parsed again")
+
+
+def same(one: Data, other: Data) -> bool:
+    return all(
+        torch.equal(mine, its)
+        for part in ("train", "validation", "test")
+        for mine, its in zip(
+            (*whole(getattr(one, part)), torch.as_tensor(owners_of(getattr(one, part)))),
+            (*whole(getattr(other, part)), torch.as_tensor(owners_of(getattr(other, part)))),
+            strict=True,
+        )
+    )
+
+
+def test_files_are_parsed_once_and_the_data_is_the_same(
+    unsplit: tuple[Path, list[Content]], cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, _ = unsplit
+    first, few = load(folder), load(folder, ("writers", "2"))
+    assert len(kept_files(cache)) == 2
+    monkeypatch.setattr(json, "load", refuse)
+    assert same(load(folder), first) and same(load(folder, ("writers", "2")), few)
+    monkeypatch.chdir(folder)
+    assert same(load(Path("all_data")), first)  # the same files by another path
+
+
+def test_a_file_of_another_size_is_parsed_again(tmp_path: Path, cache: Path) -> None:
+    file = tmp_path / "all.json"
+    save(file, written({"ann": 20}))
+    before, stat = load(tmp_path), file.stat()
+    save(file, written({"ann": 21}))
+    os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert not same(load(tmp_path), before)
+    assert len(kept_files(cache)) == 1
+
+
+def test_a_file_that_was_changed_at_another_time_is_parsed_again(
+    tmp_path: Path, cache: Path
+) -> None:
+    file = tmp_path / "all.json"
+    content = save(file, written({"ann": 20}))
+    before, stat = load(tmp_path), file.stat()
+    content["user_data"]["ann"]["y"].reverse()
+    save(file, content)
+    os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns + 1))
+    assert file.stat().st_size == stat.st_size
+    assert not same(load(tmp_path), before)
+    assert len(kept_files(cache)) == 1
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: b"",
+        lambda content: b"not an archive",
+        lambda content: content[: len(content) // 2],
+        lambda content: content[:900] + bytes(255 - byte for byte in content[900:950])
+        + content[950:],
+    ],
+    ids=["empty", "other", "cut", "flipped"],
+)  # fmt: skip
+def test_what_is_kept_is_made_anew_where_it_is_damaged(
+    split: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, damage: Callable[[bytes], bytes]
+) -> None:
+    first = load(split)
+    contents = [path.read_bytes() for path in kept_files(cache)]
+    for path, content in zip(kept_files(cache), contents, strict=True):
+        path.write_bytes(damage(content))
+    assert same(load(split), first)
+    monkeypatch.setattr(json, "load", refuse)
+    assert same(load(split), first)
+
+
+class Payload:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Path.touch, (self.path,))
+
+
+def test_what_is_kept_is_never_unpickled(split: Path, cache: Path, tmp_path: Path) -> None:
+    first, trap = load(split), tmp_path / "trap"
+    for path in kept_files(cache):
+        content = dict(np.load(path))
+        np.savez(path, **content | {"stamp": np.array(Payload(trap), object)})
+    assert same(load(split), first)
+    assert not trap.exists()
+
+
+@pytest.mark.parametrize("reason", ["a file", "no room", "no home"])
+def test_without_a_cache_directory_the_files_are_just_parsed(
+    split: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, reason: str
+) -> None:
+    first = load(split)
+    for path in kept_files(cache):
+        path.unlink()
+    if reason == "a file":
+        (cache / "file").touch()
+        monkeypatch.setenv("XDG_CACHE_HOME", str(cache / "file"))
+    elif reason == "no room":
+
+        def full(file: Any, **arrays: object) -> None:
+            file.write(b"half of it")
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(np, "savez_compressed", full)
+    else:
+        monkeypatch.setenv("XDG_CACHE_HOME", "a relative path")  # which is not taken
+
+        def no_home() -> Path:
+            raise RuntimeError("could not determine home directory")
+
+        monkeypatch.setattr(Path, "home", no_home)
+    assert same(load(split), first)
+    (cache / "file").unlink(missing_ok=True)
+    assert not kept_files(cache)
