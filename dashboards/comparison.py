@@ -13,14 +13,18 @@ from dashboards.findings import accuracy_curve
 from dashboards.markup import table
 from dashboards.style import band, strategy_looks, template
 from fl.runs import Run
-from fl.summaries import Estimate, Summary, accuracy_at, summarise
+from fl.summaries import Estimate, Summary, accuracy_at, estimate, summarise
 
 # Points of a mean curve: more than pixels tell apart make a page heavy.
 GRID = 80
+SEEDS_FOR_CONFIDENCE = 5
 
 
 def comparison_figure(runs: Sequence[Run]) -> go.Figure:
-    """Accuracy over virtual time: the mean of the seeds of each strategy, and their range.
+    """Accuracy over virtual time: the mean of the seeds of each strategy, and its band.
+
+    From `SEEDS_FOR_CONFIDENCE` seeds on, bands are the 95 % confidence interval of the mean. Of
+    fewer seeds, Student's interval covers most of the figure, and their range says more.
 
     Parameters
     ----------
@@ -35,11 +39,12 @@ def comparison_figure(runs: Sequence[Run]) -> go.Figure:
         times = _times(group)
         accuracies = [[accuracy_at(run.rounds, time) for run in group] for time in times]
         means = [fmean(values) for values in accuracies]
+        spans = [_span(values) for values in accuracies]
         if len(group) > 1:
             figure.add_trace(
                 go.Scatter(
                     x=[*times, *reversed(times)],
-                    y=[*map(max, accuracies), *reversed([min(values) for values in accuracies])],
+                    y=[*(high for _, high in spans), *(low for low, _ in reversed(spans))],
                     fill="toself",
                     fillcolor=band(look.color),
                     line={"width": 0},
@@ -59,8 +64,8 @@ def comparison_figure(runs: Sequence[Run]) -> go.Figure:
                 marker={"color": look.color, "symbol": look.symbol, "size": 8, "maxdisplayed": 8},
                 hovertext=[
                     f"<b>{label}</b><br>{time:.4g} virtual s<br>accuracy {mean:.1%} "
-                    f"({min(values):.1%} … {max(values):.1%})"
-                    for time, mean, values in zip(times, means, accuracies, strict=True)
+                    f"({low:.1%} … {high:.1%})"
+                    for time, mean, (low, high) in zip(times, means, spans, strict=True)
                 ],
                 hoverinfo="text",
             )
@@ -180,6 +185,26 @@ def work_table(summaries: Sequence[Summary]) -> str:
     )
     heads = ("strategy", "TMACs", "wasted", "GB sent", "deadlines missed", "virtual s")
     return table("Work of all devices, mean of the seeds", heads, rows, text={0})
+
+
+def band_meaning(seeds: Sequence[int]) -> str:
+    """What the bands of `comparison_figure` are, where strategies have so many seeds each."""
+    if max(seeds) < SEEDS_FOR_CONFIDENCE:
+        return "reach from the worst to the best of them"
+    if min(seeds) >= SEEDS_FOR_CONFIDENCE:
+        return "are 95 % confidence intervals of the means"
+    return (
+        f"are 95 % confidence intervals of the means from {SEEDS_FOR_CONFIDENCE} seeds on, and "
+        "else reach from the worst to the best"
+    )
+
+
+def _span(accuracies: Sequence[float]) -> tuple[float, float]:
+    """Lower and upper end of a band."""
+    if len(accuracies) < SEEDS_FOR_CONFIDENCE:
+        return min(accuracies), max(accuracies)
+    found = estimate(accuracies)
+    return max(found.low, 0.0), min(found.high, 1.0)
 
 
 def _by_strategy(runs: Sequence[Run]) -> dict[str, list[Run]]:

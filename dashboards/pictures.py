@@ -10,6 +10,7 @@ import plotly.graph_objects as go
 
 from dashboards.comparison import (
     accuracy_table,
+    band_meaning,
     comparison_figure,
     comparison_finding,
     time_figure,
@@ -215,9 +216,8 @@ def comparison_pictures(name: str, runs: Sequence[Run]) -> list[Picture]:
     seeds = f"{counted[0]}" + (f" to {counted[-1]}" if len(counted) > 1 else "")
     ends = ", ".join(f"{one.strategy} {one.final_accuracy.mean:.1%}" for one in summaries)
     unfinished = sum(not run.finished for run in runs)
-    caption = (
-        f"Lines are means over {seeds} seeds, bands reach from the worst to the best of "
-        "them." + (f" {unfinished} of the {len(runs)} runs are not finished." if unfinished else "")
+    caption = f"Lines are means over {seeds} seeds, bands {band_meaning(counted)}." + (
+        f" {unfinished} of the {len(runs)} runs are not finished." if unfinished else ""
     )
     found = [
         Picture(

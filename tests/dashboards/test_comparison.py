@@ -47,6 +47,20 @@ def test_lines_are_means_and_bands_reach_from_the_worst_to_the_best(runs: list[R
     assert list(band.y) == pytest.approx([0.4, 0.7, 0.5, 0.2])
 
 
+def test_of_five_seeds_bands_are_confidence_intervals(make_run: MakeRun) -> None:
+    ends = (0.5, 0.6, 0.7, 0.6, 0.6)
+    five = [
+        make_run(seed, (0.1, 0.99, end), strategy="small", seed=seed, comparison="c")
+        for seed, end in enumerate(ends)
+    ]
+    band = next(trace for trace in comparison_figure(five).data if trace.fill == "toself")
+    # Student's 2.776 for four degrees of freedom, deviation 0.0707 of five seeds.
+    half = 2.776 * 0.1 / math.sqrt(2) / math.sqrt(5)
+    assert list(band.y) == pytest.approx([0.99, 0.6 + half, 0.6 - half, 0.99], abs=1e-4)
+    first, *_ = comparison_pictures("c", five)
+    assert "bands are 95 % confidence intervals of the means." in first.caption
+
+
 def test_a_single_seed_has_no_band(runs: list[Run]) -> None:
     assert all(trace.fill is None for trace in comparison_figure(runs[::2]).data)
 
