@@ -62,9 +62,9 @@ def report(
     engine = open_database(url, create=False)
     fronts: list[tuple[Front, list[TrialPoint]]] = []
     runs: list[Run] = []
+    names = list(dict.fromkeys(front.name for front in list_fronts(engine)))
     if not subjects:
-        subjects = list(dict.fromkeys(front.name for front in list_fronts(engine)))
-        subjects += [str(run.id) for run in list_runs(engine)]
+        subjects = names + [str(run.id) for run in list_runs(engine)]
         if not subjects:
             raise InputError(
                 "nothing to report: expected a front or a run in the storage; make "
@@ -73,12 +73,15 @@ def report(
     for subject in subjects:
         if subject.isdecimal():
             runs.append(load_run(engine, int(subject)))
-        elif compared := list_runs(engine, subject):
-            runs += compared
-        else:
+            continue
+        compared = list_runs(engine, subject)
+        runs += compared
+        # A comparison is named after the study where nothing else is said, and so is a front.
+        if subject in names or not compared:
             front = find_front(engine, subject)
             trials = [TrialPoint(**asdict(tried)) for tried in tried_vectors(url, front)]
             fronts.append((front, trials))
+    runs = list({run.id: run for run in runs}.values())
     networks = dict.fromkeys(front.model_fingerprint for front, _ in fronts)
     latencies = [one for network in networks for one in load_latencies(engine, network)]
     write_report(out, fronts, runs, latencies)

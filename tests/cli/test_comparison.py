@@ -50,6 +50,14 @@ def test_a_comparison_is_shown_to_people_and_to_programs(
         assert one["seeds"] == [0, 1]
         assert 0 <= one["final_accuracy"]["mean"] <= 1
         assert set(one["accuracy_by_class"]) == {"strong", "medium", "weak"}
+    # The comparison has the name of the front, and a report of that name shows both; asked for
+    # again by their numbers, runs are not shown twice.
+    shared = ("report", "--out", tmp_path / "report.html", "--json", "-", "--storage", storage)
+    for subjects in (("tiny",), ("tiny", *map(str, found["runs"]))):
+        numbers = run(*shared, *subjects).json
+        assert [front["label"] for front in numbers["fronts"]] == ["tiny@1"]
+        (compared,) = numbers["comparisons"]
+        assert len(compared["runs"]) == 6
 
 
 def test_a_single_seed_has_no_confidence_interval(study: Path, tmp_path: Path) -> None:

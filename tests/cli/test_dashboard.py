@@ -56,7 +56,7 @@ def test_a_report_gives_programs_the_numbers_behind_its_figures(
     storage: str, tmp_path: Path
 ) -> None:
     page, file = tmp_path / "report.html", tmp_path / "numbers.json"
-    ended = run("report", "tiny", "--out", page, "--json", "-", "--storage", storage)
+    ended = run("report", "tiny@1", "--out", page, "--json", "-", "--storage", storage)
     assert ended.code == 0
     (front,) = ended.json["fronts"]
     assert front["label"] == "tiny@1" and len(front["trials"]) == 20
@@ -72,7 +72,7 @@ def test_a_report_gives_programs_the_numbers_behind_its_figures(
 def test_a_report_writes_images_in_the_formats_asked_for(storage: str, tmp_path: Path) -> None:
     pytest.importorskip("kaleido")
     options = ("--out", tmp_path / "report.html", "--svg", tmp_path / "svg")
-    assert run("report", "tiny", *options, "--storage", storage).code == 0
+    assert run("report", "tiny@1", *options, "--storage", storage).code == 0
     assert {file.name for file in (tmp_path / "svg").iterdir()} == {
         f"tiny-v1-{name}.svg" for name in ("front", "rates", "layers", "search")
     }
