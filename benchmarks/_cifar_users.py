@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -44,9 +45,9 @@ def model() -> nn.Module:
     )
 
 
-def sgd(parameters: object) -> torch.optim.Optimizer:
+def sgd(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
     """Plain stochastic gradient descent."""
-    return torch.optim.SGD(parameters, lr=RATE)  # type: ignore[arg-type]
+    return torch.optim.SGD(parameters, lr=RATE)
 
 
 def unpack(images: Path, into: Path) -> None:
@@ -63,9 +64,9 @@ def unpack(images: Path, into: Path) -> None:
 class Images(TensorDataset):
     """Images kept as bytes; floats in −1 … 1 when they are taken."""
 
-    def __getitem__(self, index: object) -> tuple[Tensor, Tensor]:
+    def __getitem__(self, index: Any) -> tuple[Tensor, Tensor]:
         """Image(s), shape [..., 3, 32, 32], and class index(es)."""
-        pixels, labels = (tensor[index] for tensor in self.tensors)  # type: ignore[index]
+        pixels, labels = (tensor[index] for tensor in self.tensors)
         return pixels.float() / 127.5 - 1, labels
 
 

@@ -8,12 +8,12 @@ from statistics import fmean
 
 import plotly.graph_objects as go
 
-from dashboards.figures import LEGEND_ROOM, figure_title, plotly_text
-from dashboards.findings import accuracy_curve
+from dashboards.figures import LEGEND_ROOM, band_trace, figure_title, line_trace, plotly_text
+from dashboards.findings import accuracy_curve, evaluated_on
 from dashboards.markup import table
-from dashboards.style import band, strategy_looks, template
+from dashboards.style import strategy_looks, template
 from fl.runs import Run
-from fl.summaries import Estimate, Summary, accuracy_at, estimate, summarise
+from fl.summaries import Estimate, Summary, accuracy_at, by_strategy, estimate, summarise
 
 # Points of a mean curve: more than pixels tell apart make a page heavy.
 GRID = 80
@@ -31,7 +31,7 @@ def comparison_figure(runs: Sequence[Run]) -> go.Figure:
     runs
         Of one comparison, with at least one evaluation each.
     """
-    groups = _by_strategy(runs)
+    groups = by_strategy(runs)
     looks = strategy_looks(groups)
     figure = go.Figure()
     for name, group in groups.items():
@@ -40,43 +40,25 @@ def comparison_figure(runs: Sequence[Run]) -> go.Figure:
         accuracies = [[accuracy_at(run.rounds, time) for run in group] for time in times]
         means = [fmean(values) for values in accuracies]
         spans = [_span(values) for values in accuracies]
+        hover = [
+            f"<b>{label}</b><br>{time:.4g} virtual s<br>accuracy {mean:.1%} "
+            f"({low:.1%} … {high:.1%})"
+            for time, mean, (low, high) in zip(times, means, spans, strict=True)
+        ]
         if len(group) > 1:
-            figure.add_trace(
-                go.Scatter(
-                    x=[*times, *reversed(times)],
-                    y=[*(high for _, high in spans), *(low for low, _ in reversed(spans))],
-                    fill="toself",
-                    fillcolor=band(look.color),
-                    line={"width": 0},
-                    legendgroup=label,
-                    showlegend=False,
-                    hoverinfo="skip",
-                )
-            )
-        figure.add_trace(
-            go.Scatter(
-                x=times,
-                y=means,
-                name=label,
-                legendgroup=label,
-                mode="lines+markers",
-                line={"color": look.color, "dash": look.dash, "width": 2},
-                marker={"color": look.color, "symbol": look.symbol, "size": 8, "maxdisplayed": 8},
-                hovertext=[
-                    f"<b>{label}</b><br>{time:.4g} virtual s<br>accuracy {mean:.1%} "
-                    f"({low:.1%} … {high:.1%})"
-                    for time, mean, (low, high) in zip(times, means, spans, strict=True)
-                ],
-                hoverinfo="text",
-            )
-        )
+            figure.add_trace(band_trace(label, look, times, spans))
+        figure.add_trace(line_trace(label, look, times, means, hover, markers=8))
     figure.update_layout(
         template=template(),
         **figure_title(comparison_finding(summarise(runs)[0]), LEGEND_ROOM * 3),
         height=560,
         showlegend=True,
         xaxis={"title": {"text": "virtual time (s)"}, "type": "log"},
-        yaxis={"title": {"text": "test accuracy"}, "tickformat": ".0%", "rangemode": "tozero"},
+        yaxis={
+            "title": {"text": f"{evaluated_on(runs)} accuracy"},
+            "tickformat": ".0%",
+            "rangemode": "tozero",
+        },
     )
     return figure
 
@@ -205,13 +187,6 @@ def _span(accuracies: Sequence[float]) -> tuple[float, float]:
         return min(accuracies), max(accuracies)
     found = estimate(accuracies)
     return max(found.low, 0.0), min(found.high, 1.0)
-
-
-def _by_strategy(runs: Sequence[Run]) -> dict[str, list[Run]]:
-    groups: dict[str, list[Run]] = {}
-    for run in runs:
-        groups.setdefault(run.strategy, []).append(run)
-    return groups
 
 
 def _times(runs: Sequence[Run]) -> list[float]:

@@ -18,6 +18,7 @@ from dashboards.findings import (
     accuracy_curve,
     accuracy_finding,
     cost_text,
+    evaluated_on,
     front_finding,
     percent,
     plain,
@@ -31,6 +32,7 @@ from dashboards.style import (
     TRIAL,
     UNIFORM,
     Look,
+    band,
     run_looks,
     template,
 )
@@ -168,23 +170,13 @@ def accuracy_figure(runs: Sequence[Run]) -> go.Figure:
     for run, look in zip(runs, run_looks(run.strategy for run in runs), strict=True):
         curve = accuracy_curve(run)
         label = plotly_text(run_label(run))
-        figure.add_trace(
-            go.Scatter(
-                x=[seconds for _, seconds, _ in curve],
-                y=[accuracy for _, _, accuracy in curve],
-                name=label,
-                mode="lines+markers",
-                line={"color": look.color, "dash": look.dash, "width": 2},
-                # Enough markers to tell lines apart, few enough to see the line.
-                marker={"color": look.color, "symbol": look.symbol, "size": 8, "maxdisplayed": 12},
-                hovertext=[
-                    f"<b>{label}</b><br>round {number}, {seconds:.4g} virtual s<br>"
-                    f"accuracy {accuracy:.1%}"
-                    for number, seconds, accuracy in curve
-                ],
-                hoverinfo="text",
-            )
-        )
+        hover = [
+            f"<b>{label}</b><br>round {number}, {seconds:.4g} virtual s<br>accuracy {accuracy:.1%}"
+            for number, seconds, accuracy in curve
+        ]
+        times = [seconds for _, seconds, _ in curve]
+        accuracies = [accuracy for _, _, accuracy in curve]
+        figure.add_trace(line_trace(label, look, times, accuracies, hover, markers=12))
     figure.update_layout(
         template=template(),
         **figure_title(accuracy_finding(runs), LEGEND_ROOM),
@@ -192,12 +184,64 @@ def accuracy_figure(runs: Sequence[Run]) -> go.Figure:
         showlegend=True,
         xaxis={"title": {"text": "virtual time (s)"}, "rangemode": "tozero"},
         yaxis={
-            "title": {"text": "test accuracy of the full network"},
+            "title": {"text": f"{evaluated_on(runs)} accuracy of the full network"},
             "tickformat": ".0%",
             "rangemode": "tozero",
         },
     )
     return figure
+
+
+def line_trace(
+    label: str,
+    look: Look,
+    x: Sequence[float],
+    y: Sequence[float],
+    hover: Sequence[str],
+    markers: int = 0,
+) -> go.Scatter:
+    """A line with markers that the legend names.
+
+    Parameters
+    ----------
+    label
+        Text for Plotly, as `plotly_text` makes it.
+    look, x, y, hover
+        Of the line, and a text for each of its points.
+    markers
+        Largest number of markers: enough to tell lines apart, few enough to see the line; 0 for
+        one at each point.
+    """
+    return go.Scatter(
+        x=list(x),
+        y=list(y),
+        name=label,
+        legendgroup=label,
+        mode="lines+markers",
+        line={"color": look.color, "dash": look.dash, "width": 2},
+        marker={
+            "color": look.color, "symbol": look.symbol, "size": 8,
+            **({"maxdisplayed": markers} if markers else {}),
+        },
+        hovertext=list(hover),
+        hoverinfo="text",
+    )  # fmt: skip
+
+
+def band_trace(
+    label: str, look: Look, x: Sequence[float], spans: Sequence[tuple[float, float]]
+) -> go.Scatter:
+    """The area between the lower and upper ends of a line's spans; goes and comes with the line."""
+    return go.Scatter(
+        x=[*x, *reversed(x)],
+        y=[*(high for _, high in spans), *(low for low, _ in reversed(spans))],
+        fill="toself",
+        fillcolor=band(look.color),
+        line={"width": 0},
+        legendgroup=label,
+        showlegend=False,
+        hoverinfo="skip",
+    )
 
 
 def column_axis(labels: Sequence[str], title: str) -> dict[str, Any]:

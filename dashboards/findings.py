@@ -171,6 +171,11 @@ def run_label(run: Run) -> str:
     return " · ".join(part for part in (run.strategy, run.front_label, f"run {run.id}") if part)
 
 
+def evaluated_on(runs: Iterable[Run]) -> str:
+    """What the accuracies of runs are on: ``test``, ``validation``, or both."""
+    return " and ".join(sorted({run.evaluated_on for run in runs}))
+
+
 def accuracy_curve(run: Run) -> list[tuple[int, float, float]]:
     """Round, virtual seconds and accuracy of the rounds that were evaluated."""
     return [

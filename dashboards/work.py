@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
-from dashboards.figures import LEGEND_ROOM, figure_title, plotly_text
+from dashboards.figures import LEGEND_ROOM, band_trace, figure_title, line_trace, plotly_text
 from dashboards.findings import percent
-from dashboards.style import band, class_looks, strategy_looks, template
+from dashboards.style import class_looks, strategy_looks, template
 from fl.results import DeviceRound
 from fl.runs import Run
-from fl.summaries import Summary
+from fl.summaries import Summary, by_strategy
 
 # Intervals of virtual time that mini-batches are gathered in.
 BINS = 24
@@ -53,19 +53,20 @@ class ClassUse:
 
 def subject_of(runs: Sequence[Run]) -> list[Run]:
     """The runs whose vectors a figure is worth: DISTREAL's, else of the first that varies them."""
-    by_strategy: dict[str, list[Run]] = {}
-    for run in runs:
-        by_strategy.setdefault(run.strategy, []).append(run)
-    for name in sorted(by_strategy, key=lambda name: not name.startswith(SUBJECT)):
+    groups = by_strategy(runs)
+    # Its own variants come first, such as with another averaging, and then those of its kind.
+    for name in sorted(
+        groups, key=lambda name: (name.partition(":")[0] != SUBJECT, not name.startswith(SUBJECT))
+    ):
         shares = {
             one.mean_cost_share
-            for run in by_strategy[name]
+            for run in groups[name]
             for result in run.rounds
             for one in result.devices
             if one.mean_cost_share is not None
         }
         if len(shares) > 1:
-            return by_strategy[name]
+            return groups[name]
     return []
 
 
@@ -103,37 +104,17 @@ def use_figure(strategy: str, uses: Sequence[ClassUse]) -> go.Figure:
     figure = go.Figure()
     for use, look in zip(uses, class_looks(len(uses)), strict=True):
         label = plotly_text(use.name)
-        figure.add_trace(
-            go.Scatter(
-                x=[*use.seconds, *reversed(use.seconds)],
-                y=[100 * one for one in (*use.high, *reversed(use.low))],
-                fill="toself",
-                fillcolor=band(look.color),
-                line={"width": 0},
-                legendgroup=label,
-                showlegend=False,
-                hoverinfo="skip",
+        hover = [
+            f"<b>{label}</b><br>until {seconds:.4g} virtual s<br>mean cost {percent(mean)} "
+            f"({percent(low)} … {percent(high)})"
+            for seconds, mean, low, high in zip(
+                use.seconds, use.shares, use.low, use.high, strict=True
             )
-        )
-        figure.add_trace(
-            go.Scatter(
-                x=list(use.seconds),
-                y=[100 * one for one in use.shares],
-                name=label,
-                legendgroup=label,
-                mode="lines+markers",
-                line={"color": look.color, "dash": look.dash, "width": 2},
-                marker={"color": look.color, "symbol": look.symbol, "size": 8},
-                hovertext=[
-                    f"<b>{label}</b><br>until {seconds:.4g} virtual s<br>mean cost {percent(mean)} "
-                    f"({percent(low)} … {percent(high)})"
-                    for seconds, mean, low, high in zip(
-                        use.seconds, use.shares, use.low, use.high, strict=True
-                    )
-                ],
-                hoverinfo="text",
-            )
-        )
+        ]
+        spans = [(100 * low, 100 * high) for low, high in zip(use.low, use.high, strict=True)]
+        means = [100 * one for one in use.shares]
+        figure.add_trace(band_trace(label, look, use.seconds, spans))
+        figure.add_trace(line_trace(label, look, use.seconds, means, hover))
     figure.update_layout(
         template=template(),
         **figure_title(use_finding(strategy, uses), LEGEND_ROOM),

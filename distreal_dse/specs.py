@@ -40,6 +40,25 @@ def parse_spec(kind: str, spec: str) -> tuple[str, dict[str, str]]:
     return name, settings
 
 
+def with_setting(spec: str, setting: str, value: str) -> str:
+    """Return a text of the same name and settings, and one more."""
+    return f"{spec}{',' if ':' in spec else ':'}{setting}={value}"
+
+
+def split_specs(text: str) -> list[str]:
+    """Take a list of such texts apart: ``NAME,NAME:SETTING=VALUE,SETTING=VALUE,NAME``.
+
+    A part that is a setting and no name belongs to what is before it.
+    """
+    found: list[str] = []
+    for part in text.split(","):
+        if found and "=" in part and ":" not in part.partition("=")[0]:
+            found[-1] += f",{part}"
+        else:
+            found.append(part.strip())
+    return found
+
+
 def number(kind: str, spec: str, setting: str, text: str) -> float:
     """Read the value of a setting as a number.
 

@@ -19,6 +19,7 @@ from distreal_dse.study import Study
 from fl.availability import Availability
 from fl.clock import Clock
 from fl.devices import Device
+from fl.learning_rates import set_learning_rate
 from fl.masking import masked
 from fl.results import State, Update
 from fl.strategies.base import Strategy
@@ -120,9 +121,12 @@ def train_locally(
     plan.masks.start_round(round_number)
     plan.labels, plan.masked = training.labels[samples], training.masked_loss
     plan.loss = masked(study.loss, plan.labels) if plan.masked else study.loss
+    optimizer = study.optimizer(network.module.parameters())
+    if (rate := training.strategy.learning_rate) is not None:
+        set_learning_rate(optimizer, rate)
     trainer = DropoutTrainer(
         network,
-        study.optimizer(network.module.parameters()),
+        optimizer,
         plan.loss,
         plan.masks,
         generator(training.seed, "masks", *key),

@@ -33,6 +33,9 @@ from fl.splits import IidSplit, Split, labels_of, split_dataset
 from fl.strategies import Strategy
 from fl.transfer import state_sizes
 
+# Data that a run may be evaluated on.
+EVALUATED = ("test", "validation")
+
 
 @dataclass(frozen=True)
 class RunSettings:
@@ -53,7 +56,9 @@ class RunSettings:
     seed
         Of the split, cohorts, data orders, masks and availability.
     evaluate_every
-        Rounds from one evaluation on the test data to the next; the last round always has one.
+        Rounds from one evaluation to the next; the last round always has one.
+    evaluate_on
+        ``"test"``, or ``"validation"`` for runs that settings are chosen by.
     classes
         The kinds of devices.
     speeds, links
@@ -84,6 +89,7 @@ class RunSettings:
     local_epochs: int = 1
     seed: int = 0
     evaluate_every: int = 1
+    evaluate_on: str = "test"
     classes: tuple[DeviceClass, ...] = DEFAULT_CLASSES
     speeds: Path | None = None
     links: Path | None = None
@@ -104,6 +110,11 @@ class RunSettings:
             raise InputError(
                 f"cohort of the federated run: expected at most the {self.devices} devices that "
                 f"there are, found {self.cohort}; take a smaller cohort or more devices"
+            )
+        if self.evaluate_on not in EVALUATED:
+            raise InputError(
+                f"evaluations of the federated run: expected on {' or '.join(EVALUATED)} data, "
+                f"found '{self.evaluate_on}'"
             )
         if not 0 < self.pace < math.inf:
             raise InputError(f"pace of the federated run: expected above 0, found {self.pace}")
@@ -162,7 +173,8 @@ class FederatedRun:
     study
         Gives the loss, the optimiser and the batch size.
     data
-        ``train`` is split over the devices; accuracy and loss are those on ``test``.
+        ``train`` is split over the devices; accuracy and loss are those on ``test``, or on what
+        the settings say.
     network
         Starts from the values that it has, such as those that `distreal_dse.preparation.prepare`
         gave it.
@@ -354,11 +366,10 @@ class FederatedRun:
         result = round_result(self._round, self._now, devices)
         if not evaluated:
             return result
-        module, data = self.network.module, self._data
+        module, data, loss = self.network.module, self._data, self.training.study.loss
+        held_out = data.test if self.settings.evaluate_on == "test" else data.validation
         where = next(module.parameters()).device
-        score = evaluate(
-            module, data.test, self.training.study.loss, calibration=data.train, device=where
-        )
+        score = evaluate(module, held_out, loss, calibration=data.train, device=where)
         return replace(
             result,
             accuracy=score.accuracy,

@@ -100,7 +100,7 @@ class RoundResult:
     virtual_seconds
         Virtual time at the end of the round, since the start of the run.
     accuracy, loss
-        Of the global network on the test data; None in rounds that are not evaluated.
+        Of the global network on held-out data; None in rounds that are not evaluated.
     training_macs
         Multiply-accumulates that the cohort spent in this round, whatever became of the updates.
     mini_batches

@@ -49,8 +49,13 @@ class Run:
         return _conditions(self.settings, self.contents, self.model_fingerprint, self.front_hash)
 
     @property
+    def evaluated_on(self) -> str:
+        """The data that accuracies are on: ``"test"`` or ``"validation"``."""
+        return str(self.settings.get("evaluate_on", "test"))
+
+    @property
     def accuracy(self) -> float | None:
-        """Test accuracy of the last round that was evaluated."""
+        """Accuracy of the last round that was evaluated."""
         scores = (result.accuracy for result in reversed(self.rounds))
         return next((score for score in scores if score is not None), None)
 

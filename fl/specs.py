@@ -37,8 +37,8 @@ class RunSpec:
         needs none.
     strategy
         One of `fl.strategies.strategy_names`.
-    seed, rounds, devices, cohort, local_epochs, evaluate_every, classes, masked_loss, pace, rules,
-    until
+    seed, rounds, devices, cohort, local_epochs, evaluate_every, evaluate_on, classes, masked_loss,
+    pace, rules, until
         As in `RunSettings`.
     availability, split, server
         What `make_availability`, `make_split` and `make_server_optimizer` take.
@@ -65,6 +65,7 @@ class RunSpec:
     cohort: int = 5
     local_epochs: int = 1
     evaluate_every: int = 1
+    evaluate_on: str = "test"
     classes: tuple[DeviceClass, ...] = DEFAULT_CLASSES
     availability: str = "markov"
     split: str = "iid"
@@ -114,6 +115,7 @@ class RunSpec:
             local_epochs=self.local_epochs,
             seed=self.seed,
             evaluate_every=self.evaluate_every,
+            evaluate_on=self.evaluate_on,
             classes=self.classes,
             availability=make_availability(self.availability),
             split=make_split(self.split),

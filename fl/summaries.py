@@ -98,15 +98,28 @@ def summarise(runs: Sequence[Run], target: float | None = None) -> tuple[list[Su
         Accuracy in (0, 1] whose time is asked for; None takes `DEFAULT_TARGET` of the best mean
         final accuracy.
     """
-    by_strategy: dict[str, list[Run]] = {}
-    runs = _one_of_each(runs)
-    for run in runs:
-        by_strategy.setdefault(run.strategy, []).append(run)
+    groups = by_strategy(runs)
     if target is None:
-        finals = (fmean(_final(run) for run in group) for group in by_strategy.values())
+        finals = (fmean(_final(run) for run in group) for group in groups.values())
         target = DEFAULT_TARGET * max(finals)
-    common = min(run.rounds[-1].virtual_seconds for run in runs)
-    return [_summary(name, group, target, common) for name, group in by_strategy.items()], target
+    common = min(run.rounds[-1].virtual_seconds for group in groups.values() for run in group)
+    return [_summary(name, group, target, common) for name, group in groups.items()], target
+
+
+def by_strategy(runs: Iterable[Run]) -> dict[str, list[Run]]:
+    """Return the runs of each strategy, one for each seed, in the order of the first runs.
+
+    Of several with the same strategy and seed, a finished one counts, if there is any, and the
+    longest.
+    """
+    found: dict[tuple[str, int], Run] = {}
+    for run in runs:
+        key = (run.strategy, run.seed)
+        found[key] = max(found.get(key, run), run, key=lambda one: (one.finished, len(one.rounds)))
+    groups: dict[str, list[Run]] = {}
+    for run in found.values():
+        groups.setdefault(run.strategy, []).append(run)
+    return groups
 
 
 def seconds_to(rounds: Sequence[RoundResult], target: float) -> float | None:
@@ -127,12 +140,15 @@ def accuracy_at(rounds: Sequence[RoundResult], seconds: float) -> float:
     return found[-1] if found else 0.0
 
 
-def _one_of_each(runs: Sequence[Run]) -> list[Run]:
-    found: dict[tuple[str, int], Run] = {}
-    for run in runs:
-        key = (run.strategy, run.seed)
-        found[key] = max(found.get(key, run), run, key=lambda one: (one.finished, len(one.rounds)))
-    return list(found.values())
+def settled_accuracy(rounds: Sequence[RoundResult]) -> float:
+    """Return the mean accuracy of the evaluations in the last quarter of the rounds.
+
+    The last evaluation alone, where accuracy swings from round to round, is a matter of luck.
+    At least one round has to be evaluated.
+    """
+    evaluated = [(one.round, one.accuracy) for one in rounds if one.accuracy is not None]
+    begin = 0.75 * evaluated[-1][0]
+    return fmean(accuracy for number, accuracy in evaluated if number >= begin)
 
 
 def _final(run: Run) -> float:

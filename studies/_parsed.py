@@ -5,11 +5,12 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
-from tempfile import mkstemp
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from distreal_dse.files import replacing
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 VERSION = 1  # of what is kept; other versions are parsed again
@@ -42,7 +43,10 @@ def parsed_once(source: Path, parse: Callable[[Path], Arrays]) -> Arrays:
         pass
     arrays = parse(source)
     with suppress(OSError):
-        _keep(place, {**arrays, "stamp": np.array(stamp)})
+        place.parent.mkdir(parents=True, exist_ok=True)
+        contents: dict[str, Any] = {**arrays, "stamp": np.array(stamp)}
+        with replacing(place) as file:
+            np.savez_compressed(file, **contents)
     return arrays
 
 
@@ -52,14 +56,3 @@ def _place(source: Path) -> Path:
     cache = Path(given) if os.path.isabs(given) else Path.home() / ".cache"
     name = sha256(os.fsencode(source.resolve())).hexdigest()
     return cache / "distreal-dse" / "parsed" / f"{name}.npz"
-
-
-def _keep(place: Path, arrays: dict[str, Any]) -> None:
-    place.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = mkstemp(".tmp", f".{place.stem}.", place.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.savez_compressed(file, **arrays)
-        os.replace(temporary, place)
-    finally:
-        Path(temporary).unlink(missing_ok=True)

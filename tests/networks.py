@@ -11,8 +11,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.optim import Optimizer
 
-from distreal_dse.dropout import ChannelMap
+from distreal_dse.dropout import ChannelMap, DropoutTrainer, DroppableNetwork, RandomMasks
 
 CLASSES = 5
 
@@ -342,3 +343,9 @@ def kept_part(channels: ChannelMap, name: str, mask: Tensor, like: Tensor) -> Te
             shape[axis] = -1
             region &= kept[torch.from_numpy(units)].reshape(shape).to(like.device)
     return region
+
+
+def trainer_of(network: DroppableNetwork, optimizer: Optimizer, seed: int = 0) -> DropoutTrainer:
+    """A trainer with cross-entropy and random masks."""
+    masks = torch.Generator().manual_seed(seed)
+    return DropoutTrainer(network, optimizer, functional.cross_entropy, RandomMasks(), masks)

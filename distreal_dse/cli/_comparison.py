@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from fl.runs import Run
     from fl.summaries import Estimate, Summary
+    from fl.tuning import Tuned
 
 
 def comparison_tables(name: str, summaries: Sequence[Summary], target: float) -> list[Table]:
@@ -59,11 +60,46 @@ def comparison_tables(name: str, summaries: Sequence[Summary], target: float) ->
     return [reached, costs]
 
 
+def learning_rate_table(name: str, tuned: Sequence[Tuned]) -> Table:
+    """What strategies came to at several learning rates, and which of these they were given."""
+    from rich.table import Table
+    from rich.text import Text
+
+    title = f"Comparison {name}: accuracy on validation data by learning rate, one seed"
+    table = Table(title=Text(title), title_justify="left")
+    rates = sorted({rate for one in tuned for rate in one.tried})
+    table.add_column("strategy", no_wrap=True)
+    for rate in rates:
+        table.add_column(f"{rate:g}", justify="right")
+    table.add_column("taken")
+    for one in tuned:
+        table.add_row(
+            Text(one.strategy),
+            *(f"{one.tried[rate]:.1%}" if rate in one.tried else "" for rate in rates),
+            _taken(one),
+        )
+    return table
+
+
+def _taken(one: Tuned) -> str:
+    if one.best is None:
+        return "its own"
+    return f"{one.best:g}" + (f"; try {one.further} ones" if one.further else "")
+
+
 def summaries_json(
-    name: str, summaries: Sequence[Summary], target: float, runs: Sequence[Run]
+    name: str,
+    summaries: Sequence[Summary],
+    target: float,
+    runs: Sequence[Run],
+    tuned: Sequence[Tuned] = (),
 ) -> dict[str, Any]:
     """The same for programs; bounds that are not known are null."""
     return {
+        "learning_rates": {
+            one.strategy: {"tried": {repr(k): v for k, v in one.tried.items()}, "taken": one.best}
+            for one in tuned
+        },
         "comparison": name,
         "target": target,
         "strategies": [_known(asdict(one)) for one in summaries],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,7 +22,7 @@ from distreal_dse.cli._arguments import (
     storage_url,
     study_source,
 )
-from distreal_dse.cli._comparison import comparison_tables, summaries_json
+from distreal_dse.cli._comparison import comparison_tables, learning_rate_table, summaries_json
 from distreal_dse.cli._console import console, interruptible, print_json, progress_bar
 from distreal_dse.cli._federated_options import (
     AvailabilityOption,
@@ -31,6 +32,7 @@ from distreal_dse.cli._federated_options import (
     DeadlineOption,
     DevicesOption,
     EpochsOption,
+    EvaluateOnOption,
     EvaluateOption,
     FrontOption,
     LateOption,
@@ -46,6 +48,7 @@ from distreal_dse.cli._federated_options import (
     WorkersOption,
     device_classes,
     files,
+    read_rates,
     rules,
 )
 from distreal_dse.errors import InputError
@@ -57,6 +60,7 @@ if TYPE_CHECKING:
     from fl.engine import FederatedRun
     from fl.results import RoundResult
     from fl.runs import Run
+    from fl.tuning import Tuned
 
 app = typer.Typer(
     help="Federated training with a front.", no_args_is_help=True, rich_markup_mode=None
@@ -83,6 +87,7 @@ def run(
     cohort: CohortOption = 5,
     epochs: EpochsOption = 1,
     evaluate_every: EvaluateOption = 1,
+    evaluate_on: EvaluateOnOption = "test",
     split: SplitOption = "iid",
     availability: AvailabilityOption = "markov",
     classes: ClassesOption = None,
@@ -125,6 +130,7 @@ def run(
         cohort=cohort,
         local_epochs=epochs,
         evaluate_every=evaluate_every,
+        evaluate_on=evaluate_on,
         split=split,
         server=server,
         masked_loss=masked_loss,
@@ -163,6 +169,13 @@ def compare(
     strategies: Annotated[
         str, typer.Option(metavar="NAME,…", help="Strategies to compare, or all.")
     ] = "all",
+    learning_rates: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RATE,…",
+            help="Give each strategy the one that is best for it, on validation data.",
+        ),
+    ] = None,
     seeds: Annotated[
         int, typer.Option(metavar="N", help="Runs of each, with seeds from --seed.")
     ] = 3,
@@ -182,6 +195,7 @@ def compare(
     cohort: CohortOption = 5,
     epochs: EpochsOption = 1,
     evaluate_every: EvaluateOption = 1,
+    evaluate_on: EvaluateOnOption = "test",
     split: SplitOption = "iid",
     availability: AvailabilityOption = "markov",
     classes: ClassesOption = None,
@@ -205,10 +219,12 @@ def compare(
     import torch
 
     from distreal_dse.fronts import open_database
+    from distreal_dse.specs import split_specs
     from fl.comparison import Failure, RunsFailedError
     from fl.comparison import compare as compare_runs
     from fl.specs import RunSpec, exact_front
     from fl.strategies import strategy_names
+    from fl.tuning import tune
 
     torch.set_num_threads(1)
     if seeds < 1:
@@ -227,6 +243,7 @@ def compare(
         cohort=cohort,
         local_epochs=epochs,
         evaluate_every=evaluate_every,
+        evaluate_on=evaluate_on,
         split=split,
         server=server,
         masked_loss=masked_loss,
@@ -236,7 +253,8 @@ def compare(
         **device_classes(classes),
         **rules(deadline, late, overcommit),
     )
-    names = strategy_names() if strategies == "all" else strategies.split(",")
+    names = strategy_names() if strategies == "all" else split_specs(strategies)
+    rates = read_rates(learning_rates)
     specs = [
         RunSpec(**shared, strategy=one, seed=number)
         for number in range(seed, seed + seeds)
@@ -246,19 +264,28 @@ def compare(
     screen = console()
     kept = f"finished rounds of comparison '{comparison}' are kept; the same command goes on"
     with interruptible(lambda: kept), progress_bar(screen) as bar:
-        task = bar.add_task("rounds", total=None, note="")
 
-        def listen(done: int, total: int) -> None:
-            bar.start()
-            bar.update(task, completed=done, total=total)
+        def listener(of: str) -> Callable[[int, int], None]:
+            task = bar.add_task(of, total=None, note="")
 
+            def listen(done: int, total: int) -> None:
+                bar.start()
+                bar.update(task, completed=done, total=total)
+
+            return listen
+
+        tuned: list[Tuned] = []
+        if rates:
+            tuned = tune(engine, comparison, specs, rates, listener("learning rates"), workers)
+            at_best = {one.strategy: one.at_best for one in tuned}
+            specs = [replace(spec, strategy=at_best[spec.strategy]) for spec in specs]
         try:
-            runs = compare_runs(engine, comparison, specs, listen, workers)
+            runs = compare_runs(engine, comparison, specs, listener("rounds"), workers)
             failures: tuple[Failure, ...] = ()
         except RunsFailedError as error:
             runs, failures = list(error.runs), error.failures
     if runs:
-        _show_comparison(comparison, runs, target, out, as_json)
+        _show_comparison(comparison, runs, tuned, target, out, as_json)
     for failure in failures:
         typer.echo(f"error: {failure}", err=True)
     if failures:
@@ -266,7 +293,12 @@ def compare(
 
 
 def _show_comparison(
-    name: str, runs: list[Run], target: float | None, out: Path | None, as_json: bool
+    name: str,
+    runs: list[Run],
+    tuned: list[Tuned],
+    target: float | None,
+    out: Path | None,
+    as_json: bool,
 ) -> None:
     from fl.summaries import summarise
 
@@ -278,8 +310,10 @@ def _show_comparison(
         screen.print(f"Report written to {out}", markup=False)
     found, reached = summarise(runs, target)
     if as_json:
-        print_json(summaries_json(name, found, reached, runs))
+        print_json(summaries_json(name, found, reached, runs, tuned))
         return
+    if tuned:
+        screen.print(learning_rate_table(name, tuned))
     for table in comparison_tables(name, found, reached):
         screen.print(table)
 
@@ -356,11 +390,11 @@ def _carry_out(
 
         print_json(asdict(stored))
         return
-    _print_curve(stored.rounds)
+    _print_curve(stored)
     with_front = f" with front {stored.front_label}" if stored.front_label else ""
     console().print(
         f"Run {run_id}: {stored.strategy}{with_front}, {len(stored.rounds) - 1} rounds, "
-        f"final accuracy {stored.accuracy:.1%} on the test data.",
+        f"final accuracy {stored.accuracy:.1%} on the {stored.evaluated_on} data.",
         markup=False,
     )
 
@@ -406,16 +440,17 @@ def _note(result: RoundResult) -> str:
     return f"{accuracy}virtual {result.virtual_seconds:.3g} s{share}"
 
 
-def _print_curve(rounds: tuple[RoundResult, ...]) -> None:
+def _print_curve(stored: Run) -> None:
     """Accuracy over virtual time, as bars."""
     from rich.table import Table
 
-    scored = [result for result in rounds if result.accuracy is not None]
+    scored = [result for result in stored.rounds if result.accuracy is not None]
     step = max(1, -(-len(scored) // CURVE_ROWS))
     shown = scored[::step]
     if scored[-1] not in shown:
         shown.append(scored[-1])
-    table = Table(title="Accuracy of the full network on the test data", title_justify="left")
+    title = f"Accuracy of the full network on the {stored.evaluated_on} data"
+    table = Table(title=title, title_justify="left")
     table.add_column("round", justify="right")
     table.add_column("virtual s", justify="right")
     table.add_column("mean cost", justify="right")

@@ -28,6 +28,10 @@ DevicesOption = Annotated[int, typer.Option(help="Devices that hold the data.")]
 CohortOption = Annotated[int, typer.Option(help="Devices whose updates a round needs.")]
 EpochsOption = Annotated[int, typer.Option(help="Passes of a device over its data per round.")]
 EvaluateOption = Annotated[int, typer.Option(help="Rounds from one evaluation to the next.")]
+EvaluateOnOption = Annotated[
+    str,
+    typer.Option(metavar="test|validation", help="Held-out data that accuracies are measured on."),
+]
 SplitOption = Annotated[
     str,
     typer.Option(
@@ -114,6 +118,24 @@ def files(availability: str, speeds: str | None, links: str | None) -> dict[str,
         "speeds": str(Path(speeds).absolute()) if speeds else None,
         "links": str(Path(links).absolute()) if links else None,
     }
+
+
+def read_rates(text: str | None) -> tuple[float, ...]:
+    """Return the learning rates of ``--learning-rates``; none where it is not given.
+
+    Raises
+    ------
+    InputError
+        If the text is no list of numbers.
+    """
+    if text is None:
+        return ()
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise InputError(
+            f"--learning-rates: expected numbers such as 0.05,0.1,0.2, found '{text}'"
+        ) from error
 
 
 def rules(deadline: float | None, late: str, overcommit: float) -> dict[str, Any]:

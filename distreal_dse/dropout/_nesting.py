@@ -56,11 +56,11 @@ class Nesting:
         self.levels = tuple(levels)
         self._level_of = _levels_of_units(channels, self.levels)
         self._head = _head_of(network)
-        self._masks: dict[str, Tensor] = {}
-        for layer in channels.layers:
-            mask = None if layer is self._head else self._mask_of(layer)
-            if mask is not None:
-                self._masks[layer.name] = mask
+        self._closed = {
+            layer.name: closed
+            for layer in channels.layers
+            if layer is not self._head and (closed := self._closed_in(layer)) is not None
+        }
         self._columns: dict[tuple[KeptCounts, torch.device], list[Tensor]] = {}
 
     @torch.no_grad()
@@ -73,14 +73,15 @@ class Nesting:
         for so many inputs.
         """
         module = self._network.module
-        for name, mask in self._masks.items():
+        for name, closed in self._closed.items():
             weight = module.get_submodule(name).get_parameter("weight")
-            wider = mask.shape[1] / mask.sum(1)
-            weight.mul_(mask.mul(wider.double().sqrt()[:, None]).to(weight)[(..., *_ones(weight))])
+            wider = (closed.shape[1] / (~closed).sum(1)).double().sqrt()
+            weight.mul_(wider.to(weight).view(-1, *[1] * (weight.dim() - 1)))
+        self.hold()
         head = module.get_submodule(self._head.name).get_parameter("weight")
         first = self._level_of[self._head.inputs] == 0
         head.mul_(math.sqrt(len(first) / int(first.sum())))
-        head.mul_(torch.from_numpy(first).to(head))
+        head[:, torch.from_numpy(~first).to(head.device)] = 0
 
     @torch.no_grad()
     def hold(self) -> None:
@@ -89,9 +90,10 @@ class Nesting:
         For optimisers that work on each element alone, this is as if these weights weren't there,
         but that their gradients count in `DropoutTrainer`'s ``clip_norm``.
         """
-        for name, mask in self._masks.items():
+        for name, closed in self._closed.items():
             weight = self._network.module.get_submodule(name).get_parameter("weight")
-            weight.mul_(mask.to(weight)[(..., *_ones(weight))])
+            kernel_axes = [1] * (weight.dim() - 2)
+            weight.masked_fill_(closed.to(weight.device).view(*closed.shape, *kernel_axes), 0)
 
     def outputs(self, module: nn.Module, inputs: Tensor, counts: KeptCounts) -> list[Tensor]:
         """Return what each level adds to the outputs of a sub-network.
@@ -138,11 +140,10 @@ class Nesting:
             ]
         return self._columns[key]
 
-    def _mask_of(self, layer: WeightedLayer) -> Tensor | None:
-        """Shape [outputs, inputs]: which weights a layer keeps; None for all."""
-        rows, columns = (*self._network.channels.axes.get(layer.name + ".weight", ()), None, None)[
-            :2
-        ]
+    def _closed_in(self, layer: WeightedLayer) -> Tensor | None:
+        """Weights of a layer from higher levels, shape [outputs, inputs]; None for no such."""
+        axes = self._network.channels.axes.get(f"{layer.name}.weight", ())
+        rows, columns = (*axes, None, None)[:2]
         if columns is None:  # no input can be dropped; depthwise, say
             return None
         if rows is None:
@@ -150,8 +151,7 @@ class Nesting:
                 f"layer {layer.name} takes filters that can be dropped to channels that can't: "
                 "nested levels need such channels at the network's inputs and outputs alone"
             )
-        kept = self._level_of[columns][None] <= self._level_of[rows][:, None]
-        return torch.from_numpy(kept)
+        return torch.from_numpy(self._level_of[columns][None] > self._level_of[rows][:, None])
 
 
 def _check_levels(levels: Sequence[KeptCounts], channels: ChannelMap) -> None:
@@ -205,8 +205,3 @@ def _head_of(network: DroppableNetwork) -> WeightedLayer:
             "layer whose outputs, shape [N, classes], are those of the network"
         )
     return layer
-
-
-def _ones(weight: Tensor) -> tuple[None, ...]:
-    """Index of the axes of a kernel behind those of outputs and inputs."""
-    return (None,) * (weight.dim() - 2)

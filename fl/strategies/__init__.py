@@ -9,6 +9,7 @@ from distreal_dse.errors import InputError
 from distreal_dse.fronts import Front, LookupTable
 from distreal_dse.specs import check_settings, number, parse_spec, whole_number
 from fl.averaging import make_averaging
+from fl.learning_rates import check_learning_rate
 from fl.strategies.base import FixedPlan, LocalPlan, PricedVector, Strategy, Vector
 from fl.strategies.context import StrategyContext, VectorTable
 from fl.strategies.distreal import Distreal, LookupPlan, masks_of
@@ -69,9 +70,10 @@ def make_strategy(name: str, context: StrategyContext) -> Strategy:
     Parameters
     ----------
     name
-        One of `strategy_names`, or ``NAME:SETTING=VALUE``: ``distreal`` and ``distreal-uniform``
-        take ``averaging`` (see `fl.averaging.make_averaging`), ``nested`` takes that and
-        ``levels``, ``fjord-kd`` takes ``alpha``, ``small`` takes ``share``.
+        One of `strategy_names`, or ``NAME:SETTING=VALUE,…``: all take ``lr``, the learning rate
+        of devices; ``distreal`` and ``distreal-uniform`` take ``averaging`` (see
+        `fl.averaging.make_averaging`), ``nested`` takes that and ``levels``, ``fjord-kd`` takes
+        ``alpha``, ``small`` takes ``share``.
     context
         What is known of the run.
 
@@ -82,7 +84,12 @@ def make_strategy(name: str, context: StrategyContext) -> Strategy:
         that there is.
     """
     short, settings = _read(name, context.front)
-    return _NAMED[short][0](context, **settings)
+    rate = settings.pop("lr", None)
+    strategy = _NAMED[short][0](context, **settings)
+    if rate is not None:
+        check_learning_rate(rate)
+        strategy.learning_rate = rate
+    return strategy
 
 
 def check_strategy(name: str, front: Front | None) -> None:
@@ -109,7 +116,7 @@ def _read(name: str, front: Front | None) -> tuple[str, dict[str, Any]]:
     short, texts = parse_spec(_KIND, name)
     if short not in _NAMED:
         raise InputError(f"{_KIND} '{name}': expected one of {', '.join(_NAMED)}, found '{short}'")
-    check_settings(_KIND, name, texts, _NAMED[short][1])
+    check_settings(_KIND, name, texts, (*_NAMED[short][1], "lr"))
     if short != Distreal.name and front and front.cost_metric != "macs":
         raise InputError(
             f"{_KIND} '{name}' prices its own vectors: expected a front whose costs are MACs, "
@@ -137,11 +144,13 @@ _CHECKED: Mapping[str, Callable[[Any], object]] = {
     "alpha": check_alpha,
     "averaging": make_averaging,
     "levels": check_levels,
+    "lr": check_learning_rate,
     "share": check_share,
 }
 _READ: Mapping[str, Callable[[str, str, str, str], float]] = {
     "alpha": number,
     "levels": whole_number,
+    "lr": number,
     "share": number,
 }
 _NAMED: Mapping[str, tuple[Callable[..., Strategy], tuple[str, ...]]] = {

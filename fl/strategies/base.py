@@ -132,6 +132,9 @@ class Strategy(ABC):
     limited: ClassVar[bool] = True
     """Whether deadlines hold; only an upper bound does without. Over-commitment holds for all."""
 
+    learning_rate: float | None = None
+    """Of devices (see `fl.learning_rates.set_learning_rate`); None for that of the study."""
+
     def network(self, full: DroppableNetwork) -> DroppableNetwork:
         """Return the network that is trained; called once per run, before all else."""
         return full

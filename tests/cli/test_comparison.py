@@ -60,6 +60,32 @@ def test_a_comparison_is_shown_to_people_and_to_programs(
         assert len(compared["runs"]) == 6
 
 
+def test_each_strategy_is_compared_at_its_best_learning_rate(study: Path, tmp_path: Path) -> None:
+    command = (
+        "fl", "compare", study, *SMALL, "--storage", f"sqlite:///{tmp_path}/c.db", "--seeds", "1",
+        "--strategies", "nested:levels=2,averaging=pooled,small", "--learning-rates", "0.01,0.1",
+    )  # fmt: skip
+    shown = run(*command)
+    assert shown.code == 0, shown.stderr
+    found = run(*command, "--json").json  # nothing is left to train
+    chosen = found["learning_rates"]
+    assert list(chosen) == ["nested:levels=2,averaging=pooled", "small"]
+    for strategy, tuned in chosen.items():
+        tried = tuned["tried"]
+        assert set(tried) == {"0.01", "0.1"}
+        assert tried[str(tuned["taken"])] == max(tried.values())
+        separator = "," if ":" in strategy else ":"
+        assert f"{strategy}{separator}lr={tuned['taken']}" in {
+            one["strategy"] for one in found["strategies"]
+        }
+    assert "accuracy on validation data by learning rate" in shown.stderr
+    assert "try lower ones" in shown.stderr or "try higher ones" in shown.stderr
+    page = tmp_path / "report.html"
+    shared = ("report", "tiny learning rates", "--out", page, "--storage")
+    assert run(*shared, f"sqlite:///{tmp_path}/c.db").code == 0
+    assert "validation accuracy" in page.read_text() and "test accuracy" not in page.read_text()
+
+
 def test_a_single_seed_has_no_confidence_interval(study: Path, tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/c.db"
     command = ("fl", "compare", study, *SMALL, "--seeds", "1", "--strategies", "small")
@@ -226,6 +252,10 @@ def test_strategies_are_listed(study: Path) -> None:
         (("--strategies", "small", "--target", "90"), "--target: expected an accuracy"),
         (("--strategies", "small", "--pace", "0"), "pace of the federated run"),
         (("--strategies", "small,fjord-kd:alpha=2"), "alpha of strategy fjord-kd: expected 0 to 1"),
+        (("--strategies", "small", "--learning-rates", "0.1;0.2"), "expected numbers such as"),
+        (("--strategies", "small", "--learning-rates", "0.1"), "expected two or more to choose"),
+        (("--strategies", "small:lr=0"), "learning rate: expected a number above 0, found 0"),
+        (("--strategies", "small", "--evaluate-on", "train"), "expected on test or validation"),
     ],
 )
 def test_what_can_not_be_compared_is_refused(

@@ -55,6 +55,13 @@ def test_the_vectors_of_distreal_are_drawn_by_class(runs: list[Run]) -> None:
     assert lines[0].name == "&lt;b&gt;strong&lt;/b&gt;"
 
 
+def test_distreal_itself_comes_before_its_relatives(runs: list[Run], make_run: MakeRun) -> None:
+    rounds = runs[1].rounds
+    relative = make_run(7, strategy="distreal-uniform", rounds=rounds)
+    assert [run.id for run in subject_of([runs[0], relative, *runs[1:]])] == [2, 3]
+    assert [run.id for run in subject_of([runs[0], relative])] == [7]
+
+
 def test_runs_whose_vectors_never_differ_are_not_drawn(runs: list[Run], make_run: MakeRun) -> None:
     assert subject_of(runs[:1]) == []
     assert vector_use([make_run(1)]) == []

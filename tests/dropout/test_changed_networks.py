@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import copy
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.optim import SGD, Adam, Optimizer
 
 from distreal_dse.dropout import (
-    DropoutTrainer,
     DroppableNetwork,
     KeptCounts,
     RandomMasks,
@@ -22,22 +20,11 @@ from distreal_dse.dropout import (
     zero_dropped,
 )
 from distreal_dse.errors import InputError
-from networks import CLASSES, Plain, Residual, inputs_of, kept_part, targets_of, trained
+from networks import CLASSES, Plain, Residual, inputs_of, kept_part, targets_of, trained, trainer_of
+
+pytestmark = pytest.mark.usefixtures("packed")
 
 COUNTS = (4, 3)  # of Plain
-
-
-@pytest.fixture(scope="module", autouse=True, params=[True, False], ids=["packed", "one by one"])
-def packed(request: pytest.FixtureRequest) -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        if not request.param:
-            patch.setattr(_packing, "LARGEST_PACKED", 0)
-        yield
-
-
-def trainer_of(network: DroppableNetwork, optimizer: Optimizer, seed: int = 0) -> DropoutTrainer:
-    masks = torch.Generator().manual_seed(seed)
-    return DropoutTrainer(network, optimizer, functional.cross_entropy, RandomMasks(), masks)
 
 
 def momentum(module: nn.Module) -> Optimizer:

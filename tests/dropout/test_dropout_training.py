@@ -6,7 +6,7 @@ import copy
 import math
 import random
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,6 @@ from distreal_dse.dropout import (
     KeptCounts,
     MaskPolicy,
     RandomMasks,
-    _packing,
     kept_counts,
     zero_dropped,
 )
@@ -40,6 +39,7 @@ from networks import (
     kept_part,
     targets_of,
     trained,
+    trainer_of,
 )
 
 MakeOptimizer = Callable[[Iterable[nn.Parameter]], Optimizer]
@@ -65,21 +65,10 @@ OTHER_OPTIMIZERS: dict[str, MakeOptimizer] = {
     ),
 }
 
+pytestmark = pytest.mark.usefixtures("packed")
+
 # Rate of all groups in each mini-batch; zero is a step of the full network in between.
 RATES = (0.5, 0.2, 0.0, 0.9, 0.5, 0.3)
-
-
-@pytest.fixture(scope="module", autouse=True, params=[True, False], ids=["packed", "one by one"])
-def packed(request: pytest.FixtureRequest) -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        if not request.param:
-            patch.setattr(_packing, "LARGEST_PACKED", 0)
-        yield
-
-
-def trainer_of(network: DroppableNetwork, optimizer: Optimizer, seed: int = 0) -> DropoutTrainer:
-    masks = torch.Generator().manual_seed(seed)
-    return DropoutTrainer(network, optimizer, functional.cross_entropy, RandomMasks(), masks)
 
 
 def counts_of(network: DroppableNetwork, rate: float) -> KeptCounts:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
 from itertools import combinations
 from typing import Any
@@ -21,7 +21,6 @@ from distreal_dse.dropout import (
     KeptCounts,
     RandomMasks,
     SubNetwork,
-    _packing,
     zero_dropped,
 )
 from distreal_dse.errors import InputError, VectorError
@@ -49,13 +48,9 @@ def droppable(kind: str, scaling: str) -> DroppableNetwork:
     return DroppableNetwork(trained(NETWORKS[kind]), inputs_of(), scaling)
 
 
-@pytest.fixture(scope="module", autouse=True, params=[True, False], ids=["packed", "one by one"])
-def packed(request: pytest.FixtureRequest) -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        if not request.param:
-            patch.setattr(_packing, "LARGEST_PACKED", 0)
-        droppable.cache_clear()
-        yield
+@pytest.fixture(scope="module", autouse=True)
+def built_anew(packed: None) -> None:
+    droppable.cache_clear()
 
 
 def mask_of(network: DroppableNetwork, counts: KeptCounts, seed: int = 0) -> Tensor:

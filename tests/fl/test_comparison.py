@@ -105,7 +105,7 @@ def test_the_others_go_on_when_a_run_fails(
     [
         ("fjord-kd:alpha=2", "alpha of strategy fjord-kd: expected 0 to 1, found 2"),
         ("distreal:averaging=mean", "expected one of plain, contributors, pooled, found 'mean'"),
-        ("fedavg:rate=1", "expected no settings of 'fedavg', found 'rate'"),
+        ("fedavg:rate=1", "expected the settings lr of 'fedavg', found 'rate'"),
     ],
 )
 def test_all_runs_are_checked_before_the_first_is_trained(

@@ -1,0 +1,155 @@
+"""Learning rates: of strategies, and the choice of the best for each."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from sqlalchemy import Engine
+from torch import nn
+from torch.optim import SGD, Adam
+
+from distreal_dse.errors import InputError
+from fl.comparison import compare
+from fl.execution import begin_run, carry_out
+from fl.learning_rates import set_learning_rate
+from fl.runs import list_runs, load_run
+from fl.specs import RunSpec
+from fl.summaries import settled_accuracy
+from fl.tuning import Tuned, tune, tuning_name
+
+RATES = (0.2, 1e-7)
+
+
+@pytest.fixture
+def learnable(spec: RunSpec) -> RunSpec:
+    """Long enough on digits to tell a learning rate that learns nothing."""
+    return replace(
+        spec,
+        study="digits-cnn",
+        front=None,
+        strategy="small",
+        split="iid",
+        server="replace",
+        rounds=4,
+        devices=4,
+    )
+
+
+def trained(database: Engine, spec: RunSpec) -> dict[str, torch.Tensor]:
+    run_id, begun = begin_run(database, spec)
+    assert begun is not None
+    carry_out(database, run_id, begun)
+    return begun.network.copy_state()
+
+
+def test_a_learning_rate_replaces_that_of_the_study(database: Engine, spec: RunSpec) -> None:
+    one_round = replace(spec, rounds=1, server="replace")
+    own, same, other = (
+        trained(database, replace(one_round, strategy=f"small{setting}"))
+        for setting in ("", ":lr=0.05", ":lr=0.1")
+    )
+    # The study says nothing of its optimiser, so it is SGD with 0.05.
+    assert all(torch.equal(own[name], same[name]) for name in own)
+    assert not all(torch.equal(own[name], other[name]) for name in own)
+
+
+def test_groups_of_parameters_keep_their_ratios() -> None:
+    first, second = nn.Linear(2, 2), nn.Linear(2, 2)
+    optimizer = Adam(
+        [{"params": first.parameters(), "lr": 0.01}, {"params": second.parameters()}], lr=0.04
+    )
+    set_learning_rate(optimizer, 0.1)
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.025, 0.1])
+    frozen = SGD(first.parameters(), lr=0.0)
+    set_learning_rate(frozen, 0.1)
+    assert frozen.param_groups[0]["lr"] == 0.1
+
+
+def test_each_strategy_gets_the_rate_that_is_best_for_it(
+    database: Engine, learnable: RunSpec
+) -> None:
+    specs = [
+        replace(learnable, strategy=one, seed=seed)
+        for seed in (3, 4)
+        for one in ("small:share=0.3", "heterofl:lr=0.01", "nested")
+    ]
+    told: list[tuple[int, int]] = []
+    tuned = tune(database, "digits", specs, RATES, lambda *counts: told.append(counts))
+    assert [one.strategy for one in tuned] == ["small:share=0.3", "heterofl:lr=0.01", "nested"]
+    small, own, nested = tuned
+    assert list(small.tried) == sorted(RATES) == list(nested.tried)
+    assert small.tried[0.2] > small.tried[1e-7] + 0.2
+    assert small.at_best == "small:share=0.3,lr=0.2" and nested.at_best == "nested:lr=0.2"
+    assert own.tried == {} and own.best is None and own.at_best == "heterofl:lr=0.01"
+    assert told[-1] == (20, 20)
+    runs = list_runs(database, tuning_name("digits"))
+    assert {run.seed for run in runs} == {3}
+    assert {run.evaluated_on for run in runs} == {"validation"}
+    assert len(runs) == 4
+    for run in runs:
+        if run.strategy == "nested:lr=0.2":
+            assert settled_accuracy(run.rounds) == nested.tried[0.2]
+    # The same again trains nothing, and chooses the same.
+    assert tune(database, "digits", specs, RATES) == tuned
+    assert [run.id for run in list_runs(database, tuning_name("digits"))] == [r.id for r in runs]
+    compared = compare(database, "digits", [replace(specs[0], strategy=small.at_best, rounds=1)])
+    assert [run.evaluated_on for run in compared] == ["test"]
+
+
+def test_runs_are_evaluated_on_what_they_are_told_to(database: Engine, learnable: RunSpec) -> None:
+    found = []
+    for held_out in ("test", "validation"):
+        spec = replace(learnable, strategy="small", rounds=2, evaluate_on=held_out)
+        run_id, begun = begin_run(database, spec)
+        carry_out(database, run_id, begun)
+        found.append(load_run(database, run_id))
+    on_test, on_validation = found
+    assert on_test.accuracy != on_validation.accuracy  # of other samples
+    assert [r.training_macs for r in on_test.rounds] == [
+        r.training_macs for r in on_validation.rounds
+    ]
+    with pytest.raises(InputError, match="on test or validation data, found 'train'"):
+        replace(learnable, strategy="small", evaluate_on="train").check()
+
+
+def test_strategies_that_fail_at_every_rate_are_left_as_they_are(
+    database: Engine, spec: RunSpec
+) -> None:
+    crowded = replace(spec, devices=60, strategy="small")  # more than there are samples for
+    assert tune(database, "c", [crowded], RATES) == [Tuned("small", {})]
+
+
+@pytest.mark.parametrize(
+    ("rates", "message"),
+    [
+        ((0.1,), "expected two or more to choose from, found 1"),
+        ((0.1, 0.1), "expected two or more to choose from, found 1"),
+        ((0.1, 0.0), "expected a number above 0, found 0"),
+        ((0.1, float("inf")), "expected a number above 0, found inf"),
+        ((0.1, float("nan")), "expected a number above 0, found nan"),
+    ],
+)
+def test_rates_that_leave_no_choice_are_refused(
+    database: Engine, spec: RunSpec, rates: tuple[float, ...], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        tune(database, "c", [spec], rates)
+    assert list_runs(database, tuning_name("c")) == []
+
+
+@pytest.mark.parametrize(
+    ("tried", "further"),
+    [
+        ({0.1: 0.5, 0.2: 0.6, 0.4: 0.5}, None),
+        ({0.1: 0.5, 0.2: 0.6}, "higher"),
+        ({0.1: 0.6, 0.2: 0.6}, "lower"),
+        ({0.1: 0.6}, None),
+        ({}, None),
+    ],
+)
+def test_a_best_rate_at_the_end_of_those_tried_is_told(
+    tried: dict[float, float], further: str | None
+) -> None:
+    assert Tuned("small", tried).further == further
