@@ -6,6 +6,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
+from itertools import count
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from torch import Tensor
@@ -15,7 +18,7 @@ from distreal_dse.workers import end_processes, process_pool
 from fl.client import LocalTraining, train_locally
 from fl.devices import Device
 from fl.results import State, Update
-from fl.tensors import from_bytes, to_bytes
+from fl.tensors import from_file, to_file
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +79,9 @@ class InProcess(Clients):
 class Processes(Clients):
     """Several devices at once, in worker processes of one thread each.
 
+    States travel in files of a temporary folder. Through the pipes of the processes, they would be
+    copied several times, and the global one once for each device rather than for each process.
+
     Parameters
     ----------
     workers
@@ -85,7 +91,9 @@ class Processes(Clients):
     """
 
     def __init__(self, workers: int, make_training: Callable[[], LocalTraining]) -> None:
+        self._folder = TemporaryDirectory(prefix="distreal-dse-", ignore_cleanup_errors=True)
         self._pool = process_pool(workers, _start_worker, (make_training,))
+        self._calls = count()
         self._busy = False
 
     def train(
@@ -101,29 +109,33 @@ class Processes(Clients):
         Raises
         ------
         DistrealError
-            If a process dies.
+            If a process dies, or there is no room for states in the temporary folder.
         """
-        # As bytes: tensors would travel as shared memory, a file handle for each of them.
-        content = to_bytes(state)
+        folder = Path(self._folder.name)
+        # A name of its own, as processes keep what they read until there is another one.
+        given = folder / f"state-{next(self._calls)}.safetensors"
+        to_file(state, given)
         self._busy = True
         try:
             asked = [
-                self._pool.submit(_train, task, content, round_number, now, deadline)
+                self._pool.submit(_train, task, given, round_number, now, deadline)
                 for task in tasks
             ]
             where = next(iter(state.values())).device
-            updates = [_unpacked(*future.result(), where) for future in asked]
+            updates = [_received(future.result(), folder, where) for future in asked]
         except BrokenProcessPool as error:
             raise DistrealError(
                 f"a worker process died in round {round_number}: expected it to fit into memory; "
                 "take fewer --workers and resume the run"
             ) from error
         self._busy = False
+        given.unlink()
         return updates
 
     def close(self) -> None:
         """End the processes, busy or not."""
         end_processes(self._pool, self._busy)
+        self._folder.cleanup()
 
 
 class _Worker:
@@ -131,6 +143,8 @@ class _Worker:
 
     make_training: Callable[[], LocalTraining]
     training: LocalTraining | None = None
+    given: Path | None = None
+    state: State
 
 
 def _start_worker(make_training: Callable[[], LocalTraining]) -> None:
@@ -138,23 +152,29 @@ def _start_worker(make_training: Callable[[], LocalTraining]) -> None:
     _Worker.make_training = staticmethod(make_training)
 
 
-def _train(
-    task: Task, content: bytes, round_number: int, now: float, deadline: float
-) -> tuple[Update, bytes]:
+def _train(task: Task, given: Path, round_number: int, now: float, deadline: float) -> Update:
+    """Train a device; what is large of its update goes to a file beside the given state."""
     if _Worker.training is None:
         _Worker.training = _Worker.make_training()
-    where = next(_Worker.training.network.module.parameters()).device
-    state = from_bytes(content, where)
+    if _Worker.given != given:
+        where = next(_Worker.training.network.module.parameters()).device
+        _Worker.given, _Worker.state = given, from_file(given, where)
     update = train_locally(
-        _Worker.training, task.device, task.samples, state, round_number, now, deadline
+        _Worker.training, task.device, task.samples, _Worker.state, round_number, now, deadline
     )
     tensors = {"state." + name: tensor for name, tensor in update.state.items()}
-    packed = to_bytes(tensors | {"masks": update.masks})
-    return replace(update, state={}, masks=update.masks[:0, :0]), packed
+    to_file(tensors | {"masks": update.masks}, _place(given.parent, update))
+    return replace(update, state={}, masks=update.masks[:0, :0])
 
 
-def _unpacked(update: Update, content: bytes, where: torch.device) -> Update:
-    tensors = from_bytes(content, where)
+def _received(update: Update, folder: Path, where: torch.device) -> Update:
+    place = _place(folder, update)
+    tensors = from_file(place, where)
+    place.unlink()
     masks = tensors.pop("masks").cpu()
     state = {name.removeprefix("state."): tensor for name, tensor in tensors.items()}
     return replace(update, state=state, masks=masks)
+
+
+def _place(folder: Path, update: Update) -> Path:
+    return folder / f"device-{update.device}.safetensors"
