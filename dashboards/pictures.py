@@ -214,7 +214,7 @@ def comparison_pictures(name: str, runs: Sequence[Run]) -> list[Picture]:
     summaries, target = summarise(evaluated)
     counted = sorted({len(one.seeds) for one in summaries})
     seeds = f"{counted[0]}" + (f" to {counted[-1]}" if len(counted) > 1 else "")
-    ends = ", ".join(f"{one.strategy} {one.final_accuracy.mean:.1%}" for one in summaries)
+    ends = ", ".join(f"{one.strategy} {one.settled_accuracy.mean:.1%}" for one in summaries)
     unfinished = sum(not run.finished for run in runs)
     caption = f"Lines are means over {seeds} seeds, bands {band_meaning(counted)}." + (
         f" {unfinished} of the {len(runs)} runs are not finished." if unfinished else ""
@@ -224,7 +224,7 @@ def comparison_pictures(name: str, runs: Sequence[Run]) -> list[Picture]:
             label,
             comparison_figure(evaluated),
             comparison_finding(summaries),
-            f"Line chart of accuracy over virtual time by strategy. Final accuracies: {ends}.",
+            f"Line chart of accuracy over virtual time by strategy. Settled accuracies: {ends}.",
             caption,
             (accuracy_table(summaries, target),),
         ),

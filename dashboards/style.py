@@ -10,8 +10,9 @@ Okabe, Ito: Color Universal Design, 2008, https://jfly.uni-koeln.de/color/
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import plotly.graph_objects as go
 
@@ -108,11 +109,21 @@ def dark_colors() -> dict[str, str]:
 
 
 def strategy_looks(strategies: Iterable[str]) -> dict[str, Look]:
-    """The look of each strategy by its name, settings such as ``:averaging=pooled`` included."""
+    """The look of each strategy by its name, settings such as ``:averaging=pooled`` included.
+
+    Those of one name with different settings differ in their dashes.
+    """
     names = list(dict.fromkeys(strategies))
-    others = (name for name in sorted(names) if name not in _STRATEGIES)
-    looks = {name: _OTHERS[i % len(_OTHERS)] for i, name in enumerate(others)}
-    return {name: _STRATEGIES.get(name) or looks[name] for name in names}
+    short = {name: name.partition(":")[0] for name in names}
+    others = sorted({one for one in short.values() if one not in _STRATEGIES})
+    known = _STRATEGIES | {name: _OTHERS[i % len(_OTHERS)] for i, name in enumerate(others)}
+    looks, met = {}, Counter[str]()
+    for name in sorted(names):  # the one without settings first
+        look = known[short[name]]
+        dash = _DASHES[(_DASHES.index(look.dash) + met[short[name]]) % len(_DASHES)]
+        looks[name] = replace(look, dash=dash)
+        met[short[name]] += 1
+    return {name: looks[name] for name in names}
 
 
 def class_looks(count: int) -> list[Look]:

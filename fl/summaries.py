@@ -38,12 +38,15 @@ class Summary:
         Its name.
     seeds
         Of its runs, ascending.
+    settled_accuracy
+        Mean of the evaluations in the last quarter of the rounds: where accuracy swings from round
+        to round, the last one alone is a matter of luck.
     final_accuracy
         Of the last evaluation.
     accuracy_in_time
         Of the last evaluation before the virtual time that all runs of the comparison reached.
     accuracy_by_class
-        The final accuracy for each class of device.
+        The settled accuracy for each class of device.
     target_reached
         In how many runs the target accuracy was reached.
     seconds_to_target
@@ -62,6 +65,7 @@ class Summary:
 
     strategy: str
     seeds: tuple[int, ...]
+    settled_accuracy: Estimate
     final_accuracy: Estimate
     accuracy_in_time: Estimate
     accuracy_by_class: Mapping[str, Estimate]
@@ -140,15 +144,15 @@ def accuracy_at(rounds: Sequence[RoundResult], seconds: float) -> float:
     return found[-1] if found else 0.0
 
 
-def settled_accuracy(rounds: Sequence[RoundResult]) -> float:
-    """Return the mean accuracy of the evaluations in the last quarter of the rounds.
+def settled(rounds: Sequence[RoundResult]) -> list[RoundResult]:
+    """Return the evaluated rounds of the last quarter; at least one round has to be evaluated."""
+    evaluated = [one for one in rounds if one.accuracy is not None]
+    return [one for one in evaluated if one.round >= 0.75 * evaluated[-1].round]
 
-    The last evaluation alone, where accuracy swings from round to round, is a matter of luck.
-    At least one round has to be evaluated.
-    """
-    evaluated = [(one.round, one.accuracy) for one in rounds if one.accuracy is not None]
-    begin = 0.75 * evaluated[-1][0]
-    return fmean(accuracy for number, accuracy in evaluated if number >= begin)
+
+def settled_accuracy(rounds: Sequence[RoundResult]) -> float:
+    """Return the mean accuracy of `settled` rounds."""
+    return fmean(one.accuracy or 0.0 for one in settled(rounds))
 
 
 def _final(run: Run) -> float:
@@ -160,11 +164,12 @@ def _summary(name: str, runs: Sequence[Run], target: float, common: float) -> Su
     reached = [time for time in times if time is not None]
     by_class: dict[str, list[float]] = {}
     for run in runs:
-        for device_class, accuracy in _last_by_class(run).items():
+        for device_class, accuracy in _settled_by_class(run).items():
             by_class.setdefault(device_class, []).append(accuracy)
     return Summary(
         strategy=name,
         seeds=tuple(sorted(run.seed for run in runs)),
+        settled_accuracy=estimate(settled_accuracy(run.rounds) for run in runs),
         final_accuracy=estimate(_final(run) for run in runs),
         accuracy_in_time=estimate(accuracy_at(run.rounds, common) for run in runs),
         accuracy_by_class={key: estimate(values) for key, values in by_class.items()},
@@ -185,9 +190,9 @@ def _summary(name: str, runs: Sequence[Run], target: float, common: float) -> Su
     )
 
 
-def _last_by_class(run: Run) -> Mapping[str, float]:
-    evaluated = (one.accuracy_by_class for one in reversed(run.rounds) if one.accuracy is not None)
-    return next(evaluated, {})
+def _settled_by_class(run: Run) -> dict[str, float]:
+    found = [one.accuracy_by_class for one in settled(run.rounds)]
+    return {key: fmean(one[key] for one in found) for key in found[-1]}
 
 
 def _total(run: Run, figure: str) -> float:

@@ -25,7 +25,7 @@ def comparison_tables(name: str, summaries: Sequence[Summary], target: float) ->
     if seeds[-1] > 1:
         number = str(seeds[0]) if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
         spread = f", mean of {number} seeds ± half of the 95 % confidence interval"
-    ordered = sorted(summaries, key=lambda one: -one.final_accuracy.mean)
+    ordered = sorted(summaries, key=lambda one: -one.settled_accuracy.mean)
     classes = list(dict.fromkeys(key for one in summaries for key in one.accuracy_by_class))
     reached = Table(title=Text(f"Comparison {name}: accuracy{spread}"), title_justify="left")
     costs = Table(title=Text(f"Comparison {name}: work, by strategy"), title_justify="left")
@@ -33,7 +33,7 @@ def comparison_tables(name: str, summaries: Sequence[Summary], target: float) ->
         table.add_column("strategy", no_wrap=True)
         if len(seeds) > 1:
             table.add_column("seeds", justify="right")
-    for heading in ("final", "in equal time", f"s to {target:.0%}", *classes):
+    for heading in ("settled", "final", "in equal time", f"s to {target:.0%}", *classes):
         reached.add_column(Text(heading), justify="right")
     for heading in ("TMACs", "wasted", "GB sent", "missed", "virtual s"):
         costs.add_column(Text(heading), justify="right")
@@ -43,6 +43,7 @@ def comparison_tables(name: str, summaries: Sequence[Summary], target: float) ->
         reached.add_row(
             Text(one.strategy),
             *own,
+            _percent(one.settled_accuracy),
             _percent(one.final_accuracy),
             _percent(one.accuracy_in_time),
             _seconds(one),

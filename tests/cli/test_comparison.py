@@ -49,6 +49,7 @@ def test_a_comparison_is_shown_to_people_and_to_programs(
     for one in found["strategies"]:
         assert one["seeds"] == [0, 1]
         assert 0 <= one["final_accuracy"]["mean"] <= 1
+        assert 0 <= one["settled_accuracy"]["mean"] <= 1
         assert set(one["accuracy_by_class"]) == {"strong", "medium", "weak"}
     # The comparison has the name of the front, and a report of that name shows both; asked for
     # again by their numbers, runs are not shown twice.

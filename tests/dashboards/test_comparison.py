@@ -69,13 +69,13 @@ def test_the_finding_says_where_distreal_stands(runs: list[Run]) -> None:
     summaries, _ = summarise(runs)
     # Student's interval of 0.5 and 0.7 reaches from -0.67 to 1.87.
     assert comparison_finding(summaries) == (
-        "small ends at the highest accuracy, 90.0%, distreal at 60.0%: their confidence intervals "
-        "overlap"
+        "small settles at the highest accuracy, 90.0%, distreal at 60.0%: their confidence "
+        "intervals overlap"
     )
     single, _ = summarise(runs[::2])
     assert comparison_finding(single).endswith("distreal at 50.0%, of a single seed each")
     assert comparison_finding(summarise(runs[:2])[0]) == (
-        "distreal ends at the highest accuracy, 60.0%"
+        "distreal settles at the highest accuracy, 60.0%"
     )
 
 

@@ -122,6 +122,11 @@ def test_figures_can_be_read_in_grey() -> None:
     assert len({(look.color, look.dash) for look in looks}) == len(known)
     assert looks[0] == FRONT
     assert run_looks(["small", "distreal"])[0] == looks[known.index("small")]
+    # With other settings, it is another line of the same strategy.
+    rates = run_looks(["small:lr=0.1", "small", "small:lr=0.2", "fedavg:lr=1"])
+    assert rates[1] == looks[known.index("small")] and rates[3] == looks[known.index("fedavg")]
+    assert len({look.dash for look in rates[:3]}) == 3
+    assert len({(look.color, look.symbol) for look in rates[:3]}) == 1
 
 
 @pytest.mark.parametrize("module", ["dashboards.figures", "dashboards.report"])
