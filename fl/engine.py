@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
+from torch.utils.data import Dataset, Subset
 
 from distreal_dse.batches import size_of
 from distreal_dse.cost import MacCost
@@ -33,8 +35,9 @@ from fl.splits import IidSplit, Split, labels_of, split_dataset
 from fl.strategies import Strategy
 from fl.transfer import state_sizes
 
-# Data that a run may be evaluated on.
+# Data that a run may be evaluated on, and where its statistics may come from.
 EVALUATED = ("test", "validation")
+STATISTICS = ("all", "cohort", "averaged")
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,10 @@ class RunSettings:
         Rounds from one evaluation to the next; the last round always has one.
     evaluate_on
         ``"test"``, or ``"validation"`` for runs that settings are chosen by.
+    statistics
+        Those of batch normalisation in evaluations: measured on samples of ``"all"`` devices,
+        which no server can; on samples of the last ``"cohort"``, as if its devices had been asked
+        for them after the round; or ``"averaged"`` as all else is.
     classes
         The kinds of devices.
     speeds, links
@@ -90,6 +97,7 @@ class RunSettings:
     seed: int = 0
     evaluate_every: int = 1
     evaluate_on: str = "test"
+    statistics: str = "all"
     classes: tuple[DeviceClass, ...] = DEFAULT_CLASSES
     speeds: Path | None = None
     links: Path | None = None
@@ -115,6 +123,11 @@ class RunSettings:
             raise InputError(
                 f"evaluations of the federated run: expected on {' or '.join(EVALUATED)} data, "
                 f"found '{self.evaluate_on}'"
+            )
+        if self.statistics not in STATISTICS:
+            raise InputError(
+                f"statistics of the federated run: expected one of {', '.join(STATISTICS)}, found "
+                f"'{self.statistics}'"
             )
         if not 0 < self.pace < math.inf:
             raise InputError(f"pace of the federated run: expected above 0, found {self.pace}")
@@ -369,13 +382,23 @@ class FederatedRun:
         module, data, loss = self.network.module, self._data, self.training.study.loss
         held_out = data.test if self.settings.evaluate_on == "test" else data.validation
         where = next(module.parameters()).device
-        score = evaluate(module, held_out, loss, calibration=data.train, device=where)
+        score = evaluate(module, held_out, loss, self._calibration(devices), where)
         return replace(
             result,
             accuracy=score.accuracy,
             loss=score.loss,
             accuracy_by_class=self._by_class(score.by_label),
         )
+
+    def _calibration(self, devices: Sequence[DeviceRound]) -> Dataset[Any] | None:
+        """Return the samples that statistics are measured on; None for those of the state."""
+        if self.settings.statistics == "all":
+            return self._data.train
+        asked = [one.device for one in devices if one.outcome in MERGED]
+        if self.settings.statistics == "averaged" or not asked:
+            return None
+        indices = torch.cat([self._shards[device] for device in asked])
+        return Subset(self._data.train, indices.tolist())
 
     def _count_labels(self, labels: Tensor) -> dict[str, Counter[int]]:
         found: dict[str, Counter[int]] = {}

@@ -37,8 +37,8 @@ class RunSpec:
         needs none.
     strategy
         One of `fl.strategies.strategy_names`.
-    seed, rounds, devices, cohort, local_epochs, evaluate_every, evaluate_on, classes, masked_loss,
-    pace, rules, until
+    seed, rounds, devices, cohort, local_epochs, evaluate_every, evaluate_on, statistics, classes,
+    masked_loss, pace, rules, until
         As in `RunSettings`.
     availability, split, server
         What `make_availability`, `make_split` and `make_server_optimizer` take.
@@ -66,6 +66,7 @@ class RunSpec:
     local_epochs: int = 1
     evaluate_every: int = 1
     evaluate_on: str = "test"
+    statistics: str = "all"
     classes: tuple[DeviceClass, ...] = DEFAULT_CLASSES
     availability: str = "markov"
     split: str = "iid"
@@ -116,6 +117,7 @@ class RunSpec:
             seed=self.seed,
             evaluate_every=self.evaluate_every,
             evaluate_on=self.evaluate_on,
+            statistics=self.statistics,
             classes=self.classes,
             availability=make_availability(self.availability),
             split=make_split(self.split),

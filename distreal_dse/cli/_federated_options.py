@@ -32,6 +32,14 @@ EvaluateOnOption = Annotated[
     str,
     typer.Option(metavar="test|validation", help="Held-out data that accuracies are measured on."),
 ]
+StatisticsOption = Annotated[
+    str,
+    typer.Option(
+        metavar="all|cohort|averaged",
+        help="Batch normalisation's in evaluations: of samples of all devices or of the last "
+        "cohort, or averaged as weights are.",
+    ),
+]
 SplitOption = Annotated[
     str,
     typer.Option(

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import pytest
 import torch
+from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 from distreal_dse import Data, Study
 from distreal_dse.cost import MacCost
 from distreal_dse.dropout import DroppableNetwork
+from distreal_dse.errors import InputError
 from distreal_dse.fronts import Front, LookupTable
 from distreal_dse.preparation import prepare
 from fl.availability import ConstantAvailability
@@ -21,7 +24,7 @@ from fl.deadlines import LatePolicy, RoundRules
 from fl.devices import Device, DeviceClass
 from fl.engine import FederatedRun, RunSettings
 from fl.results import DeviceRound, RoundResult, State, Update
-from fl.splits import ByClassSplit
+from fl.splits import ByClassSplit, split_dataset
 from fl.strategies import Distreal, StrategyContext, make_strategy
 from fl.transfer import state_sizes
 
@@ -248,3 +251,41 @@ def test_a_run_ends_with_its_virtual_time(federated: Make) -> None:
     assert results[-1].virtual_seconds >= until > results[-2].virtual_seconds
     assert results[-1].accuracy is not None and run.finished  # the last round is evaluated
     assert [one.training_macs for one in results] == [one.training_macs for one in through[:5]]
+
+
+def loss_with(module: nn.Module, data: Data, measured_on: Tensor | None) -> float:
+    """Test loss, normalised by the statistics of one batch or by those of the module."""
+    module = copy.deepcopy(module)
+    if measured_on is not None:
+        for part in module.modules():
+            if isinstance(part, nn.BatchNorm2d):
+                part.momentum = 1.0
+        with torch.no_grad():
+            module.train()(data.train[measured_on][0])
+    inputs, targets = data.test[:]
+    with torch.no_grad():
+        return float(nn.functional.cross_entropy(module.eval()(inputs), targets))
+
+
+def test_statistics_are_those_of_all_or_of_the_cohort_or_averaged(
+    federated: Make, data: Data
+) -> None:
+    # Slow devices miss the deadline, and so nobody asks them for statistics either.
+    settings = replace(SETTINGS, rules=RoundRules(deadline=1.5))
+    classes = [device.device_class for device in settings.population()]
+    shards = split_dataset(settings.split, data.train, classes, settings.seed)
+    fast = [shard for shard, kind in zip(shards, classes, strict=True) if kind == "fast"]
+    found = {}
+    for source, samples in (
+        ("all", torch.arange(120)),
+        ("cohort", torch.cat(fast)),
+        ("averaged", None),
+    ):
+        run = federated(replace(settings, statistics=source))
+        result = last_round(run)
+        assert sorted(outcomes(result)) == ["accepted"] * 2 + ["missed"] * 2
+        found[source] = result.loss
+        assert result.loss == pytest.approx(loss_with(run.network.module, data, samples), rel=1e-5)
+    assert len({round(loss or 0.0, 4) for loss in found.values()}) == 3
+    with pytest.raises(InputError, match="expected one of all, cohort, averaged, found 'some'"):
+        replace(settings, statistics="some")
