@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from threading import Event, Timer
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -17,6 +21,9 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from distreal_dse.fronts import Front, FrontPoint
+
+# After an interrupt that was lost, in seconds: the callback it came in has ended by then.
+INTERRUPT_AGAIN = 0.05
 
 
 class Interrupted(DistrealError):
@@ -70,9 +77,37 @@ def progress_bar(target: Console) -> Iterator[Progress]:
 def interruptible(kept: Callable[[], str]) -> Iterator[None]:
     """Turn Ctrl-C into an error whose message says what is kept."""
     try:
-        yield
+        with _no_interrupt_lost():
+            yield
     except KeyboardInterrupt as error:
         raise Interrupted(f"interrupted: {kept()}") from error
+
+
+@contextmanager
+def _no_interrupt_lost() -> Iterator[None]:
+    """Interrupt once more where Python could only ignore it.
+
+    A signal may arrive in a callback of the garbage collector, of which there are many while
+    objects of a database are freed. What is raised there is printed and forgotten.
+    """
+    ordinary, over = sys.unraisablehook, Event()
+
+    def interrupt() -> None:
+        if not over.is_set():
+            os.kill(os.getpid(), signal.SIGINT)
+
+    def look_at(lost: sys.UnraisableHookArgs) -> None:
+        if issubclass(lost.exc_type, KeyboardInterrupt):
+            Timer(INTERRUPT_AGAIN, interrupt).start()
+        else:
+            ordinary(lost)
+
+    sys.unraisablehook = look_at
+    try:
+        yield
+    finally:
+        over.set()
+        sys.unraisablehook = ordinary
 
 
 @contextmanager
