@@ -20,7 +20,8 @@ from distreal_dse.study import Data, Study
 from fl.availability import ConstantAvailability
 from fl.client import LocalTraining
 from fl.devices import DeviceClass
-from fl.engine import FederatedRun, RunSettings
+from fl.engine import FederatedRun
+from fl.settings import RunSettings
 from fl.strategies import StrategyContext, make_strategy
 
 USERS, IMAGES, COHORT, BATCH, RATE = 1000, 50, 50, 10, 0.1

@@ -30,8 +30,9 @@ from distreal_dse.seeding import generator
 from distreal_dse.study import Data, Study
 from fl.availability import ConstantAvailability, MarkovAvailability
 from fl.devices import DeviceClass, make_devices
-from fl.engine import FederatedRun, RunSettings
+from fl.engine import FederatedRun
 from fl.server import select_cohort
+from fl.settings import RunSettings
 from fl.splits import split_iid
 from fl.strategies import StrategyContext, make_strategy
 

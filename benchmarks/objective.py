@@ -29,8 +29,9 @@ from distreal_dse.study import Data, Study
 from fl.availability import ConstantAvailability
 from fl.averaging import fedavg
 from fl.devices import Device, DeviceClass
-from fl.engine import FederatedRun, RunSettings
+from fl.engine import FederatedRun
 from fl.results import State, Update
+from fl.settings import RunSettings
 from fl.strategies import FixedPlan, LocalPlan, Strategy, Vector
 
 STUDY = "digits-cnn"

@@ -14,7 +14,8 @@ from sqlalchemy import Engine
 from distreal_dse.errors import DistrealError, described
 from distreal_dse.fronts import ConflictError, find_front, open_database
 from distreal_dse.workers import end_processes, interruptible_task, process_pool
-from fl.conditions import Conditions, check_same, file_hashes
+from fl.conditions import Conditions, check_same
+from fl.contents import file_hashes
 from fl.execution import begin_run, carry_out, reason
 from fl.leases import RunHeldError
 from fl.runs import Run, find_run, finished_rounds, list_runs

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, is_dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -20,146 +19,19 @@ from distreal_dse.errors import InputError
 from distreal_dse.evaluation import evaluate
 from distreal_dse.fronts import Front
 from distreal_dse.study import Data, Study
-from fl.availability import Availability, MarkovAvailability
 from fl.client import LocalTraining
 from fl.clients import Clients, InProcess, Task
 from fl.clock import make_clock
-from fl.conditions import study_hash
+from fl.contents import file_hashes, study_hash
 from fl.deadlines import RoundRules, settle
-from fl.devices import DEFAULT_CLASSES, Device, DeviceClass, check_classes
-from fl.populations import make_population
+from fl.devices import Device
 from fl.results import MERGED, DeviceRound, Outcome, RoundResult, Update, round_result
 from fl.server import faults_of, select_cohort
 from fl.server_optimizers import Replace, ServerOptimizer
-from fl.splits import IidSplit, Split, labels_of, split_dataset
+from fl.settings import RunSettings
+from fl.splits import labels_of, split_dataset
 from fl.strategies import Strategy
 from fl.transfer import state_sizes
-
-# Data that a run may be evaluated on, and where its statistics may come from.
-EVALUATED = ("test", "validation")
-STATISTICS = ("all", "cohort", "averaged")
-
-
-@dataclass(frozen=True)
-class RunSettings:
-    """Settings of a federated run, apart from study, strategy and front.
-
-    Parameters
-    ----------
-    rounds
-        Rounds after round 0, which is the untrained network; fewer where ``until`` comes first.
-    until
-        Virtual seconds after which no further round begins; None for no such limit.
-    devices
-        Devices in all.
-    cohort
-        Devices whose updates a round needs.
-    local_epochs
-        Passes of a device over its data per round.
-    seed
-        Of the split, cohorts, data orders, masks and availability.
-    evaluate_every
-        Rounds from one evaluation to the next; the last round always has one.
-    evaluate_on
-        ``"test"``, or ``"validation"`` for runs that settings are chosen by.
-    statistics
-        Those of batch normalisation in evaluations: measured on samples of ``"all"`` devices,
-        which no server can; on samples of the last ``"cohort"``, as if its devices had been asked
-        for them after the round; or ``"averaged"`` as all else is.
-    classes
-        The kinds of devices.
-    speeds, links
-        Files of measured speeds and links that devices draw theirs from, as `make_population` takes
-        them; None for the speeds of the classes, and for transfers that take no time.
-    availability
-        What share of their compute they have free.
-    split
-        Who holds which samples.
-    masked_loss
-        Whether devices leave classes that they have no sample of out of the loss, as HeteroFL
-        does; for all strategies.
-    pace
-        Time allotted to a mini-batch, over what the full network takes on an idle device of
-        speed 1; > 0. Budgets follow from it.
-    rules
-        Deadlines, and what becomes of late devices.
-
-    Raises
-    ------
-    InputError
-        If a number is out of range.
-    """
-
-    rounds: int = 30
-    devices: int = 30
-    cohort: int = 10
-    local_epochs: int = 1
-    seed: int = 0
-    evaluate_every: int = 1
-    evaluate_on: str = "test"
-    statistics: str = "all"
-    classes: tuple[DeviceClass, ...] = DEFAULT_CLASSES
-    speeds: Path | None = None
-    links: Path | None = None
-    availability: Availability = field(default_factory=MarkovAvailability)
-    split: Split = field(default_factory=IidSplit)
-    masked_loss: bool = False
-    pace: float = 1.0
-    rules: RoundRules = RoundRules()
-    until: float | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("rounds", "devices", "cohort", "local_epochs", "evaluate_every"):
-            if getattr(self, name) < 1:
-                raise InputError(
-                    f"{name} of the federated run: expected at least 1, found {getattr(self, name)}"
-                )
-        if self.cohort > self.devices:
-            raise InputError(
-                f"cohort of the federated run: expected at most the {self.devices} devices that "
-                f"there are, found {self.cohort}; take a smaller cohort or more devices"
-            )
-        if self.evaluate_on not in EVALUATED:
-            raise InputError(
-                f"evaluations of the federated run: expected on {' or '.join(EVALUATED)} data, "
-                f"found '{self.evaluate_on}'"
-            )
-        if self.statistics not in STATISTICS:
-            raise InputError(
-                f"statistics of the federated run: expected one of {', '.join(STATISTICS)}, found "
-                f"'{self.statistics}'"
-            )
-        if not 0 < self.pace < math.inf:
-            raise InputError(f"pace of the federated run: expected above 0, found {self.pace}")
-        if self.until is not None and not 0 < self.until < math.inf:
-            raise InputError(
-                f"virtual time of the federated run: expected above 0 s, found {self.until}"
-            )
-        check_classes(self.classes)
-
-    def population(self) -> list[Device]:
-        """Return the devices of the run.
-
-        Raises
-        ------
-        InputError
-            If a file of speeds or links can't be used.
-        """
-        return make_population(self.devices, self.classes, self.seed, self.speeds, self.links)
-
-    def as_json(self) -> dict[str, Any]:
-        """Return plain values for JSON; the availability by the name of its class and fields."""
-        own = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        source = self.availability
-        described: dict[str, Any] = asdict(source) if is_dataclass(source) else {}
-        return own | {
-            "classes": [asdict(one) for one in self.classes],
-            "availability": {"kind": type(source).__name__, **described},
-            "split": self.split.spec,
-            "speeds": str(self.speeds) if self.speeds else None,
-            "links": str(self.links) if self.links else None,
-            "rules": asdict(self.rules),
-        }
 
 
 @dataclass(frozen=True, eq=False)
@@ -223,7 +95,11 @@ class FederatedRun:
         size = size_of(data.train)
         self.front, self.fingerprint = front, network.channels.fingerprint
         labels = labels_of(data.train)
-        self.study_hash = study_hash(study, network.module.parameters(), labels, size_of(data.test))
+        parameters, tested = network.module.parameters(), size_of(data.test)
+        self.contents = {
+            "study": study_hash(study, parameters, labels, tested),
+            **file_hashes(settings),
+        }
         clock = make_clock(front, MacCost(network.channels), study.batch_size, settings.pace)
         network = strategy.network(network)
         self.training = LocalTraining(

@@ -11,7 +11,7 @@ from sqlalchemy import Engine
 from distreal_dse.errors import DistrealError, InputError, StorageError, described
 from fl.checkpoints import load_checkpoint, save_checkpoint
 from fl.clients import InProcess, Processes
-from fl.conditions import check_contents, contents_of
+from fl.conditions import check_contents
 from fl.engine import Checkpoint, FederatedRun
 from fl.leases import Owner, RunHeldError, holding
 from fl.results import RoundResult
@@ -52,7 +52,7 @@ def begin_run(
         spec.seed,
         spec.as_json(),
         comparison,
-        contents_of(federated),
+        federated.contents,
     )
     return run_id, federated
 
@@ -169,5 +169,5 @@ def _check_unchanged(run: Run, spec: RunSpec, federated: FederatedRun) -> None:
             f"study {run.study} of run {run.id} has another model than when the run was begun: "
             "expected the same model; bring it back, or start the run anew"
         )
-    contents = contents_of(federated)
+    contents = federated.contents
     check_contents(f"run {run.id}", contents, run.contents, "start the run anew")

@@ -90,7 +90,7 @@ def start_run(
     comparison
         Name of the comparison that the run belongs to, if it does.
     contents
-        `fl.conditions.contents_of` the run; None knows nothing of them.
+        `FederatedRun.contents`; None knows nothing of them.
 
     Raises
     ------

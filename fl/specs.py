@@ -18,8 +18,9 @@ from fl.availability import make_availability
 from fl.client import LocalTraining
 from fl.deadlines import RoundRules
 from fl.devices import DEFAULT_CLASSES, DeviceClass
-from fl.engine import FederatedRun, RunSettings
+from fl.engine import FederatedRun
 from fl.server_optimizers import make_server_optimizer
+from fl.settings import RunSettings
 from fl.splits import make_split
 from fl.strategies import StrategyContext, check_strategy, make_strategy, strategy_names
 

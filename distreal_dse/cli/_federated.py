@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -22,7 +21,7 @@ from distreal_dse.cli._arguments import (
     storage_url,
     study_source,
 )
-from distreal_dse.cli._comparison import comparison_tables, learning_rate_table, summaries_json
+from distreal_dse.cli._compare import compare
 from distreal_dse.cli._console import console, interruptible, print_json, progress_bar
 from distreal_dse.cli._federated_options import (
     AvailabilityOption,
@@ -49,7 +48,6 @@ from distreal_dse.cli._federated_options import (
     WorkersOption,
     device_classes,
     files,
-    read_rates,
     rules,
 )
 from distreal_dse.errors import InputError
@@ -61,11 +59,11 @@ if TYPE_CHECKING:
     from fl.engine import FederatedRun
     from fl.results import RoundResult
     from fl.runs import Run
-    from fl.tuning import Tuned
 
 app = typer.Typer(
     help="Federated training with a front.", no_args_is_help=True, rich_markup_mode=None
 )
+app.command()(compare)
 # Rows of the curve that is printed at the end, and the width of its longest bar.
 CURVE_ROWS, CURVE_WIDTH = 16, 30
 
@@ -163,164 +161,6 @@ def resume(
 
     torch.set_num_threads(1)
     _carry_out(open_database(storage_url(storage)), run_id, None, workers, as_json)
-
-
-@app.command()
-def compare(
-    study: StudyArgument,
-    front: FrontOption = None,
-    strategies: Annotated[
-        str, typer.Option(metavar="NAME,…", help="Strategies to compare, or all.")
-    ] = "all",
-    learning_rates: Annotated[
-        str | None,
-        typer.Option(
-            metavar="RATE,…",
-            help="Give each strategy the one that is best for it, on validation data.",
-        ),
-    ] = None,
-    seeds: Annotated[
-        int, typer.Option(metavar="N", help="Runs of each, with seeds from --seed.")
-    ] = 3,
-    target: Annotated[
-        float | None,
-        typer.Option(help="Accuracy whose time is asked for. Default: 90 % of the best."),
-    ] = None,
-    name: Annotated[
-        str | None, typer.Option(help="Of the comparison. Default: the study's.")
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Also write figures, as an HTML file.")
-    ] = None,
-    rounds: RoundsOption = 30,
-    until: UntilOption = None,
-    devices: DevicesOption = 20,
-    cohort: CohortOption = 5,
-    epochs: EpochsOption = 1,
-    evaluate_every: EvaluateOption = 1,
-    evaluate_on: EvaluateOnOption = "test",
-    statistics: StatisticsOption = "all",
-    split: SplitOption = "iid",
-    availability: AvailabilityOption = "markov",
-    classes: ClassesOption = None,
-    speeds: SpeedsOption = None,
-    links: LinksOption = None,
-    pace: PaceOption = 1.0,
-    deadline: DeadlineOption = 1.0,
-    late: LateOption = "drop",
-    overcommit: OvercommitOption = 0.0,
-    server: ServerOption = "replace",
-    masked_loss: MaskedLossOption = False,
-    workers: WorkersOption = 1,
-    seed: SeedOption = 0,
-    storage: StorageOption = None,
-    device: DeviceOption = "cpu",
-    data: DataOption = None,
-    option: StudyOptions = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Train strategies under the same conditions; run it again to go on with what is left."""
-    import torch
-
-    from distreal_dse.fronts import open_database
-    from distreal_dse.specs import split_specs
-    from fl.comparison import Failure, RunsFailedError
-    from fl.comparison import compare as compare_runs
-    from fl.specs import RunSpec, exact_front
-    from fl.strategies import strategy_names
-    from fl.tuning import tune
-
-    torch.set_num_threads(1)
-    if seeds < 1:
-        raise InputError(f"--seeds: expected at least 1, found {seeds}")
-    if target is not None and not 0 < target <= 1:
-        raise InputError(f"--target: expected an accuracy above 0 and up to 1, found {target}")
-    source = study_source(study, data, option)
-    engine = open_database(storage_url(storage))
-    shared: dict[str, Any] = dict(
-        study=str(Path(source.spec).absolute()) if source.is_file else source.spec,
-        options=source.options,
-        front=exact_front(engine, front),
-        rounds=rounds,
-        until=until,
-        devices=devices,
-        cohort=cohort,
-        local_epochs=epochs,
-        evaluate_every=evaluate_every,
-        evaluate_on=evaluate_on,
-        statistics=statistics,
-        split=split,
-        server=server,
-        masked_loss=masked_loss,
-        pace=pace,
-        device=check_device(device),
-        **files(availability, speeds, links),
-        **device_classes(classes),
-        **rules(deadline, late, overcommit),
-    )
-    names = strategy_names() if strategies == "all" else split_specs(strategies)
-    rates = read_rates(learning_rates)
-    specs = [
-        RunSpec(**shared, strategy=one, seed=number)
-        for number in range(seed, seed + seeds)
-        for one in names
-    ]
-    comparison = name or source.load().name
-    screen = console()
-    kept = f"finished rounds of comparison '{comparison}' are kept; the same command goes on"
-    with interruptible(lambda: kept), progress_bar(screen) as bar:
-
-        def listener(of: str) -> Callable[[int, int], None]:
-            task = bar.add_task(of, total=None, note="")
-
-            def listen(done: int, total: int) -> None:
-                bar.start()
-                bar.update(task, completed=done, total=total)
-
-            return listen
-
-        tuned: list[Tuned] = []
-        if rates:
-            tuned = tune(engine, comparison, specs, rates, listener("learning rates"), workers)
-            at_best = {one.strategy: one.at_best for one in tuned}
-            specs = [replace(spec, strategy=at_best[spec.strategy]) for spec in specs]
-        try:
-            runs = compare_runs(engine, comparison, specs, listener("rounds"), workers)
-            failures: tuple[Failure, ...] = ()
-        except RunsFailedError as error:
-            runs, failures = list(error.runs), error.failures
-    if runs:
-        _show_comparison(comparison, runs, tuned, target, out, as_json)
-    for failure in failures:
-        typer.echo(f"error: {failure}", err=True)
-    if failures:
-        raise typer.Exit(1)
-
-
-def _show_comparison(
-    name: str,
-    runs: list[Run],
-    tuned: list[Tuned],
-    target: float | None,
-    out: Path | None,
-    as_json: bool,
-) -> None:
-    from fl.summaries import summarise
-
-    screen = console()
-    if out is not None:
-        from dashboards.report import write_report
-
-        write_report(out, (), runs)
-        screen.print(f"Report written to {out}", markup=False)
-    found, reached = summarise(runs, target)
-    if as_json:
-        print_json(summaries_json(name, found, reached, runs, tuned))
-        return
-    if tuned:
-        screen.print(learning_rate_table(name, tuned))
-    for table in comparison_tables(name, found, reached):
-        screen.print(table)
 
 
 @app.command()

@@ -14,7 +14,7 @@ import pytest
 from rich.console import Console
 
 from command_line import finish, run, start, wait_until
-from distreal_dse.cli._comparison import comparison_tables
+from distreal_dse.cli._comparison_tables import comparison_tables
 from fl.results import RoundResult
 from fl.runs import Run
 from fl.summaries import summarise

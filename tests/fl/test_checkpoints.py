@@ -14,8 +14,9 @@ from distreal_dse.errors import InputError, StorageError
 from distreal_dse.fronts import Front, LookupTable
 from distreal_dse.preparation import prepare
 from fl.checkpoints import load_checkpoint, save_checkpoint
-from fl.engine import Checkpoint, FederatedRun, RunSettings
+from fl.engine import Checkpoint, FederatedRun
 from fl.runs import finish_run, load_run, start_run
+from fl.settings import RunSettings
 from fl.strategies import Distreal
 
 SETTINGS = RunSettings(rounds=5, devices=6, cohort=3, seed=5)

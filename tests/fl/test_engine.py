@@ -20,9 +20,10 @@ from distreal_dse.preparation import prepare
 from distreal_dse.seeding import generator
 from fl.availability import ConstantAvailability
 from fl.devices import DEFAULT_CLASSES, DeviceClass, make_devices
-from fl.engine import FederatedRun, RunSettings
+from fl.engine import FederatedRun
 from fl.results import RoundResult
 from fl.server import select_cohort
+from fl.settings import RunSettings
 from fl.splits import split_iid
 from fl.strategies import Distreal
 

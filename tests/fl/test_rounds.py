@@ -22,8 +22,9 @@ from fl.availability import ConstantAvailability
 from fl.clients import Clients, InProcess, Task
 from fl.deadlines import LatePolicy, RoundRules
 from fl.devices import Device, DeviceClass
-from fl.engine import FederatedRun, RunSettings
+from fl.engine import FederatedRun
 from fl.results import DeviceRound, RoundResult, State, Update
+from fl.settings import RunSettings
 from fl.splits import ByClassSplit, split_dataset
 from fl.strategies import Distreal, StrategyContext, make_strategy
 from fl.transfer import state_sizes

@@ -10,9 +10,10 @@ from distreal_dse.dropout import DroppableNetwork
 from distreal_dse.errors import InputError
 from distreal_dse.fronts import Base, ConflictError, Front, LookupTable, open_database
 from fl._schema import CheckpointRow, DeviceRoundRow, RoundRow, RunRow
-from fl.engine import FederatedRun, RunSettings
+from fl.engine import FederatedRun
 from fl.results import RoundResult
 from fl.runs import finish_run, list_runs, load_run, save_round, start_run
+from fl.settings import RunSettings
 from fl.strategies import Distreal
 
 SETTINGS = RunSettings(rounds=2, devices=6, cohort=3, evaluate_every=2)

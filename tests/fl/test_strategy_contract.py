@@ -20,8 +20,9 @@ from fl.client import LocalTraining, train_locally
 from fl.clock import make_clock
 from fl.deadlines import RoundRules
 from fl.devices import Device, DeviceClass
-from fl.engine import FederatedRun, RunSettings
+from fl.engine import FederatedRun
 from fl.results import RoundResult, Update
+from fl.settings import RunSettings
 from fl.splits import labels_of
 from fl.strategies import (
     LocalPlan,
