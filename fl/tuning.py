@@ -9,7 +9,7 @@ from sqlalchemy import Engine
 
 from distreal_dse.errors import InputError
 from distreal_dse.specs import parse_spec, with_setting
-from fl.comparison import Listener, RunsFailedError, compare
+from fl.comparison import Failure, Listener, RunsFailedError, compare
 from fl.learning_rates import check_learning_rate
 from fl.specs import RunSpec
 from fl.summaries import settled_accuracy
@@ -62,11 +62,12 @@ def tune(
     rates: Sequence[float],
     listen: Listener = lambda done, total: None,
     workers: int = 1,
-) -> list[Tuned]:
+) -> tuple[list[Tuned], tuple[Failure, ...]]:
     """Train each strategy once with each learning rate, evaluated on validation data.
 
     The runs are a comparison of their own, `tuning_name`, and go on where they were stopped.
-    Strategies that have a learning rate of their own (``small:lr=0.1``) keep it.
+    Strategies that have a learning rate of their own (``small:lr=0.1``) keep it. Whatever fails,
+    the others go on; returned are what became of each strategy, and what failed.
 
     Parameters
     ----------
@@ -101,18 +102,20 @@ def tune(
         for rate in ascending
         for one in open_ones
     ]
+    failures: tuple[Failure, ...] = ()
     try:
         runs = compare(engine, tuning_name(name), trials, listen, workers) if trials else []
-    except RunsFailedError as error:  # what fails at every rate fails in the comparison again
-        runs = list(error.runs)
+    except RunsFailedError as error:
+        runs, failures = list(error.runs), error.failures
     found = {run.strategy: settled_accuracy(run.rounds) for run in runs}
-    return [
+    tuned = [
         Tuned(
             one,
             {rate: found[key] for rate in ascending if (key := _at_rate(one, rate)) in found},
         )
         for one in strategies
     ]
+    return tuned, failures
 
 
 def _at_rate(strategy: str, rate: float) -> str:

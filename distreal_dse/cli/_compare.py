@@ -175,15 +175,16 @@ def compare(
             return listen
 
         tuned: list[Tuned] = []
+        failures: tuple[Failure, ...] = ()
         if rates:
-            tuned = tune(engine, comparison, specs, rates, listener("learning rates"), workers)
+            listen = listener("learning rates")
+            tuned, failures = tune(engine, comparison, specs, rates, listen, workers)
             at_best = {one.strategy: one.at_best for one in tuned}
             specs = [replace(spec, strategy=at_best[spec.strategy]) for spec in specs]
         try:
             runs = compare_runs(engine, comparison, specs, listener("rounds"), workers)
-            failures: tuple[Failure, ...] = ()
         except RunsFailedError as error:
-            runs, failures = list(error.runs), error.failures
+            runs, failures = list(error.runs), (*failures, *error.failures)
     if runs:
         _show_comparison(comparison, runs, tuned, target, out, as_json)
     for failure in failures:

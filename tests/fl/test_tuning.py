@@ -76,7 +76,8 @@ def test_each_strategy_gets_the_rate_that_is_best_for_it(
         for one in ("small:share=0.3", "heterofl:lr=0.01", "nested")
     ]
     told: list[tuple[int, int]] = []
-    tuned = tune(database, "digits", specs, RATES, lambda *counts: told.append(counts))
+    tuned, failures = tune(database, "digits", specs, RATES, lambda *counts: told.append(counts))
+    assert failures == ()
     assert [one.strategy for one in tuned] == ["small:share=0.3", "heterofl:lr=0.01", "nested"]
     small, own, nested = tuned
     assert list(small.tried) == sorted(RATES) == list(nested.tried)
@@ -92,7 +93,7 @@ def test_each_strategy_gets_the_rate_that_is_best_for_it(
         if run.strategy == "nested:lr=0.2":
             assert settled_accuracy(run.rounds) == nested.tried[0.2]
     # The same again trains nothing, and chooses the same.
-    assert tune(database, "digits", specs, RATES) == tuned
+    assert tune(database, "digits", specs, RATES) == (tuned, ())
     assert [run.id for run in list_runs(database, tuning_name("digits"))] == [r.id for r in runs]
     compared = compare(database, "digits", [replace(specs[0], strategy=small.at_best, rounds=1)])
     assert [run.evaluated_on for run in compared] == ["test"]
@@ -118,7 +119,9 @@ def test_strategies_that_fail_at_every_rate_are_left_as_they_are(
     database: Engine, spec: RunSpec
 ) -> None:
     crowded = replace(spec, devices=60, strategy="small")  # more than there are samples for
-    assert tune(database, "c", [crowded], RATES) == [Tuned("small", {})]
+    tuned, failures = tune(database, "c", [crowded], RATES)
+    assert tuned == [Tuned("small", {})] and tuned[0].at_best == "small"
+    assert sorted(one.strategy for one in failures) == ["small:lr=0.2", "small:lr=1e-07"]
 
 
 @pytest.mark.parametrize(
