@@ -217,6 +217,18 @@ def list_runs(engine: Engine, comparison: str | None = None) -> list[Run]:
         return [_run(row) for row in session.scalars(query)]
 
 
+def count_runs(engine: Engine) -> int:
+    """Count all runs.
+
+    Raises
+    ------
+    StorageError
+        Where the database can't be read.
+    """
+    with reading(engine) as session:
+        return session.scalar(select(func.count()).select_from(RunRow)) or 0
+
+
 def find_run(engine: Engine, comparison: str, strategy: str, seed: int) -> int | None:
     """Return the id of a comparison's run of a strategy and seed; None where it has none.
 

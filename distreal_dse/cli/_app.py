@@ -11,6 +11,7 @@ import typer
 
 from distreal_dse.cli import (
     _dashboard,
+    _doctor,
     _federated,
     _fronts,
     _measure,
@@ -36,6 +37,7 @@ app.command("measure")(_measure.measure)
 app.add_typer(_federated.app, name="fl")
 app.command("report")(_report.report)
 app.command("dashboard")(_dashboard.dashboard)
+app.command("doctor")(_doctor.doctor)
 
 
 def _print_version(wanted: bool) -> None:
