@@ -62,6 +62,7 @@ InputShapeOption = Annotated[
         help="Of one input, where the study doesn't say it; then no data is loaded.",
     ),
 ]
+LocalWorkersOption = Annotated[int, typer.Option(help="Local processes, one thread each.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON to standard output.")]
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from distreal_dse.fronts import Front, FrontPoint
+    from distreal_dse.search import SearchProgress
 
 # After an interrupt that was lost, in seconds: the callback it came in has ended by then.
 INTERRUPT_AGAIN = 0.05
@@ -135,6 +136,25 @@ def measuring(target: Console, subject: str) -> Iterator[Callable[[int, int], No
             bar.update(tasks[0], completed=done)
 
         yield listen
+
+
+def stage_listener(bar: Progress) -> Callable[[SearchProgress], None]:
+    """Shows each stage of a search as a task of the progress bar."""
+    tasks: dict[str, TaskID] = {}
+
+    def show(progress: SearchProgress) -> None:
+        if progress.stage not in tasks:
+            bar.start()
+            for task in tasks.values():
+                bar.stop_task(task)
+            tasks[progress.stage] = bar.add_task(
+                f"{progress.stage:12}", total=progress.total, completed=progress.done, note=""
+            )
+        failed = f", {progress.failed} failed" if progress.failed else ""
+        note = f"{progress.non_dominated} non-dominated{failed}" if progress.non_dominated else ""
+        bar.update(tasks[progress.stage], completed=progress.done, note=note)
+
+    return show
 
 
 def latency_notes(front: Front) -> list[str]:

@@ -33,11 +33,13 @@ from distreal_dse.cli._console import (
     point_cells,
     print_json,
 )
+from distreal_dse.cli._verify import verify
 
 if TYPE_CHECKING:
     from distreal_dse.pricing import Repricing
 
 app = typer.Typer(help="The fronts in the storage.", no_args_is_help=True, rich_markup_mode=None)
+app.command("verify")(verify)
 
 
 @app.command("list")

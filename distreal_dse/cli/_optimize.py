@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +12,7 @@ from distreal_dse.cli._arguments import (
     DataOption,
     DeviceOption,
     JsonOption,
+    LocalWorkersOption,
     SeedOption,
     StorageOption,
     StudyArgument,
@@ -29,12 +29,12 @@ from distreal_dse.cli._console import (
     latency_notes,
     print_json,
     progress_bar,
+    stage_listener,
 )
 from distreal_dse.errors import StorageError
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.progress import Progress, TaskID
 
     from distreal_dse.fronts import Front
     from distreal_dse.search import SearchProgress
@@ -52,7 +52,7 @@ def optimize(
         str | None,
         typer.Option(metavar="TIME", help="Begin no new trial after this time: 90s, 10m, 2h."),
     ] = None,
-    workers: Annotated[int, typer.Option(help="Local processes, one thread each.")] = 1,
+    workers: LocalWorkersOption = 1,
     sampler: Annotated[str, typer.Option(metavar="tpe|nsga2|gp|random")] = "tpe",
     cost: Annotated[
         str,
@@ -101,7 +101,7 @@ def optimize(
     screen = console()
     failed = 0
     with interruptible(lambda: KEPT), progress_bar(screen) as bar:
-        show = _listener(bar)
+        show = stage_listener(bar)
 
         def listen(progress: SearchProgress) -> None:
             nonlocal failed
@@ -139,25 +139,6 @@ def _publish(url: str, name: str, screen: Console) -> None:
         screen.print(f"warning: {error}", markup=False)
     finally:
         engine.dispose()
-
-
-def _listener(bar: Progress) -> Callable[[SearchProgress], None]:
-    """Shows each stage of a search as a task of the progress bar."""
-    tasks: dict[str, TaskID] = {}
-
-    def show(progress: SearchProgress) -> None:
-        if progress.stage not in tasks:
-            bar.start()
-            for task in tasks.values():
-                bar.stop_task(task)
-            tasks[progress.stage] = bar.add_task(
-                f"{progress.stage:12}", total=progress.total, completed=progress.done, note=""
-            )
-        failed = f", {progress.failed} failed" if progress.failed else ""
-        note = f"{progress.non_dominated} non-dominated{failed}" if progress.non_dominated else ""
-        bar.update(tasks[progress.stage], completed=progress.done, note=note)
-
-    return show
 
 
 def _summary(front: Front, failed: int) -> str:

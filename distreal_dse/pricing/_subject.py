@@ -94,15 +94,13 @@ def find_subject(spec: str, wanted: Wanted, engine: Engine) -> Subject:
     return subject_of_front(front, wanted)
 
 
-def subject_of_front(front: Front, wanted: Wanted) -> Subject:
-    """The points of a front.
+def source_of_front(front: Front, wanted: Wanted) -> StudySource:
+    """The study that a front was searched for, with the options of the search.
 
     Raises
     ------
-    FrontError
-        If the study's model is another than that of the front.
-    DataError, InputError, StudyError, UnsupportedModelError
-        If the study, its model or data can't be used.
+    InputError
+        If it is not a shipped one, and no file is given.
     """
     spec = wanted.study_file or front.study
     if wanted.study_file is None and spec not in shipped_studies():
@@ -113,7 +111,20 @@ def subject_of_front(front: Front, wanted: Wanted) -> Subject:
     searched = front.settings.get("options")
     options = dict(searched) if isinstance(searched, Mapping) else {}
     options.update(wanted.options)
-    study = StudySource(spec, tuple(sorted(options.items()))).load()
+    return StudySource(spec, tuple(sorted(options.items())))
+
+
+def subject_of_front(front: Front, wanted: Wanted) -> Subject:
+    """The points of a front.
+
+    Raises
+    ------
+    FrontError
+        If the study's model is another than that of the front.
+    DataError, InputError, StudyError, UnsupportedModelError
+        If the study, its model or data can't be used.
+    """
+    study = source_of_front(front, wanted).load()
     network, shape = prepare_network(study, wanted.seed, wanted.device, wanted.input_shape)
     front.check_model(network.channels.fingerprint, f"study {study.name} with inputs {shape}")
     return Subject(study, network, shape, tuple(point.kept_counts for point in front.points), front)

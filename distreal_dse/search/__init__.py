@@ -2,6 +2,7 @@
 
 from distreal_dse.search._evaluation import Evaluator, Outcome, Task
 from distreal_dse.search._executors import Executor, InlineExecutor, ProcessExecutor
+from distreal_dse.search._reverification import Reverified, reverify
 from distreal_dse.search._samplers import SAMPLERS
 from distreal_dse.search._search import search
 from distreal_dse.search._settings import SearchProgress, SearchSettings
@@ -15,12 +16,14 @@ __all__ = [
     "InlineExecutor",
     "Outcome",
     "ProcessExecutor",
+    "Reverified",
     "SearchProgress",
     "SearchSettings",
     "SearchSpace",
     "Task",
     "StoredSearch",
     "TriedVector",
+    "reverify",
     "search",
     "stored_search",
     "tried_vectors",

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 
 from distreal_dse.catalogue import StudySource
+from distreal_dse.dropout import DroppableNetwork
 from distreal_dse.errors import DistrealError
 from distreal_dse.preparation import prepare
 from distreal_dse.search._evaluation import Evaluator, Outcome, Task
+from distreal_dse.study import Data, Study
 from distreal_dse.workers import end_processes, process_pool
 
 
@@ -159,6 +162,36 @@ class ProcessExecutor(Executor):
     def close(self) -> None:
         """End the worker processes, busy or not."""
         end_processes(self._pool, busy=bool(self._under_way))
+
+
+def make_executor(
+    study: Study,
+    network: DroppableNetwork,
+    data: Data,
+    source: StudySource,
+    seed: int,
+    device: str,
+    workers: int,
+    progress: Callable[[int, int], None],
+) -> Executor:
+    """Make an executor for tasks of a study.
+
+    Parameters
+    ----------
+    study, network, data
+        As `distreal_dse.preparation.prepare` takes and gives them, for one worker.
+    source
+        What several workers load the study from.
+    seed, device
+        See `Evaluator`.
+    workers
+        Local processes; 1 evaluates in this process.
+    progress
+        Called with (done, total) mini-batches of the warm-up, by one worker alone.
+    """
+    if workers > 1:
+        return ProcessExecutor(workers, source, seed, device)
+    return InlineExecutor(Evaluator(study, network, data, seed, device, progress))
 
 
 class _Worker:

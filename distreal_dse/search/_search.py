@@ -28,13 +28,12 @@ from distreal_dse.fronts import (
 from distreal_dse.preparation import prepare
 from distreal_dse.search._archive import TrialArchive
 from distreal_dse.search._costs import check_metric, trial_cost
-from distreal_dse.search._evaluation import Evaluator
-from distreal_dse.search._executors import Executor, InlineExecutor, ProcessExecutor
+from distreal_dse.search._executors import make_executor
 from distreal_dse.search._explorer import Explorer
 from distreal_dse.search._samplers import make_sampler
 from distreal_dse.search._settings import Listener, SearchProgress, SearchSettings
 from distreal_dse.search._verification import verify
-from distreal_dse.study import Data, Study
+from distreal_dse.study import Study
 
 
 def search(
@@ -85,7 +84,18 @@ def search(
     }
     with (
         closing(TrialArchive(storage, name, comparable, attributes)) as archive,
-        closing(_executor(settings, study, network, data, listen)) as executor,
+        closing(
+            make_executor(
+                study,
+                network,
+                data,
+                settings.source,
+                settings.seed,
+                settings.device,
+                settings.workers,
+                lambda done, total: listen(SearchProgress("warm-up", done, total)),
+            )
+        ) as executor,
     ):
         archive.check_snapshots(executor.snapshot_losses())
         cost.begin(archive)
@@ -132,22 +142,6 @@ def search(
         points=points,
     )
     return save_front(engine, front)
-
-
-def _executor(
-    settings: SearchSettings,
-    study: Study,
-    network: DroppableNetwork,
-    data: Data,
-    listen: Listener,
-) -> Executor:
-    if settings.workers > 1:
-        return ProcessExecutor(settings.workers, settings.source, settings.seed, settings.device)
-
-    def progress(done: int, total: int) -> None:
-        listen(SearchProgress("warm-up", done, total))
-
-    return InlineExecutor(Evaluator(study, network, data, settings.seed, settings.device, progress))
 
 
 def _uniform_family(

@@ -30,7 +30,7 @@ class Candidate:
     counts: KeptCounts
     cost: float
     uniform: bool
-    trial: int
+    trial: int | None
 
 
 def verify(

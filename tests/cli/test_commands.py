@@ -213,3 +213,17 @@ def study(width: int = 6) -> Study:
 
     return replace(made, model=wide)
 """
+
+
+def test_a_front_is_measured_again(study: Path, storage: str, tmp_path: Path) -> None:
+    command = ("front", "verify", "tiny", "--study", study, "--storage", storage)
+    found = run(*command, "--replicates", "2", "--json").json
+    assert found["front"] == "tiny@1" and found["points"] and found["failures"] == {}
+    for point in found["points"]:
+        assert point["now"]["replicates"] == 2
+        assert point["now"]["convergence"] != point["before"]["convergence"]
+    shown = run(*command, "--replicates", "2")
+    assert shown.code == 0 and shown.stdout == ""
+    assert "rank correlation of gains" in shown.stderr and "loss gain before" in shown.stderr
+    line = run("front", "verify", "tiny", "--storage", storage).error(2)
+    assert "is not a shipped one: give its file with --study FILE" in line

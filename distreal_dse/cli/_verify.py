@@ -1,0 +1,132 @@
+"""``distreal-dse front verify``."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from distreal_dse.cli._arguments import (
+    DataOption,
+    DeviceOption,
+    FrontArgument,
+    JsonOption,
+    LocalWorkersOption,
+    StorageOption,
+    StudyFileOption,
+    StudyOptions,
+    check_device,
+    storage_url,
+    study_source,
+)
+from distreal_dse.cli._console import (
+    console,
+    interruptible,
+    point_cells,
+    print_json,
+    progress_bar,
+    stage_listener,
+)
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from distreal_dse.fronts import FrontPoint
+    from distreal_dse.search import Reverified
+
+
+def verify(
+    front: FrontArgument,
+    replicates: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Short runs of each point. Default: the study's."),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Of the short runs. Default: the search's and one.")
+    ] = None,
+    workers: LocalWorkersOption = 1,
+    study: StudyFileOption = None,
+    storage: StorageOption = None,
+    device: DeviceOption = "cpu",
+    data: DataOption = None,
+    option: StudyOptions = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure a front's points again from another seed, and say what of it holds."""
+    from distreal_dse.fronts import find_front, open_database
+    from distreal_dse.pricing import Wanted, source_of_front
+    from distreal_dse.search import reverify
+
+    wanted = Wanted(options=study_source(front, data, option).options, study_file=study)
+    screen = console()
+    kept = "finished short runs are kept; the same command goes on"
+    with interruptible(lambda: kept), progress_bar(screen) as bar:
+        engine = open_database(storage_url(storage))
+        found = find_front(engine, front)
+        source = source_of_front(found, wanted)
+        again = reverify(
+            found, source, engine, seed, replicates, workers, check_device(device),
+            stage_listener(bar),
+        )  # fmt: skip
+    if as_json:
+        print_json(_verified_json(again))
+        return
+    screen.print(_verified_table(again))
+    screen.print(_verified(again), markup=False, soft_wrap=True)
+
+
+def _verified_table(again: Reverified) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=Text(f"Front {again.front.label}, measured again"), title_justify="left")
+    for heading in (f"cost ({again.front.cost_unit})", "of full", "loss gain before", "now"):
+        table.add_column(heading, justify="right")
+    table.add_column("kept channels", overflow="fold")
+    table.add_column("")
+    rows = zip(again.pairs, again.non_dominated, strict=True)
+    for (before, now), holds in reversed(list(rows)):
+        cost, share, gain, _, key = point_cells(again.front, before)
+        gain_now = point_cells(again.front, now)[2]
+        table.add_row(cost, share, gain, gain_now, key, "" if holds else "dominated now")
+    return table
+
+
+def _verified(again: Reverified) -> str:
+    """What holds, in words."""
+    front, count = again.front, len(again.points)
+    lines = [
+        f"Front {front.label}, from another start: rank correlation of gains "
+        f"{again.rank_correlation:.2f}; {sum(again.non_dominated)} of {count} points are "
+        f"non-dominated; hypervolume {front.hypervolume:.3f} before, {again.hypervolume:.3f} now."
+    ]
+    lines += [f"Failed: {key}: {reason}" for key, reason in again.failures.items()]
+    return "\n".join(lines)
+
+
+def _verified_json(again: Reverified) -> dict[str, Any]:
+    front, correlation = again.front, again.rank_correlation
+    rows = zip(again.pairs, again.non_dominated, strict=True)
+    return {
+        "front": front.label,
+        "hash": front.content_hash,
+        "rank_correlation": None if math.isnan(correlation) else correlation,
+        "hypervolume": {"before": front.hypervolume, "now": again.hypervolume},
+        "points": [
+            {
+                "kept_counts": before.kept_counts,
+                "cost": before.cost,
+                "non_dominated": holds,
+                "before": _measured(before),
+                "now": _measured(now),
+            }
+            for (before, now), holds in rows
+        ],
+        "failures": dict(again.failures),
+    }
+
+
+def _measured(point: FrontPoint) -> dict[str, float]:
+    names = ("convergence", "standard_error", "replicates", "accuracy")
+    return {name: getattr(point, name) for name in names}

@@ -1,0 +1,91 @@
+"""Fronts that are measured again."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine
+
+from distreal_dse.catalogue import StudySource
+from distreal_dse.errors import DivergedError, FrontError, InputError
+from distreal_dse.fronts import open_database
+from distreal_dse.search import Reverified, SearchProgress, reverify
+from tiny_study import Finished, write_study
+
+
+@pytest.fixture
+def database(url: str) -> Engine:
+    return open_database(url)
+
+
+def test_the_seed_of_the_search_gives_its_values_again(
+    finished: Finished, source: StudySource, database: Engine
+) -> None:
+    again = reverify(finished.front, source, database, seed=0)
+    for before, now in again.pairs:
+        assert now.convergence == pytest.approx(before.convergence)
+        assert (now.kept_counts, now.cost, now.trial) == (
+            before.kept_counts,
+            before.cost,
+            before.trial,
+        )
+    assert again.rank_correlation == pytest.approx(1.0)
+    assert all(again.non_dominated) and again.failures == {}
+    assert again.hypervolume == pytest.approx(finished.front.hypervolume)
+
+
+def test_another_seed_gives_other_values_and_what_is_done_is_kept(
+    finished: Finished, source: StudySource, database: Engine
+) -> None:
+    heard: list[SearchProgress] = []
+    again = reverify(finished.front, source, database, replicates=3, listen=heard.append)
+    assert [point.replicates for point in again.points] == [3] * len(finished.front.points)
+    assert all(now.convergence != before.convergence for before, now in again.pairs)
+    total = 3 * len(finished.front.points)
+    counted = [(one.done, one.total) for one in heard if one.stage == "verification"]
+    assert counted == [(done, total) for done in range(total + 1)]
+    heard.clear()
+    assert reverify(
+        finished.front, source, database, replicates=3, workers=2, listen=heard.append
+    ) == replace(again)
+    assert [(one.done, one.total) for one in heard if one.stage == "verification"] == [
+        (total, total)
+    ]
+
+
+def test_masks_and_granularity_are_those_of_the_search(
+    finished: Finished, source: StudySource, database: Engine
+) -> None:
+    front = finished.front
+    ordered = replace(front, settings={**front.settings, "masks": "ordered"})
+    found = [reverify(one, source, database, seed=0) for one in (front, ordered)]
+    assert found[0].points != found[1].points
+
+
+def test_what_holds_by_hand(finished: Finished) -> None:
+    one, two = finished.front.points[0], finished.front.points[-1]
+    swapped = tuple(replace(point, convergence=gain) for point, gain in ((one, 0.5), (two, 0.25)))
+    again = Reverified(finished.front, swapped, {})
+    assert again.non_dominated == [True, False]
+    assert again.rank_correlation == pytest.approx(-1.0)
+    share = one.cost / finished.front.reference_cost
+    assert again.hypervolume == pytest.approx(0.5 * (1 - share))
+    assert math.isnan(Reverified(finished.front, swapped[:1], {}).rank_correlation)
+
+
+def test_what_can_not_be_measured_again_is_refused(
+    finished: Finished, source: StudySource, database: Engine, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match="--replicates is 1: expected 2 or more"):
+        reverify(finished.front, source, database, replicates=1)
+    with pytest.raises(InputError, match="--workers is 0: expected 1 or more"):
+        reverify(finished.front, source, database, workers=0)
+    with pytest.raises(FrontError, match="model"):
+        reverify(finished.front, StudySource("digits-cnn"), database)
+    spoilt = "study = replace(study, loss=lambda outputs, _: outputs.sum() * float('nan'))"
+    diverging = write_study(tmp_path, "diverging", spoilt)
+    with pytest.raises(DivergedError, match="training loss is nan"):
+        reverify(finished.front, StudySource(str(diverging)), database)
