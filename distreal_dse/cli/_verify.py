@@ -98,7 +98,7 @@ def _verified(again: Reverified) -> str:
     front, count = again.front, len(again.points)
     lines = [
         f"Front {front.label}, from another start: rank correlation of gains "
-        f"{again.rank_correlation:.2f}; {sum(again.non_dominated)} of {count} points are "
+        f"{again.rank_correlation:.3f}; {sum(again.non_dominated)} of {count} points are "
         f"non-dominated; hypervolume {front.hypervolume:.3f} before, {again.hypervolume:.3f} now."
     ]
     lines += [f"Failed: {key}: {reason}" for key, reason in again.failures.items()]
