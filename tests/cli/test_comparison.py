@@ -257,6 +257,7 @@ def test_strategies_are_listed(study: Path) -> None:
         (("--strategies", "small", "--learning-rates", "0.1"), "expected two or more to choose"),
         (("--strategies", "small:lr=0"), "learning rate: expected a number above 0, found 0"),
         (("--strategies", "small", "--evaluate-on", "train"), "expected on test or validation"),
+        (("--strategies", "small", "--statistics", "some"), "one of all, cohort, averaged"),
     ],
 )
 def test_what_can_not_be_compared_is_refused(
