@@ -12,6 +12,7 @@ from dashboards.figures import LEGEND_ROOM, band_trace, figure_title, line_trace
 from dashboards.findings import accuracy_curve, evaluated_on
 from dashboards.markup import table
 from dashboards.style import strategy_looks, template
+from distreal_dse.specs import name_of
 from fl.runs import Run
 from fl.summaries import Estimate, Summary, accuracy_at, by_strategy, estimate, summarise
 
@@ -113,7 +114,7 @@ def comparison_finding(summaries: Sequence[Summary]) -> str:
     best = max(summaries, key=lambda one: one.settled_accuracy.mean)
     reached = best.settled_accuracy
     text = f"{best.strategy} settles at the highest accuracy, {reached.mean:.1%}"
-    named = [one for one in summaries if one.strategy.partition(":")[0] == "distreal"]
+    named = [one for one in summaries if name_of(one.strategy) == "distreal"]
     if not named or best in named:
         return text
     own = max(named, key=lambda one: one.settled_accuracy.mean)

@@ -10,11 +10,12 @@ Okabe, Ito: Color Universal Design, 2008, https://jfly.uni-koeln.de/color/
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import plotly.graph_objects as go
+
+from distreal_dse.specs import name_of
 
 INK, FAINT, GRID, PAPER = "#1f2933", "#5b6770", "#e4e7eb", "#ffffff"
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', 'DejaVu Sans', sans-serif"
@@ -114,15 +115,8 @@ def strategy_looks(strategies: Iterable[str]) -> dict[str, Look]:
     Those of one name with different settings differ in their dashes.
     """
     names = list(dict.fromkeys(strategies))
-    short = {name: name.partition(":")[0] for name in names}
-    others = sorted({one for one in short.values() if one not in _STRATEGIES})
-    known = _STRATEGIES | {name: _OTHERS[i % len(_OTHERS)] for i, name in enumerate(others)}
-    looks, met = {}, Counter[str]()
-    for name in sorted(names):  # the one without settings first
-        look = known[short[name]]
-        dash = _DASHES[(_DASHES.index(look.dash) + met[short[name]]) % len(_DASHES)]
-        looks[name] = replace(look, dash=dash)
-        met[short[name]] += 1
+    ordered = sorted(names)  # the one without settings first
+    looks = dict(zip(ordered, run_looks(ordered), strict=True))
     return {name: looks[name] for name in names}
 
 
@@ -142,15 +136,16 @@ def run_looks(strategies: Iterable[str]) -> list[Look]:
     Parameters
     ----------
     strategies
-        Name of the strategy of each run.
+        The strategy of each run; one with other settings is another run of it.
     """
-    names = list(strategies)
-    by_name = strategy_looks(names)
+    names = [name_of(strategy) for strategy in strategies]
+    others = sorted(set(names) - set(_STRATEGIES))
+    known = _STRATEGIES | {name: _OTHERS[i % len(_OTHERS)] for i, name in enumerate(others)}
     looks = []
     for index, name in enumerate(names):
-        look, number = by_name[name], names[:index].count(name)
-        dash = _DASHES[number % len(_DASHES)] if number else look.dash
-        looks.append(Look(look.color, look.symbol, dash))
+        look = known[name]
+        first, number = _DASHES.index(look.dash), names[:index].count(name)
+        looks.append(replace(look, dash=_DASHES[(first + number) % len(_DASHES)]))
     return looks
 
 

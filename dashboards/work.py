@@ -11,6 +11,7 @@ import plotly.graph_objects as go
 from dashboards.figures import LEGEND_ROOM, band_trace, figure_title, line_trace, plotly_text
 from dashboards.findings import percent
 from dashboards.style import class_looks, strategy_looks, template
+from distreal_dse.specs import name_of
 from fl.results import DeviceRound
 from fl.runs import Run
 from fl.summaries import Summary, by_strategy
@@ -56,7 +57,7 @@ def subject_of(runs: Sequence[Run]) -> list[Run]:
     groups = by_strategy(runs)
     # Its own variants come first, such as with another averaging, and then those of its kind.
     for name in sorted(
-        groups, key=lambda name: (name.partition(":")[0] != SUBJECT, not name.startswith(SUBJECT))
+        groups, key=lambda name: (name_of(name) != SUBJECT, not name.startswith(SUBJECT))
     ):
         shares = {
             one.mean_cost_share
@@ -136,8 +137,10 @@ def waste_finding(summaries: Sequence[Summary]) -> str:
     if most.wasted_share.mean == 0:
         return "No strategy wastes work: every update is merged"
     text = f"{most.strategy} wastes most, {_share(most)} of its work"
-    own = next((one for one in summaries if one.strategy == SUBJECT), None)
-    return text if own is None or own is most else f"{text}; {SUBJECT} {_share(own)}"
+    if name_of(most.strategy) == SUBJECT:
+        return text
+    own = [one for one in summaries if name_of(one.strategy) == SUBJECT]
+    return text + "".join(f"; {one.strategy} {_share(one)}" for one in own)
 
 
 def waste_figure(summaries: Sequence[Summary]) -> go.Figure:

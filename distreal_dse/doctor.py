@@ -51,9 +51,13 @@ def examine(storage: str) -> Iterator[Finding]:
     Parameters
     ----------
     storage
-        URL of the database.
+        URL of the database, which is brought up to date where it is older.
     """
-    yield from packages()
+    try:
+        yield from packages(DISTRIBUTION)
+    except metadata.PackageNotFoundError:
+        advice = f"pip install '{DISTRIBUTION}', or this checkout with pip install --editable ."
+        yield Finding("packages", "broken", f"{DISTRIBUTION} is not installed", advice)
     for subject, attempt in (
         ("processor", _processor),
         ("torchvision", _torchvision),
@@ -69,7 +73,7 @@ def examine(storage: str) -> Iterator[Finding]:
             yield Finding(subject, "broken", told)
 
 
-def packages(distribution: str = DISTRIBUTION) -> Iterator[Finding]:
+def packages(distribution: str) -> Iterator[Finding]:
     """Compare what an installed distribution requires, extras included, with what there is.
 
     Yields one finding for all that fits, and one for each package that does not.
@@ -174,14 +178,15 @@ def _storage(url: str) -> tuple[State, str, str]:
 
     parsed = make_url(normalise_url(url))
     shown, file = parsed.render_as_string(hide_password=True), parsed.database
-    if parsed.get_backend_name() == "sqlite" and file and not os.path.exists(file):
+    plain = parsed.get_backend_name() == "sqlite" and file and not file.startswith("file:")
+    if plain and not os.path.exists(str(file)):
         return "missing", f"{shown} is not there yet", "the first search or run makes it"
     engine = open_database(url, create=False)
     try:
         fronts = len(list_fronts(engine))
         runs = count_runs(engine)
-        with writing(engine):  # takes the lock, and changes nothing
-            pass
+        with writing(engine) as session:
+            session.connection()  # begins to write, and changes nothing
     finally:
         engine.dispose()
     return "works", f"{shown}: {fronts} versions of fronts, {runs} federated runs", ""

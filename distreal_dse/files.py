@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
+from uuid import uuid4
 
 from distreal_dse.errors import InputError
 
@@ -48,7 +49,8 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         If the file can't be written.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # No two writers share a name, not in containers with one home either.
+    temporary = path.with_name(f".{path.name}.{uuid4().hex}.tmp")
     try:
         with temporary.open("wb") as file:
             yield file

@@ -40,6 +40,11 @@ def parse_spec(kind: str, spec: str) -> tuple[str, dict[str, str]]:
     return name, settings
 
 
+def name_of(spec: str) -> str:
+    """Return the name of such a text, without its settings."""
+    return spec.partition(":")[0]
+
+
 def with_setting(spec: str, setting: str, value: str) -> str:
     """Return a text of the same name and settings, and one more."""
     return f"{spec}{',' if ':' in spec else ':'}{setting}={value}"
@@ -51,11 +56,11 @@ def split_specs(text: str) -> list[str]:
     A part that is a setting and no name belongs to what is before it.
     """
     found: list[str] = []
-    for part in text.split(","):
+    for part in map(str.strip, text.split(",")):
         if found and "=" in part and ":" not in part.partition("=")[0]:
             found[-1] += f",{part}"
         else:
-            found.append(part.strip())
+            found.append(part)
     return found
 
 

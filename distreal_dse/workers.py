@@ -15,19 +15,27 @@ from typing import Any, ParamSpec, TypeVar
 
 from tqdm import tqdm
 
+from distreal_dse.interrupts import no_interrupt_lost
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
 def process_pool(
-    workers: int, initializer: Callable[..., None], arguments: tuple[Any, ...]
+    workers: int,
+    initializer: Callable[..., None],
+    arguments: tuple[Any, ...],
+    orphaned: Callable[[], object] | None = None,
 ) -> ProcessPoolExecutor:
-    """Return a pool of fresh processes; each calls ``initializer(*arguments)`` once."""
+    """Return a pool of fresh processes; each calls ``initializer(*arguments)`` once.
+
+    Where the driver is killed, each calls ``orphaned``, and ends.
+    """
     return _Pool(
         workers,
         mp_context=multiprocessing.get_context("spawn"),
         initializer=_start_worker,
-        initargs=(initializer, arguments),
+        initargs=(initializer, arguments, orphaned),
     )
 
 
@@ -94,9 +102,15 @@ def interruptible_task() -> Iterator[None]:
     try:
         if _Task.ended:
             raise KeyboardInterrupt
-        yield
+        with no_interrupt_lost(_end_again):
+            yield
     finally:
         _Task.under_way = False
+
+
+def _end_again() -> None:
+    _Task.ended = False
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
@@ -107,14 +121,22 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
             raise KeyboardInterrupt
 
 
-def _start_worker(initializer: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+def _start_worker(
+    initializer: Callable[..., None],
+    arguments: tuple[Any, ...],
+    orphaned: Callable[[], object] | None,
+) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the driver, which ends workers
     parent = multiprocessing.parent_process()
     assert parent is not None
 
     def follow_parent() -> None:
         wait_for_process([parent.sentinel])
-        os._exit(1)  # the driver was killed: nobody would ever end this process
+        try:
+            if orphaned is not None:
+                orphaned()
+        finally:
+            os._exit(1)  # the driver was killed: nobody would ever end this process
 
     threading.Thread(target=follow_parent, daemon=True).start()
     # PyTorch's tracer makes tqdm create a lock between processes, which a worker that is ended

@@ -6,8 +6,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import count
 from pathlib import Path
+from shutil import rmtree
 from tempfile import TemporaryDirectory
 
 import torch
@@ -92,7 +94,8 @@ class Processes(Clients):
 
     def __init__(self, workers: int, make_training: Callable[[], LocalTraining]) -> None:
         self._folder = TemporaryDirectory(prefix="distreal-dse-", ignore_cleanup_errors=True)
-        self._pool = process_pool(workers, _start_worker, (make_training,))
+        leave_nothing = partial(rmtree, self._folder.name, ignore_errors=True)
+        self._pool = process_pool(workers, _start_worker, (make_training,), leave_nothing)
         self._calls = count()
         self._busy = False
 

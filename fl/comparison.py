@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -95,8 +95,7 @@ def compare(
         If runs fail; the others go on first.
     """
     wanted = {(spec.strategy, spec.seed): spec for spec in specs}
-    stored = list_runs(engine, name)
-    _check(engine, name, list(wanted.values()), stored)
+    stored = check_comparison(engine, name, list(wanted.values()))
     finished = {(run.strategy, run.seed) for run in stored if run.finished}
     left = [spec for key, spec in wanted.items() if key not in finished]
     total = sum(spec.rounds + 1 for spec in wanted.values())
@@ -104,7 +103,11 @@ def compare(
     def tell() -> None:
         done = finished_rounds(engine, name)
         # A run that its virtual time ended has fewer rounds than it may have.
-        counted = sum(specs[0].rounds + 1 if over else count for count, over in done.values())
+        counted = sum(
+            specs[0].rounds + 1 if over else count
+            for key, (count, over) in done.items()
+            if key in wanted
+        )
         listen(min(total, counted), total)
 
     tell()
@@ -121,8 +124,15 @@ def compare(
     return runs
 
 
-def _check(engine: Engine, name: str, specs: Sequence[RunSpec], stored: Iterable[Run]) -> None:
-    first = specs[0]
+def check_comparison(engine: Engine, name: str, specs: Sequence[RunSpec]) -> list[Run]:
+    """Refuse what `compare` would before it trains anything; return the runs that there are.
+
+    Raises
+    ------
+    InputError
+        If a spec can't be begun, or runs of this comparison were stored under other conditions.
+    """
+    first, stored = specs[0], list_runs(engine, name)
     front = find_front(engine, first.front) if first.front else None
     first.check()
     for spec in specs:
@@ -133,6 +143,7 @@ def _check(engine: Engine, name: str, specs: Sequence[RunSpec], stored: Iterable
         check_same(name, Conditions(spec.as_json(), {}), given)
     for run in stored:
         check_same(name, given, run.conditions)
+    return stored
 
 
 def _one_by_one(

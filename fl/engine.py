@@ -268,11 +268,12 @@ class FederatedRun:
 
     def _calibration(self, devices: Sequence[DeviceRound]) -> Dataset[Any] | None:
         """Return the samples that statistics are measured on; None for those of the state."""
-        if self.settings.statistics == "all":
-            return self._data.train
-        asked = [one.device for one in devices if one.outcome in MERGED]
-        if self.settings.statistics == "averaged" or not asked:
+        if self.settings.statistics == "averaged":
             return None
+        merged = [one.device for one in devices if one.outcome in MERGED]
+        asked = merged or [one.device for one in devices]
+        if self.settings.statistics == "all" or not asked:
+            return self._data.train
         indices = torch.cat([self._shards[device] for device in asked])
         return Subset(self._data.train, indices.tolist())
 

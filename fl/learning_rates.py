@@ -9,8 +9,8 @@ from torch.optim import Optimizer
 from distreal_dse.errors import InputError
 
 
-def check_learning_rate(rate: float) -> None:
-    """Refuse a learning rate that is none.
+def check_learning_rate(rate: float, what: str = "lr of a strategy") -> None:
+    """Refuse a learning rate that is none; ``what`` begins the message.
 
     Raises
     ------
@@ -18,7 +18,7 @@ def check_learning_rate(rate: float) -> None:
         If it is not above 0, or infinite.
     """
     if not 0 < rate < math.inf:
-        raise InputError(f"learning rate: expected a number above 0, found {rate:g}")
+        raise InputError(f"{what}: expected finite numbers above 0 such as 0.05, found {rate:g}")
 
 
 def set_learning_rate(optimizer: Optimizer, rate: float) -> None:
@@ -33,7 +33,17 @@ def set_learning_rate(optimizer: Optimizer, rate: float) -> None:
         Without steps taken so far.
     rate
         Above 0.
+
+    Raises
+    ------
+    InputError
+        If the optimiser has no learning rate that could be replaced.
     """
+    if not all("lr" in group for group in optimizer.param_groups):
+        raise InputError(
+            f"learning rate of {type(optimizer).__name__}: expected groups of parameters with 'lr',"
+            " found none; leave lr out of the strategy"
+        )
     fastest = max(group["lr"] for group in optimizer.param_groups)
     for group in optimizer.param_groups:
         group["lr"] = rate * (group["lr"] / fastest) if fastest else rate

@@ -279,8 +279,10 @@ def missing_round(rounds: Sequence[int]) -> int | None:
     return next((place for place, number in enumerate(rounds) if place != number), None)
 
 
-def finished_rounds(engine: Engine, comparison: str) -> dict[int, tuple[int, bool]]:
+def finished_rounds(engine: Engine, comparison: str) -> dict[tuple[str, int], tuple[int, bool]]:
     """Return how many rounds each run of a comparison has, round 0 included, and if it is finished.
+
+    By strategy and seed.
 
     Raises
     ------
@@ -288,13 +290,14 @@ def finished_rounds(engine: Engine, comparison: str) -> dict[int, tuple[int, boo
         Where the database can't be read.
     """
     query = (
-        select(RunRow.id, RunRow.finished, func.count(RoundRow.round))
+        select(RunRow.strategy, RunRow.seed, RunRow.finished, func.count(RoundRow.round))
         .join(RoundRow, RoundRow.run_id == RunRow.id, isouter=True)
         .where(RunRow.comparison == comparison)
-        .group_by(RunRow.id, RunRow.finished)
+        .group_by(RunRow.id, RunRow.strategy, RunRow.seed, RunRow.finished)
     )
     with reading(engine) as session:
-        return {run_id: (count, over) for run_id, over, count in session.execute(query)}
+        found = session.execute(query)
+        return {(strategy, seed): (count, over) for strategy, seed, over, count in found}
 
 
 def _conditions(

@@ -43,8 +43,9 @@ class RunSettings:
         ``"test"``, or ``"validation"`` for runs that settings are chosen by.
     statistics
         Those of batch normalisation in evaluations: measured on samples of ``"all"`` devices,
-        which no server can; on samples of the last ``"cohort"``, as if its devices had been asked
-        for them after the round; or ``"averaged"`` as all else is.
+        which no server can; on samples of those devices of the last ``"cohort"`` whose updates
+        were merged, as if they had been asked for them after the round (of the whole cohort where
+        none was, of all devices where nobody was available); or ``"averaged"`` as all else is.
     classes
         The kinds of devices.
     speeds, links
@@ -100,13 +101,13 @@ class RunSettings:
             )
         if self.evaluate_on not in EVALUATED:
             raise InputError(
-                f"evaluations of the federated run: expected on {' or '.join(EVALUATED)} data, "
-                f"found '{self.evaluate_on}'"
+                f"evaluations (--evaluate-on): expected on {' or '.join(EVALUATED)} data, found "
+                f"'{self.evaluate_on}'"
             )
         if self.statistics not in STATISTICS:
             raise InputError(
-                f"statistics of the federated run: expected one of {', '.join(STATISTICS)}, found "
-                f"'{self.statistics}'"
+                f"statistics of evaluations (--statistics): expected one of "
+                f"{', '.join(STATISTICS)}, found '{self.statistics}'"
             )
         if not 0 < self.pace < math.inf:
             raise InputError(f"pace of the federated run: expected above 0, found {self.pace}")

@@ -147,7 +147,8 @@ def accuracy_at(rounds: Sequence[RoundResult], seconds: float) -> float:
 def settled(rounds: Sequence[RoundResult]) -> list[RoundResult]:
     """Return the evaluated rounds of the last quarter; at least one round has to be evaluated."""
     evaluated = [one for one in rounds if one.accuracy is not None]
-    return [one for one in evaluated if one.round >= 0.75 * evaluated[-1].round]
+    last = evaluated[-1]
+    return [one for one in evaluated if one.round > 0.75 * last.round or one is last]
 
 
 def settled_accuracy(rounds: Sequence[RoundResult]) -> float:

@@ -9,7 +9,7 @@ from sqlalchemy import Engine
 
 from distreal_dse.errors import InputError
 from distreal_dse.specs import parse_spec, with_setting
-from fl.comparison import Failure, Listener, RunsFailedError, compare
+from fl.comparison import Failure, Listener, RunsFailedError, check_comparison, compare
 from fl.learning_rates import check_learning_rate
 from fl.specs import RunSpec
 from fl.summaries import settled_accuracy
@@ -23,12 +23,15 @@ class Tuned:
     ----------
     strategy
         As it was given.
+    rates
+        Learning rates that were asked for, ascending; empty where it has one of its own.
     tried
         Its accuracy on validation data, `fl.summaries.settled_accuracy`, by learning rate,
         ascending; without those whose run failed.
     """
 
     strategy: str
+    rates: tuple[float, ...]
     tried: Mapping[float, float]
 
     @property
@@ -43,11 +46,10 @@ class Tuned:
 
     @property
     def further(self) -> str | None:
-        """``"lower"`` or ``"higher"`` where the best is at that end of those tried, else None."""
-        rates = list(self.tried)
-        if len(rates) < 2 or self.best not in (rates[0], rates[-1]):
+        """``"lower"`` or ``"higher"`` where the best is at that end of those asked for."""
+        if self.best is None:
             return None
-        return "lower" if self.best == rates[0] else "higher"
+        return {self.rates[0]: "lower", self.rates[-1]: "higher"}.get(self.best)
 
 
 def tuning_name(comparison: str) -> str:
@@ -85,16 +87,17 @@ def tune(
     Raises
     ------
     InputError
-        If there are fewer rates, or as for `compare`.
+        If there are fewer rates, or as for `compare`; then nothing is trained.
     """
     for rate in rates:
-        check_learning_rate(rate)
-    ascending = sorted(set(rates))
+        check_learning_rate(rate, "learning rates")
+    ascending = tuple(sorted({float(rate) for rate in rates}))
     if len(ascending) < 2:
         raise InputError(
             f"learning rates: expected two or more to choose from, found {len(ascending)}; a "
             "single one is written behind strategies, such as small:lr=0.1"
         )
+    check_comparison(engine, name, specs)
     strategies = list(dict.fromkeys(spec.strategy for spec in specs))
     open_ones = [one for one in strategies if "lr" not in parse_spec("strategy", one)[1]]
     trials = [
@@ -108,13 +111,12 @@ def tune(
     except RunsFailedError as error:
         runs, failures = list(error.runs), error.failures
     found = {run.strategy: settled_accuracy(run.rounds) for run in runs}
-    tuned = [
-        Tuned(
-            one,
-            {rate: found[key] for rate in ascending if (key := _at_rate(one, rate)) in found},
-        )
-        for one in strategies
-    ]
+    tuned = []
+    for one in strategies:
+        asked = ascending if one in open_ones else ()
+        keys = {rate: _at_rate(one, rate) for rate in asked}
+        tried = {rate: found[key] for rate, key in keys.items() if key in found}
+        tuned.append(Tuned(one, asked, tried))
     return tuned, failures
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from pathlib import Path
 
 import pytest
@@ -63,12 +62,16 @@ def test_what_is_broken_is_told_and_the_rest_is_tried(tmp_path: Path) -> None:
 def test_storage_is_tried_by_a_transaction_that_writes(tmp_path: Path) -> None:
     file = tmp_path / "d.db"
     open_database(f"sqlite:///{file}").dispose()
-    other = sqlite3.connect(file, isolation_level=None)
-    other.execute("UPDATE distreal_version SET version_num = '9999'")
-    other.close()
-    found = {one.subject: one for one in examine(f"sqlite:///{file}")}
+    found = {one.subject: one for one in examine(f"sqlite:///file:{file}?mode=ro&uri=true")}
     assert found["storage"].state == "broken"
-    assert "of a newer distreal-dse" in found["storage"].found
+    assert "expected a writable database, found a read-only one" in found["storage"].found
+
+
+def test_a_checkout_that_is_not_installed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("distreal_dse.doctor.DISTRIBUTION", "not-to-be-had")
+    found = {one.subject: one for one in examine("sqlite:////nowhere/d.db")}
+    assert found["packages"].state == "broken" and "not installed" in found["packages"].found
+    assert found["training on cpu"].state == "works"
 
 
 def test_pictures_are_missed_where_there_is_no_browser(

@@ -11,6 +11,7 @@ from distreal_dse.specs import parse_spec, split_specs, with_setting
     [
         ("small", ["small"]),
         ("small, nested", ["small", "nested"]),
+        ("nested:levels=2, lr=0.1, small", ["nested:levels=2,lr=0.1", "small"]),
         ("nested:levels=2,lr=0.1,small", ["nested:levels=2,lr=0.1", "small"]),
         ("small:share=0.5,nested:levels=2,lr=1", ["small:share=0.5", "nested:levels=2,lr=1"]),
         ("lr=1,small", ["lr=1", "small"]),  # which nobody knows, and is told so

@@ -84,7 +84,7 @@ def learning_rate_table(name: str, tuned: Sequence[Tuned]) -> Table:
 
 def _taken(one: Tuned) -> str:
     if one.best is None:
-        return "its own"
+        return "the study's: all failed" if one.rates else "its own"
     return f"{one.best:g}" + (f"; try {one.further} ones" if one.further else "")
 
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from threading import Event, Timer
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from distreal_dse.errors import DistrealError
+from distreal_dse.interrupts import no_interrupt_lost
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,9 +21,6 @@ if TYPE_CHECKING:
 
     from distreal_dse.fronts import Front, FrontPoint
     from distreal_dse.search import SearchProgress
-
-# After an interrupt that was lost, in seconds: the callback it came in has ended by then.
-INTERRUPT_AGAIN = 0.05
 
 
 class Interrupted(DistrealError):
@@ -78,37 +74,10 @@ def progress_bar(target: Console) -> Iterator[Progress]:
 def interruptible(kept: Callable[[], str]) -> Iterator[None]:
     """Turn Ctrl-C into an error whose message says what is kept."""
     try:
-        with _no_interrupt_lost():
+        with no_interrupt_lost(lambda: os.kill(os.getpid(), signal.SIGINT)):
             yield
     except KeyboardInterrupt as error:
         raise Interrupted(f"interrupted: {kept()}") from error
-
-
-@contextmanager
-def _no_interrupt_lost() -> Iterator[None]:
-    """Interrupt once more where Python could only ignore it.
-
-    A signal may arrive in a callback of the garbage collector, of which there are many while
-    objects of a database are freed. What is raised there is printed and forgotten.
-    """
-    ordinary, over = sys.unraisablehook, Event()
-
-    def interrupt() -> None:
-        if not over.is_set():
-            os.kill(os.getpid(), signal.SIGINT)
-
-    def look_at(lost: sys.UnraisableHookArgs) -> None:
-        if issubclass(lost.exc_type, KeyboardInterrupt):
-            Timer(INTERRUPT_AGAIN, interrupt).start()
-        else:
-            ordinary(lost)
-
-    sys.unraisablehook = look_at
-    try:
-        yield
-    finally:
-        over.set()
-        sys.unraisablehook = ordinary
 
 
 @contextmanager

@@ -38,6 +38,7 @@ from distreal_dse.fronts._store import (
     load_verifications,
     save_front,
     save_verification,
+    verification_keys,
 )
 
 __all__ = [
@@ -75,6 +76,7 @@ __all__ = [
     "save_front",
     "save_latencies",
     "save_verification",
+    "verification_keys",
     "utc_now",
     "writing",
 ]

@@ -201,6 +201,19 @@ def load_verifications(
         return {(r.kept_counts_key, r.replicate): (r.loss_gain, r.accuracy) for r in rows}
 
 
+def verification_keys(engine: Engine, prefix: str) -> list[str]:
+    """Get what verification runs are kept under, of that which begins like this.
+
+    Raises
+    ------
+    StorageError
+        Where the database can't be read.
+    """
+    with reading(engine) as session:
+        query = select(VerificationRow.search).distinct().order_by(VerificationRow.search)
+        return list(session.scalars(query.where(VerificationRow.search.startswith(prefix))))
+
+
 def save_verification(
     engine: Engine,
     search: str,

@@ -20,8 +20,9 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
-from distreal_dse.errors import DistrealError, InputError, StorageError
+from distreal_dse.errors import InputError, StorageError
 from distreal_dse.fronts import normalise_url
+from distreal_dse.search._comparable import SAME_LOSS, check_agreement
 
 DIRECTIONS = (StudyDirection.MINIMIZE, StudyDirection.MAXIMIZE)
 COST_NAMES = {"macs": "training MACs", "latency": "seconds per mini-batch"}
@@ -32,8 +33,6 @@ SNAPSHOT = "snapshot loss"
 IMPLIED: Mapping[str, Any] = {
     "cost": "macs", "masks": "random", "granularity": 1, "clip norm": None,
 }  # fmt: skip
-# Far above rounding, far below what a change of data or model does.
-SAME_LOSS = 1e-3
 
 
 class TrialArchive:
@@ -104,12 +103,7 @@ class TrialArchive:
         DistrealError
             If the workers disagree.
         """
-        if max(losses) - min(losses) > SAME_LOSS:
-            raise DistrealError(
-                f"the workers of search '{self._name}' trained different snapshots (validation "
-                f"loss {min(losses):.4f} to {max(losses):.4f}): expected equal ones; is there "
-                "randomness in the study that is not PyTorch's own?"
-            )
+        check_agreement(losses, f"search '{self._name}'")
         with plain_errors(self._name):
             stored = self._storage.get_study_user_attrs(self._study_id).get(SNAPSHOT)
             if stored is None:

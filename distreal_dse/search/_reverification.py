@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
+from typing import Any
 
 from sqlalchemy import Engine
 
 from distreal_dse.catalogue import StudySource
 from distreal_dse.dropout import make_policy
 from distreal_dse.errors import InputError
-from distreal_dse.fronts import Front, FrontPoint, hypervolume, non_dominated
+from distreal_dse.fronts import (
+    Front,
+    FrontPoint,
+    hypervolume,
+    non_dominated,
+    verification_keys,
+)
 from distreal_dse.preparation import prepare
 from distreal_dse.search._archive import IMPLIED
+from distreal_dse.search._comparable import SAME_LOSS, check_agreement, comparable_settings
 from distreal_dse.search._executors import make_executor
 from distreal_dse.search._settings import Listener, SearchProgress
 from distreal_dse.search._verification import Candidate, verify
@@ -111,8 +121,8 @@ def reverify(
     DistrealError
         If every point fails.
     """
-    for what, value, least in (("--workers", workers, 1), ("--replicates", replicates or 2, 2)):
-        if value < least:
+    for what, value, least in (("--workers", workers, 1), ("--replicates", replicates, 2)):
+        if value is not None and value < least:
             raise InputError(f"{what} is {value}: expected {least} or more")
     if seed is None:
         searched = front.settings.get("seed")
@@ -136,15 +146,30 @@ def reverify(
 
     executor = make_executor(study, network, data, source, seed, device, workers, progress)
     with closing(executor):
-        # Another snapshot, of other data say, makes other runs.
-        start = max(executor.snapshot_losses())
+        losses = executor.snapshot_losses()
+        check_agreement(losses, f"front {front.label}")
+        told = {"front": front.content_hash, **comparable_settings(study, network, seed, device)}
+        key = _key_of_runs(engine, told, losses[0])
         points, failures = verify(
             candidates,
-            replicates or study.short_run.verification_replicates,
+            study.short_run.verification_replicates if replicates is None else replicates,
             executor,
             engine,
-            f"front {front.content_hash[:12]} from {start:.4f}",
+            key,
             seed,
             lambda done, total, failed: listen(SearchProgress("verification", done, total, failed)),
         )
     return Reverified(front, points, failures)
+
+
+def _key_of_runs(engine: Engine, told: Mapping[str, Any], loss: float) -> str:
+    """Return what the runs of such settings are kept under, where they began at such a loss.
+
+    The loss of the snapshot stands for the data, the model's code and versions, as in a search.
+    """
+    canonical = json.dumps(told, sort_keys=True)
+    prefix = f"again/{hashlib.sha256(canonical.encode()).hexdigest()[:12]}/"
+    for known in verification_keys(engine, prefix):
+        if abs(float(known.removeprefix(prefix)) - loss) <= SAME_LOSS:
+            return known
+    return f"{prefix}{loss:.6f}"

@@ -5,15 +5,12 @@ from __future__ import annotations
 import platform
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
 
-from torch.optim import Optimizer
-
 from distreal_dse.cost import MacCost
 from distreal_dse.dropout import DroppableNetwork, make_policy, uniform_rate
-from distreal_dse.errors import InputError, StudyError, described
+from distreal_dse.errors import InputError, StudyError
 from distreal_dse.fronts import (
     FIXED,
     LAYERS,
@@ -27,6 +24,7 @@ from distreal_dse.fronts import (
 )
 from distreal_dse.preparation import prepare
 from distreal_dse.search._archive import TrialArchive
+from distreal_dse.search._comparable import comparable_settings
 from distreal_dse.search._costs import check_metric, trial_cost
 from distreal_dse.search._executors import make_executor
 from distreal_dse.search._explorer import Explorer
@@ -76,7 +74,10 @@ def search(
     network, data = prepare(study, settings.seed, settings.device)
     _check_granularity(study, network)
     cost = trial_cost(settings.cost, study, network, data, settings.seed)
-    comparable = {**_comparable(settings, study, network), **cost.comparable}
+    comparable = {
+        **comparable_settings(study, network, settings.seed, settings.device),
+        **cost.comparable,
+    }
     attributes = {
         "study": f"{study.name}: {study.description}",
         "channel groups": {group.name: group.channels for group in network.groups},
@@ -192,39 +193,6 @@ def _check_granularity(study: Study, network: DroppableNetwork) -> None:
             f"granularity of study {study.name} is {study.granularity}: expected less than the "
             f"{widest} channels of the widest group, or there is nothing to drop"
         )
-
-
-def _comparable(
-    settings: SearchSettings, study: Study, network: DroppableNetwork
-) -> dict[str, Any]:
-    """What has to be the same for trials to be comparable; all of it fits into JSON."""
-    try:
-        optimizer = study.optimizer(network.module.parameters())
-    except Exception as error:  # the user's function may raise anything
-        raise StudyError(f"optimizer() of study {study.name} fails: {described(error)}") from error
-    if not isinstance(optimizer, Optimizer):
-        raise StudyError(
-            f"optimizer() of study {study.name} returned a {type(optimizer).__name__}: expected "
-            "an optimiser of torch.optim"
-        )
-    return {
-        "study": study.name,
-        "seed": settings.seed,
-        "device": settings.device,
-        "model": network.channels.fingerprint,
-        "scaling": network.scaling,
-        "batch size": study.batch_size,
-        "max rate": study.max_rate,
-        "masks": make_policy(study.masks).spec,
-        "clip norm": study.clip_norm,
-        "granularity": study.granularity,
-        "short run": {
-            name: value
-            for name, value in asdict(study.short_run).items()
-            if name != "verification_replicates"  # says nothing of trials
-        },
-        "optimizer": f"{type(optimizer).__name__} {optimizer.defaults}",
-    }
 
 
 def _versions() -> dict[str, str]:

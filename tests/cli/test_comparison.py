@@ -203,6 +203,23 @@ def test_a_run_under_way_is_not_resumed_by_another_process(tmp_path: Path) -> No
     assert rows(file, "SELECT max(round) - count(*), min(round) FROM run_rounds") == [(-1, 0)]
 
 
+def test_a_driver_that_is_killed_leaves_no_states_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow, file, temporary = write_study(tmp_path, "slow", SLOW), tmp_path / "c.db", tmp_path / "tmp"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    process = start(
+        "fl", "run", slow, "--strategy", "small", *SMALL, "--rounds", "50", "--workers", "2",
+        "--storage", f"sqlite:///{file}",
+    )  # fmt: skip
+    wait_until(lambda: rounds_in(file) >= 2)
+    assert list(temporary.glob("distreal-dse-*"))
+    process.kill()
+    finish(process)
+    wait_until(lambda: not list(temporary.glob("distreal-dse-*")))
+
+
 def test_runs_that_fail_are_told_at_the_end_in_a_line_each(tmp_path: Path) -> None:
     picky = write_study(tmp_path, "picky", NO_SUB_NETWORKS)
     command = (
@@ -255,7 +272,7 @@ def test_strategies_are_listed(study: Path) -> None:
         (("--strategies", "small,fjord-kd:alpha=2"), "alpha of strategy fjord-kd: expected 0 to 1"),
         (("--strategies", "small", "--learning-rates", "0.1;0.2"), "expected numbers such as"),
         (("--strategies", "small", "--learning-rates", "0.1"), "expected two or more to choose"),
-        (("--strategies", "small:lr=0"), "learning rate: expected a number above 0, found 0"),
+        (("--strategies", "small:lr=0"), "lr of a strategy: expected finite numbers above 0"),
         (("--strategies", "small", "--evaluate-on", "train"), "expected on test or validation"),
         (("--strategies", "small", "--statistics", "some"), "one of all, cohort, averaged"),
     ],

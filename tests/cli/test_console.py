@@ -10,6 +10,7 @@ import weakref
 import pytest
 
 from distreal_dse.cli._console import Interrupted, interruptible
+from distreal_dse.interrupts import SOON
 
 
 class Freed:
@@ -31,6 +32,15 @@ def test_an_interrupt_in_a_callback_of_the_collector_is_not_lost(
         time.sleep(30)
     assert sys.unraisablehook is hook
     assert capsys.readouterr().err == ""
+
+
+def test_an_interrupt_at_the_end_of_a_block_is_not_lost() -> None:
+    freed = Freed()
+    watched = weakref.ref(freed, lambda _: signal.raise_signal(signal.SIGINT))
+    with pytest.raises(Interrupted), interruptible(lambda: ""):
+        del freed
+    assert watched() is None
+    time.sleep(2 * SOON)  # and comes no second time
 
 
 def test_what_else_python_ignores_is_still_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 
 from dashboards.figures import accuracy_figure, front_figure, rates_figure
 from dashboards.findings import TrialPoint
-from dashboards.style import FRONT, RATE_SCALE, TRIAL, UNIFORM, run_looks
+from dashboards.style import FRONT, RATE_SCALE, TRIAL, UNIFORM, run_looks, strategy_looks
 from distreal_dse.fronts import Front
 from fl.runs import Run
 from front_examples import fronts, make_front
@@ -122,11 +122,15 @@ def test_figures_can_be_read_in_grey() -> None:
     assert len({(look.color, look.dash) for look in looks}) == len(known)
     assert looks[0] == FRONT
     assert run_looks(["small", "distreal"])[0] == looks[known.index("small")]
-    # With other settings, it is another line of the same strategy.
-    rates = run_looks(["small:lr=0.1", "small", "small:lr=0.2", "fedavg:lr=1"])
-    assert rates[1] == looks[known.index("small")] and rates[3] == looks[known.index("fedavg")]
-    assert len({look.dash for look in rates[:3]}) == 3
-    assert len({(look.color, look.symbol) for look in rates[:3]}) == 1
+    # With other settings, it is another line of the same strategy; the plain one keeps its look.
+    rates = strategy_looks(["small:lr=0.1", "small", "small:lr=0.2", "fedrolex:lr=1"])
+    assert rates["small"] == looks[known.index("small")]
+    assert rates["fedrolex:lr=1"] == looks[known.index("fedrolex")]
+    of_small = [look for name, look in rates.items() if name.startswith("small")]
+    assert len({look.dash for look in of_small}) == 3
+    assert len({(look.color, look.symbol) for look in of_small}) == 1
+    repeated = run_looks(["small", "small", "small:lr=0.1", "fedrolex", "fedrolex"])
+    assert len({(look.color, look.symbol, look.dash) for look in repeated}) == 5
 
 
 @pytest.mark.parametrize("module", ["dashboards.figures", "dashboards.report"])

@@ -288,5 +288,12 @@ def test_statistics_are_those_of_all_or_of_the_cohort_or_averaged(
         found[source] = result.loss
         assert result.loss == pytest.approx(loss_with(run.network.module, data, samples), rel=1e-5)
     assert len({round(loss or 0.0, 4) for loss in found.values()}) == 3
+    # Where no update was merged, the whole cohort is asked: another source would look like harm.
+    nobody = replace(settings, statistics="cohort", rules=RoundRules(deadline=0.1))
+    run = federated(nobody)
+    result = last_round(run)
+    assert outcomes(result) == ["missed"] * 4
+    everybody = loss_with(run.network.module, data, torch.cat(shards))
+    assert result.loss == pytest.approx(everybody, rel=1e-5)
     with pytest.raises(InputError, match="expected one of all, cohort, averaged, found 'some'"):
         replace(settings, statistics="some")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from sqlalchemy import Engine
@@ -120,7 +122,7 @@ def test_strategies_that_fail_at_every_rate_are_left_as_they_are(
 ) -> None:
     crowded = replace(spec, devices=60, strategy="small")  # more than there are samples for
     tuned, failures = tune(database, "c", [crowded], RATES)
-    assert tuned == [Tuned("small", {})] and tuned[0].at_best == "small"
+    assert tuned == [Tuned("small", (1e-7, 0.2), {})] and tuned[0].at_best == "small"
     assert sorted(one.strategy for one in failures) == ["small:lr=0.2", "small:lr=1e-07"]
 
 
@@ -129,9 +131,9 @@ def test_strategies_that_fail_at_every_rate_are_left_as_they_are(
     [
         ((0.1,), "expected two or more to choose from, found 1"),
         ((0.1, 0.1), "expected two or more to choose from, found 1"),
-        ((0.1, 0.0), "expected a number above 0, found 0"),
-        ((0.1, float("inf")), "expected a number above 0, found inf"),
-        ((0.1, float("nan")), "expected a number above 0, found nan"),
+        ((0.1, 0.0), "learning rates: expected finite numbers above 0 such as 0.05, found 0"),
+        ((0.1, float("inf")), "above 0 such as 0.05, found inf"),
+        ((0.1, float("nan")), "above 0 such as 0.05, found nan"),
     ],
 )
 def test_rates_that_leave_no_choice_are_refused(
@@ -146,13 +148,47 @@ def test_rates_that_leave_no_choice_are_refused(
     ("tried", "further"),
     [
         ({0.1: 0.5, 0.2: 0.6, 0.4: 0.5}, None),
-        ({0.1: 0.5, 0.2: 0.6}, "higher"),
-        ({0.1: 0.6, 0.2: 0.6}, "lower"),
-        ({0.1: 0.6}, None),
+        ({0.1: 0.5, 0.2: 0.6}, None),  # 0.4 failed
+        ({0.1: 0.5, 0.4: 0.6}, "higher"),
+        ({0.1: 0.6, 0.4: 0.6}, "lower"),
         ({}, None),
     ],
 )
-def test_a_best_rate_at_the_end_of_those_tried_is_told(
+def test_a_best_rate_at_the_end_of_those_asked_for_is_told(
     tried: dict[float, float], further: str | None
 ) -> None:
-    assert Tuned("small", tried).further == further
+    assert Tuned("small", (0.1, 0.2, 0.4), tried).further == further
+
+
+def test_numbers_of_other_libraries_are_rates_too(database: Engine, learnable: RunSpec) -> None:
+    short = replace(learnable, rounds=1)
+    (small,), _ = tune(database, "c", [short], np.array([0.1, 0.2]))
+    assert small.at_best in ("small:lr=0.1", "small:lr=0.2")
+
+
+def test_the_comparison_is_checked_before_anything_is_trained(
+    database: Engine, learnable: RunSpec
+) -> None:
+    compare(database, "c", [replace(learnable, rounds=1)])
+    for specs, message in (
+        ([replace(learnable, rounds=2)], "'c' was begun with rounds = 1, now it is 2"),
+        ([replace(learnable, rounds=1, evaluate_on="tset")], "found 'tset'"),
+        (
+            [replace(learnable, rounds=1, strategy=one) for one in ("small", "heterofl:lr=-1")],
+            "lr of a strategy: expected finite numbers above 0",
+        ),
+    ):
+        with pytest.raises(InputError, match=message):
+            tune(database, "c", specs, RATES)
+    assert list_runs(database, tuning_name("c")) == []
+
+
+def test_an_optimiser_without_a_learning_rate_is_refused() -> None:
+    class Odd(SGD):
+        def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
+            super().__init__(parameters, lr=1.0)
+            for group in self.param_groups:
+                group["pace"] = group.pop("lr")
+
+    with pytest.raises(InputError, match="learning rate of Odd: expected groups .* with 'lr'"):
+        set_learning_rate(Odd(nn.Linear(2, 2).parameters()), 0.1)

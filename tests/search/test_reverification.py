@@ -65,6 +65,16 @@ def test_masks_and_granularity_are_those_of_the_search(
     assert found[0].points != found[1].points
 
 
+def test_runs_of_other_lengths_are_not_mixed(
+    finished: Finished, source: StudySource, database: Engine, tmp_path: Path
+) -> None:
+    longer = "study = replace(study, short_run=replace(study.short_run, mini_batches=9))"
+    other = StudySource(str(write_study(tmp_path, "tiny", longer)))
+    short, long = (reverify(finished.front, one, database) for one in (source, other))
+    fresh = open_database(f"sqlite:///{tmp_path}/fresh.db")
+    assert long.points == reverify(finished.front, other, fresh).points != short.points
+
+
 def test_what_holds_by_hand(finished: Finished) -> None:
     one, two = finished.front.points[0], finished.front.points[-1]
     swapped = tuple(replace(point, convergence=gain) for point, gain in ((one, 0.5), (two, 0.25)))
@@ -81,6 +91,8 @@ def test_what_can_not_be_measured_again_is_refused(
 ) -> None:
     with pytest.raises(InputError, match="--replicates is 1: expected 2 or more"):
         reverify(finished.front, source, database, replicates=1)
+    with pytest.raises(InputError, match="--replicates is 0: expected 2 or more"):
+        reverify(finished.front, source, database, replicates=0)
     with pytest.raises(InputError, match="--workers is 0: expected 1 or more"):
         reverify(finished.front, source, database, workers=0)
     with pytest.raises(FrontError, match="model"):
