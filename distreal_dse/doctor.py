@@ -173,7 +173,7 @@ def _cuda() -> tuple[State, str, str]:
 def _storage(url: str) -> tuple[State, str, str]:
     from sqlalchemy import make_url
 
-    from distreal_dse.fronts import list_fronts, normalise_url, open_database, writing
+    from distreal_dse.fronts import check_writable, list_fronts, normalise_url, open_database
     from fl.runs import count_runs
 
     parsed = make_url(normalise_url(url))
@@ -185,8 +185,7 @@ def _storage(url: str) -> tuple[State, str, str]:
     try:
         fronts = len(list_fronts(engine))
         runs = count_runs(engine)
-        with writing(engine) as session:
-            session.connection()  # begins to write, and changes nothing
+        check_writable(engine)
     finally:
         engine.dispose()
     return "works", f"{shown}: {fronts} versions of fronts, {runs} federated runs", ""

@@ -8,6 +8,7 @@ mini-batch. Nothing here imports the search, and Alembic is imported only to mig
 from distreal_dse.fronts._database import (
     SCHEMA_VERSION,
     ConflictError,
+    check_writable,
     normalise_url,
     open_database,
     reading,
@@ -58,6 +59,7 @@ __all__ = [
     "LookupTable",
     "StoredLatency",
     "check_front_name",
+    "check_writable",
     "curve_hypervolume",
     "export_front",
     "find_front",

@@ -121,6 +121,18 @@ def writing(engine: Engine) -> Iterator[Session]:
         yield session
 
 
+def check_writable(engine: Engine) -> None:
+    """Write what is there already.
+
+    Raises
+    ------
+    StorageError
+        Where the database can't be written.
+    """
+    with writing(engine) as session:
+        session.execute(text(f"UPDATE {VERSION_TABLE} SET version_num = version_num"))
+
+
 def _locking(engine: Engine) -> Engine:
     return engine.execution_options(sqlite_begin="BEGIN IMMEDIATE")
 
