@@ -17,9 +17,6 @@ if TYPE_CHECKING:
 
 def comparison_tables(name: str, summaries: Sequence[Summary], target: float) -> list[Table]:
     """The strategies of a comparison, the most accurate first: what they reach, what they cost."""
-    from rich.table import Table
-    from rich.text import Text
-
     seeds = sorted({len(one.seeds) for one in summaries})
     spread = ""
     if seeds[-1] > 1:
@@ -27,38 +24,62 @@ def comparison_tables(name: str, summaries: Sequence[Summary], target: float) ->
         spread = f", mean of {number} seeds ± half of the 95 % confidence interval"
     ordered = sorted(summaries, key=lambda one: -one.settled_accuracy.mean)
     classes = list(dict.fromkeys(key for one in summaries for key in one.accuracy_by_class))
-    reached = Table(title=Text(f"Comparison {name}: accuracy{spread}"), title_justify="left")
-    costs = Table(title=Text(f"Comparison {name}: work, by strategy"), title_justify="left")
-    for table in (reached, costs):
-        table.add_column("strategy", no_wrap=True)
-        if len(seeds) > 1:
-            table.add_column("seeds", justify="right")
-    for heading in ("settled", "final", "in equal time", f"s to {target:.0%}", *classes):
-        reached.add_column(Text(heading), justify="right")
-    for heading in ("TMACs", "wasted", "GB sent", "missed", "virtual s"):
-        costs.add_column(Text(heading), justify="right")
-    for one in ordered:
-        own = (str(len(one.seeds)),) if len(seeds) > 1 else ()
-        by_class = (one.accuracy_by_class.get(key) for key in classes)
-        reached.add_row(
-            Text(one.strategy),
-            *own,
+    own = ("seeds",) if len(seeds) > 1 else ()
+    names = [(one.strategy, *(str(len(one.seeds)) for _ in own)) for one in ordered]
+    reached = [
+        (
             _percent(one.settled_accuracy),
-            _percent(one.final_accuracy),
-            _percent(one.accuracy_in_time),
+            f"{one.final_accuracy.mean:.1%}",
+            f"{one.accuracy_in_time.mean:.1%}",
             _seconds(one),
-            *("" if found is None else f"{found.mean:.1%}" for found in by_class),
         )
-        costs.add_row(
-            Text(one.strategy),
-            *own,
+        for one in ordered
+    ]
+    by_class = [
+        [
+            f"{one.accuracy_by_class[key].mean:.1%}" if key in one.accuracy_by_class else ""
+            for key in classes
+        ]
+        for one in ordered
+    ]
+    costs = [
+        (
             f"{one.training_macs.mean / 1e12:.3g}",
             f"{one.wasted_share.mean:.0%}",
             f"{one.transferred_bytes.mean / 1e9:.3g}",
             f"{one.missed_share.mean:.0%}",
             f"{one.virtual_seconds.mean:.3g}",
         )
-    return [reached, costs]
+        for one in ordered
+    ]
+    # Not one table, which would be wider than many terminals.
+    return [
+        _table(f"Comparison {name}: {what}", (*own, *headings), names, cells)
+        for what, headings, cells in (
+            (f"accuracy{spread}", ("settled", "final", "in time", f"s to {target:.0%}"), reached),
+            ("settled accuracy by class of device", classes, by_class),
+            ("work, by strategy", ("TMACs", "wasted", "GB sent", "missed", "virtual s"), costs),
+        )
+        if headings
+    ]
+
+
+def _table(
+    title: str,
+    headings: Sequence[str],
+    names: Sequence[Sequence[str]],
+    cells: Sequence[Sequence[str]],
+) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=Text(title), title_justify="left")
+    table.add_column("strategy", overflow="fold")  # numbers are never cut for want of room
+    for heading in headings:
+        table.add_column(Text(heading), justify="right", no_wrap=True)
+    for first, rest in zip(names, cells, strict=True):
+        table.add_row(*map(Text, (*first, *rest)))
+    return table
 
 
 def learning_rate_table(name: str, tuned: Sequence[Tuned]) -> Table:
@@ -122,5 +143,4 @@ def _percent(found: Estimate) -> str:
 def _seconds(one: Summary) -> str:
     if one.seconds_to_target is None:
         return f"{one.target_reached} of {len(one.seeds)}" if one.target_reached else "never"
-    half = (one.seconds_to_target.high - one.seconds_to_target.low) / 2
-    return f"{one.seconds_to_target.mean:.3g}" + ("" if math.isnan(half) else f" ± {half:.2g}")
+    return f"{one.seconds_to_target.mean:.3g}"

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from distreal_dse.search import SearchProgress
 
 
+# Of tables in a file or a pipe, which have no width of their own.
+LOG_WIDTH = 120
+
+
 class Interrupted(DistrealError):
     """The user ended a command early; says what is kept."""
 
@@ -33,7 +37,10 @@ def console() -> Console:
     """The console for people."""
     from rich.console import Console
 
-    return Console(stderr=True, highlight=False)
+    screen = Console(stderr=True, highlight=False)
+    if not screen.is_terminal and "COLUMNS" not in os.environ:
+        screen.width = LOG_WIDTH
+    return screen
 
 
 def print_json(value: Mapping[str, Any] | list[Any]) -> None:
