@@ -188,7 +188,7 @@ def _storage(url: str) -> tuple[State, str, str]:
         check_writable(engine)
     finally:
         engine.dispose()
-    return "works", f"{shown}: {fronts} versions of fronts, {runs} federated runs", ""
+    return "works", f"{shown}; versions of fronts: {fronts}, federated runs: {runs}", ""
 
 
 def _pictures() -> tuple[State, str, str]:

@@ -107,5 +107,6 @@ def check_settings(kind: str, spec: str, found: Iterable[str], known: tuple[str,
     for setting in found:
         if setting not in known:
             expected = f"the settings {', '.join(known)}" if known else "no settings"
-            name = spec.partition(":")[0]
-            raise InputError(f"{kind} '{spec}': expected {expected} of '{name}', found '{setting}'")
+            raise InputError(
+                f"{kind} '{spec}': expected {expected} of '{name_of(spec)}', found '{setting}'"
+            )

@@ -14,6 +14,7 @@ from distreal_dse.cost import MacCost
 from distreal_dse.errors import InputError
 from distreal_dse.fronts import find_front
 from distreal_dse.preparation import prepare
+from distreal_dse.specs import name_of
 from fl.availability import make_availability
 from fl.client import LocalTraining
 from fl.deadlines import RoundRules
@@ -82,7 +83,7 @@ class RunSpec:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        short = self.strategy.partition(":")[0]
+        short = name_of(self.strategy)
         if short not in strategy_names():
             raise InputError(
                 f"strategy '{self.strategy}': expected one of {', '.join(strategy_names())}, "

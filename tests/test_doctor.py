@@ -48,7 +48,7 @@ def test_a_machine_that_tests_pass_on_works(tmp_path: Path) -> None:
     open_database(url).dispose()
     shown = run("doctor", "--storage", url)
     assert shown.code == 0 and shown.stdout == ""
-    assert "0 federated runs" in " ".join(shown.stderr.replace("│", " ").split())
+    assert "federated runs: 0" in " ".join(shown.stderr.replace("│", " ").split())
 
 
 def test_what_is_broken_is_told_and_the_rest_is_tried(tmp_path: Path) -> None:

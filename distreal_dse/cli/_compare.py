@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,7 +17,6 @@ from distreal_dse.cli._arguments import (
     StorageOption,
     StudyArgument,
     StudyOptions,
-    check_device,
     storage_url,
     study_source,
 )
@@ -28,32 +27,12 @@ from distreal_dse.cli._comparison_tables import (
 )
 from distreal_dse.cli._console import console, interruptible, print_json, progress_bar
 from distreal_dse.cli._federated_options import (
-    AvailabilityOption,
-    ClassesOption,
-    CohortOption,
-    DeadlineOption,
-    DevicesOption,
-    EpochsOption,
-    EvaluateOnOption,
-    EvaluateOption,
+    CompareOptions,
     FrontOption,
-    LateOption,
-    LinksOption,
-    MaskedLossOption,
-    OvercommitOption,
-    PaceOption,
-    RoundsOption,
-    ServerOption,
-    SpeedsOption,
-    SplitOption,
-    StatisticsOption,
-    UntilOption,
     WorkersOption,
-    device_classes,
-    files,
     read_rates,
-    rules,
 )
+from distreal_dse.cli._option_groups import with_options
 from distreal_dse.errors import InputError
 
 if TYPE_CHECKING:
@@ -61,8 +40,10 @@ if TYPE_CHECKING:
     from fl.tuning import Tuned
 
 
+@with_options
 def compare(
     study: StudyArgument,
+    *,
     front: FrontOption = None,
     strategies: Annotated[
         str, typer.Option(metavar="NAME,…", help="Strategies to compare, or all.")
@@ -87,25 +68,7 @@ def compare(
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Also write figures, as an HTML file.")
     ] = None,
-    rounds: RoundsOption = 30,
-    until: UntilOption = None,
-    devices: DevicesOption = 20,
-    cohort: CohortOption = 5,
-    epochs: EpochsOption = 1,
-    evaluate_every: EvaluateOption = 1,
-    evaluate_on: EvaluateOnOption = "test",
-    statistics: StatisticsOption = "all",
-    split: SplitOption = "iid",
-    availability: AvailabilityOption = "markov",
-    classes: ClassesOption = None,
-    speeds: SpeedsOption = None,
-    links: LinksOption = None,
-    pace: PaceOption = 1.0,
-    deadline: DeadlineOption = 1.0,
-    late: LateOption = "drop",
-    overcommit: OvercommitOption = 0.0,
-    server: ServerOption = "replace",
-    masked_loss: MaskedLossOption = False,
+    asked: CompareOptions,
     workers: WorkersOption = 1,
     seed: SeedOption = 0,
     storage: StorageOption = None,
@@ -121,7 +84,7 @@ def compare(
     from distreal_dse.specs import split_specs
     from fl.comparison import Failure, RunsFailedError
     from fl.comparison import compare as compare_runs
-    from fl.specs import RunSpec, exact_front
+    from fl.specs import RunSpec
     from fl.strategies import strategy_names
     from fl.tuning import tune
 
@@ -132,27 +95,7 @@ def compare(
         raise InputError(f"--target: expected an accuracy above 0 and up to 1, found {target}")
     source = study_source(study, data, option)
     engine = open_database(storage_url(storage))
-    shared: dict[str, Any] = dict(
-        study=str(Path(source.spec).absolute()) if source.is_file else source.spec,
-        options=source.options,
-        front=exact_front(engine, front),
-        rounds=rounds,
-        until=until,
-        devices=devices,
-        cohort=cohort,
-        local_epochs=epochs,
-        evaluate_every=evaluate_every,
-        evaluate_on=evaluate_on,
-        statistics=statistics,
-        split=split,
-        server=server,
-        masked_loss=masked_loss,
-        pace=pace,
-        device=check_device(device),
-        **files(availability, speeds, links),
-        **device_classes(classes),
-        **rules(deadline, late, overcommit),
-    )
+    shared = asked.settings(source, engine, front, device)
     names = strategy_names() if strategies == "all" else split_specs(strategies)
     rates = read_rates(learning_rates)
     specs = [

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -17,39 +16,18 @@ from distreal_dse.cli._arguments import (
     StorageOption,
     StudyArgument,
     StudyOptions,
-    check_device,
     storage_url,
     study_source,
 )
 from distreal_dse.cli._compare import compare
 from distreal_dse.cli._console import console, interruptible, print_json, progress_bar
 from distreal_dse.cli._federated_options import (
-    AvailabilityOption,
     CheckpointOption,
-    ClassesOption,
-    CohortOption,
-    DeadlineOption,
-    DevicesOption,
-    EpochsOption,
-    EvaluateOnOption,
-    EvaluateOption,
     FrontOption,
-    LateOption,
-    LinksOption,
-    MaskedLossOption,
-    OvercommitOption,
-    PaceOption,
-    RoundsOption,
-    ServerOption,
-    SpeedsOption,
-    SplitOption,
-    StatisticsOption,
-    UntilOption,
+    RunOptions,
     WorkersOption,
-    device_classes,
-    files,
-    rules,
 )
+from distreal_dse.cli._option_groups import with_options
 from distreal_dse.errors import InputError
 
 if TYPE_CHECKING:
@@ -74,31 +52,15 @@ def _fl() -> None:
 
 
 @app.command()
+@with_options
 def run(
     study: StudyArgument,
+    *,
     front: FrontOption = None,
     strategy: Annotated[
         str, typer.Option(metavar="NAME", help="What devices train; `fl strategies` lists them.")
     ] = "distreal",
-    rounds: RoundsOption = 30,
-    until: UntilOption = None,
-    devices: DevicesOption = 20,
-    cohort: CohortOption = 5,
-    epochs: EpochsOption = 1,
-    evaluate_every: EvaluateOption = 1,
-    evaluate_on: EvaluateOnOption = "test",
-    statistics: StatisticsOption = "all",
-    split: SplitOption = "iid",
-    availability: AvailabilityOption = "markov",
-    classes: ClassesOption = None,
-    speeds: SpeedsOption = None,
-    links: LinksOption = None,
-    pace: PaceOption = 1.0,
-    deadline: DeadlineOption = None,
-    late: LateOption = "drop",
-    overcommit: OvercommitOption = 0.0,
-    server: ServerOption = "replace",
-    masked_loss: MaskedLossOption = False,
+    asked: RunOptions,
     checkpoint_every: CheckpointOption = 10,
     workers: WorkersOption = 1,
     seed: SeedOption = 0,
@@ -113,34 +75,16 @@ def run(
 
     from distreal_dse.fronts import open_database
     from fl.execution import begin_run
-    from fl.specs import RunSpec, exact_front
+    from fl.specs import RunSpec
 
     torch.set_num_threads(1)  # as in the search: faster beside any other process
     source = study_source(study, data, option)
     engine = open_database(storage_url(storage))
     spec = RunSpec(
-        study=str(Path(source.spec).absolute()) if source.is_file else source.spec,
-        options=source.options,
-        front=exact_front(engine, front),
+        **asked.settings(source, engine, front, device),
         strategy=strategy,
         seed=seed,
-        rounds=rounds,
-        until=until,
-        devices=devices,
-        cohort=cohort,
-        local_epochs=epochs,
-        evaluate_every=evaluate_every,
-        evaluate_on=evaluate_on,
-        statistics=statistics,
-        split=split,
-        server=server,
-        masked_loss=masked_loss,
-        pace=pace,
         checkpoint_every=checkpoint_every,
-        device=check_device(device),
-        **files(availability, speeds, links),
-        **device_classes(classes),
-        **rules(deadline, late, overcommit),
     )
     with interruptible(lambda: "nothing was begun"):
         run_id, begun = begin_run(engine, spec)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from distreal_dse.cli._arguments import check_device
 from distreal_dse.errors import InputError
 
 if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+    from distreal_dse.catalogue import StudySource
     from fl.devices import DeviceClass
 
 FrontOption = Annotated[
@@ -19,80 +24,9 @@ FrontOption = Annotated[
         help="NAME, NAME@VERSION, or an exported .json file; for strategies that need one.",
     ),
 ]
-RoundsOption = Annotated[int, typer.Option(help="Rounds of training.")]
-UntilOption = Annotated[
-    float | None,
-    typer.Option(metavar="SECONDS", help="Virtual time after which no further round begins."),
-]
-DevicesOption = Annotated[int, typer.Option(help="Devices that hold the data.")]
-CohortOption = Annotated[int, typer.Option(help="Devices whose updates a round needs.")]
-EpochsOption = Annotated[int, typer.Option(help="Passes of a device over its data per round.")]
-EvaluateOption = Annotated[int, typer.Option(help="Rounds from one evaluation to the next.")]
-EvaluateOnOption = Annotated[
-    str,
-    typer.Option(metavar="test|validation", help="Held-out data that accuracies are measured on."),
-]
-StatisticsOption = Annotated[
-    str,
-    typer.Option(
-        metavar="all|cohort|averaged",
-        help="Batch normalisation's in evaluations: of samples of all devices or of the last "
-        "cohort, or averaged as weights are.",
-    ),
-]
-SplitOption = Annotated[
-    str,
-    typer.Option(
-        metavar="SPLIT",
-        help="Who holds which samples: iid, dirichlet:alpha=0.3, shards, owners, by-class.",
-    ),
-]
-AvailabilityOption = Annotated[
-    str,
-    typer.Option(
-        metavar="KIND",
-        help="Free compute over time: constant:share=1, redrawn, markov:stay=0.8, trace:FILE.",
-    ),
-]
-ClassesOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NAME=SHARE@SPEED,…",
-        help="Classes of devices. Default: strong, medium and weak, a third each at 1, 0.5, 0.25.",
-    ),
-]
-SpeedsOption = Annotated[
-    str | None, typer.Option(metavar="FILE", help="Measured speeds of devices to draw from.")
-]
-LinksOption = Annotated[
-    str | None, typer.Option(metavar="FILE", help="Measured links of devices to draw from.")
-]
-PaceOption = Annotated[
-    float,
-    typer.Option(help="Time allotted to a mini-batch; 1 is what a full one takes at speed 1."),
-]
 DeadlineOption = Annotated[
     float | None,
     typer.Option(help="Of a round, over the time allotted to its mini-batches. Default: none."),
-]
-LateOption = Annotated[
-    str,
-    typer.Option(metavar="drop|partial|wait", help="What becomes of devices that miss it."),
-]
-OvercommitOption = Annotated[
-    float, typer.Option(help="So many more devices begin a round, as a share; the fastest count.")
-]
-ServerOption = Annotated[
-    str,
-    typer.Option(
-        metavar="OPTIMISER", help="Of the server: replace, momentum:lr=1,beta=0.9, adam:lr=0.1."
-    ),
-]
-MaskedLossOption = Annotated[
-    bool,
-    typer.Option(
-        "--masked-loss", help="Devices leave classes that they have no sample of out of the loss."
-    ),
 ]
 CheckpointOption = Annotated[int, typer.Option(help="Rounds from one checkpoint to the next.")]
 WorkersOption = Annotated[
@@ -100,7 +34,131 @@ WorkersOption = Annotated[
 ]
 
 
-def device_classes(text: str | None) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """How a run trains: the options that `fl run` and `fl compare` share, see `with_options`."""
+
+    rounds: Annotated[int, typer.Option(help="Rounds of training.")] = 30
+    until: Annotated[
+        float | None,
+        typer.Option(metavar="SECONDS", help="Virtual time after which no further round begins."),
+    ] = None
+    devices: Annotated[int, typer.Option(help="Devices that hold the data.")] = 20
+    cohort: Annotated[int, typer.Option(help="Devices whose updates a round needs.")] = 5
+    epochs: Annotated[int, typer.Option(help="Passes of a device over its data per round.")] = 1
+    evaluate_every: Annotated[int, typer.Option(help="Rounds from one evaluation to the next.")] = 1
+    evaluate_on: Annotated[
+        str,
+        typer.Option(
+            metavar="test|validation", help="Held-out data that accuracies are measured on."
+        ),
+    ] = "test"
+    statistics: Annotated[
+        str,
+        typer.Option(
+            metavar="all|cohort|averaged",
+            help="Batch normalisation's in evaluations: of samples of all devices or of the last "
+            "cohort, or averaged as weights are.",
+        ),
+    ] = "all"
+    split: Annotated[
+        str,
+        typer.Option(
+            metavar="SPLIT",
+            help="Who holds which samples: iid, dirichlet:alpha=0.3, shards, owners, by-class.",
+        ),
+    ] = "iid"
+    availability: Annotated[
+        str,
+        typer.Option(
+            metavar="KIND",
+            help="Free compute over time: constant:share=1, redrawn, markov:stay=0.8, trace:FILE.",
+        ),
+    ] = "markov"
+    classes: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME=SHARE@SPEED,…",
+            help="Classes of devices. Default: strong, medium and weak, a third each at 1, 0.5, "
+            "0.25.",
+        ),
+    ] = None
+    speeds: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Measured speeds of devices to draw from.")
+    ] = None
+    links: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Measured links of devices to draw from.")
+    ] = None
+    pace: Annotated[
+        float,
+        typer.Option(help="Time allotted to a mini-batch; 1 is what a full one takes at speed 1."),
+    ] = 1.0
+    deadline: DeadlineOption = None
+    late: Annotated[
+        str,
+        typer.Option(metavar="drop|partial|wait", help="What becomes of devices that miss it."),
+    ] = "drop"
+    overcommit: Annotated[
+        float,
+        typer.Option(help="So many more devices begin a round, as a share; the fastest count."),
+    ] = 0.0
+    server: Annotated[
+        str,
+        typer.Option(
+            metavar="OPTIMISER", help="Of the server: replace, momentum:lr=1,beta=0.9, adam:lr=0.1."
+        ),
+    ] = "replace"
+    masked_loss: Annotated[
+        bool,
+        typer.Option(
+            "--masked-loss",
+            help="Devices leave classes that they have no sample of out of the loss.",
+        ),
+    ] = False
+
+    def settings(
+        self, source: StudySource, engine: Engine, front: str | None, device: str
+    ) -> dict[str, Any]:
+        """Return the arguments of a spec, but for its strategy, seed and checkpoints.
+
+        Raises
+        ------
+        DistrealError
+            If a value is out of range, or there is no such front.
+        """
+        from fl.specs import exact_front
+
+        return {
+            "study": str(Path(source.spec).absolute()) if source.is_file else source.spec,
+            "options": source.options,
+            "front": exact_front(engine, front),
+            "rounds": self.rounds,
+            "until": self.until,
+            "devices": self.devices,
+            "cohort": self.cohort,
+            "local_epochs": self.epochs,
+            "evaluate_every": self.evaluate_every,
+            "evaluate_on": self.evaluate_on,
+            "statistics": self.statistics,
+            "split": self.split,
+            "server": self.server,
+            "masked_loss": self.masked_loss,
+            "pace": self.pace,
+            "device": check_device(device),
+            **_files(self.availability, self.speeds, self.links),
+            **_device_classes(self.classes),
+            **_rules(self.deadline, self.late, self.overcommit),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareOptions(RunOptions):
+    """Those of a comparison: strategies differ in what becomes of late devices."""
+
+    deadline: DeadlineOption = 1.0
+
+
+def _device_classes(text: str | None) -> dict[str, Any]:
     """Return the argument ``classes`` of a spec; nothing where the default is meant.
 
     Raises
@@ -113,7 +171,7 @@ def device_classes(text: str | None) -> dict[str, Any]:
     return {"classes": tuple(_device_class(part) for part in text.split(","))}
 
 
-def files(availability: str, speeds: str | None, links: str | None) -> dict[str, Any]:
+def _files(availability: str, speeds: str | None, links: str | None) -> dict[str, Any]:
     """Return the arguments of a spec that may name files, with absolute paths.
 
     So a run can be resumed from another folder.
@@ -146,7 +204,7 @@ def read_rates(text: str | None) -> tuple[float, ...]:
         ) from error
 
 
-def rules(deadline: float | None, late: str, overcommit: float) -> dict[str, Any]:
+def _rules(deadline: float | None, late: str, overcommit: float) -> dict[str, Any]:
     """Return the argument ``rules`` of a spec.
 
     Raises

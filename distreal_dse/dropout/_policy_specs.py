@@ -8,7 +8,7 @@ from typing import Any
 
 from distreal_dse.dropout._policies import ROUND, ComposedMasks, MaskPolicy
 from distreal_dse.errors import InputError, described
-from distreal_dse.specs import check_settings, parse_spec
+from distreal_dse.specs import check_settings, name_of, parse_spec
 
 PLUG_INS = "distreal_dse.mask_policies"
 """Group of entry points: a name of letters, digits and ``-``, and what makes a `MaskPolicy`."""
@@ -92,7 +92,7 @@ def _plug_in(
         found = f"one of spec '{policy.spec}'" if isinstance(policy, MaskPolicy) else None
     except Exception as error:  # somebody else's code may raise anything
         raise InputError(f"mask policy '{spec}': its plug-in fails: {described(error)}") from error
-    if isinstance(policy, MaskPolicy) and policy.spec.partition(":")[0] == name:
+    if isinstance(policy, MaskPolicy) and name_of(policy.spec) == name:
         return policy
     raise InputError(
         f"mask policy '{spec}': expected its plug-in to make a MaskPolicy whose spec begins with "

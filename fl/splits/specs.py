@@ -8,7 +8,7 @@ from importlib.metadata import entry_points
 from typing import Any
 
 from distreal_dse.errors import InputError, described
-from distreal_dse.specs import check_settings, parse_spec
+from distreal_dse.specs import check_settings, name_of, parse_spec
 from fl.splits.base import Split
 from fl.splits.by_class import ByClassSplit
 from fl.splits.dirichlet import DirichletSplit
@@ -99,7 +99,7 @@ def _plug_in(spec: str, name: str, load: Callable[[], Any], settings: Mapping[st
         found = f"one of spec '{split.spec}'" if isinstance(split, Split) else None
     except Exception as error:  # somebody else's code may raise anything
         raise InputError(f"split '{spec}': its plug-in fails: {described(error)}") from error
-    if isinstance(split, Split) and split.spec.partition(":")[0] == name:
+    if isinstance(split, Split) and name_of(split.spec) == name:
         return split
     raise InputError(
         f"split '{spec}': expected its plug-in to make a Split whose spec begins with '{name}', "
