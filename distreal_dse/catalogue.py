@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import importlib.util
 import inspect
@@ -16,16 +17,32 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distreal_dse.errors import DistrealError, StudyError, described
+from distreal_dse.shadows import HOME, claim_packages, importing_beside
 
 if TYPE_CHECKING:
     from distreal_dse.study import Study
 
 
+SHIPPED = HOME / "studies"
+
+
 def shipped_studies() -> list[str]:
     """Names of the studies that come with this package."""
-    package = importlib.import_module("studies")
-    modules = (module.name for module in pkgutil.iter_modules(package.__path__))
+    modules = (module.name for module in pkgutil.iter_modules([str(SHIPPED)]))
     return sorted(name.replace("_", "-") for name in modules if not name.startswith("_"))
+
+
+def shipped_description(name: str) -> str:
+    """Read the description of a shipped study; empty where it is no literal.
+
+    It is read from the source: importing all of them would take seconds, for PyTorch and
+    scikit-learn.
+    """
+    source = (SHIPPED / f"{name.replace('-', '_')}.py").read_text(encoding="utf-8")
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.keyword) and node.arg == "description":
+            return str(node.value.value) if isinstance(node.value, ast.Constant) else ""
+    return ""
 
 
 @dataclass(frozen=True)
@@ -54,9 +71,12 @@ class StudySource:
         StudyError
             If there is no such study, its file fails to import, it lacks the object ``study``, or
             an option or a change does not fit.
+        InputError
+            If modules of the user have taken the place of a package of ours.
         """
         from distreal_dse.study import Study
 
+        claim_packages()
         module = self._import_file() if self.is_file else self._import_shipped()
         found = getattr(module, "study", None)
         if found is None:
@@ -98,16 +118,14 @@ class StudySource:
             importlib.import_module("distreal_dse.compat")  # its import may need help
         module = importlib.util.module_from_spec(loading)
         sys.modules[name] = module  # dataclasses and pickle look a class's module up here
-        sys.path.insert(0, str(path.parent.resolve()))  # as if it were run as a script
-        try:
-            loading.loader.exec_module(module)
-        except (Exception, SystemExit) as error:  # the user's file may raise anything
-            del sys.modules[name]
-            raise StudyError(
-                f"study file {path} fails to import: {_located(error, path)}"
-            ) from error
-        finally:
-            sys.path.remove(str(path.parent.resolve()))
+        with importing_beside(path):
+            try:
+                loading.loader.exec_module(module)
+            except (Exception, SystemExit) as error:  # the user's file may raise anything
+                del sys.modules[name]
+                raise StudyError(
+                    f"study file {path} fails to import: {_located(error, path)}"
+                ) from error
         return module
 
     def _call(self, make: Callable[..., Any]) -> Study:

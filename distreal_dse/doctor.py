@@ -16,6 +16,7 @@ from typing import Literal
 from packaging.requirements import Requirement
 
 from distreal_dse.errors import DistrealError, described
+from distreal_dse.shadows import HOME, PACKAGES, shadowed_packages
 
 DISTRIBUTION = "distreal-dse"
 
@@ -59,6 +60,7 @@ def examine(storage: str) -> Iterator[Finding]:
         advice = f"pip install '{DISTRIBUTION}', or this checkout with pip install --editable ."
         yield Finding("packages", "broken", f"{DISTRIBUTION} is not installed", advice)
     for subject, attempt in (
+        ("own packages", _own_packages),
         ("processor", _processor),
         ("torchvision", _torchvision),
         ("training on cpu", lambda: _training("cpu")),
@@ -112,6 +114,15 @@ def _extra_of(requirement: Requirement, distribution: str) -> str | None:
         return ""
     extras = metadata.metadata(distribution).get_all("Provides-Extra") or ()
     return next((extra for extra in extras if marker.evaluate({"extra": extra})), None)
+
+
+def _own_packages() -> tuple[State, str, str]:
+    shadows = shadowed_packages()
+    if not shadows:
+        return "works", f"distreal_dse, {', '.join(PACKAGES)} in {HOME}", ""
+    found = ", ".join(f"{name} is {place}" for name, place in shadows.items())
+    advice = "rename that, or start where neither the working folder nor $PYTHONPATH leads to it"
+    return "broken", f"expected them in {HOME}; {found}", advice
 
 
 def _processor() -> tuple[State, str, str]:

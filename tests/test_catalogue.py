@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from distreal_dse.catalogue import StudySource, shipped_studies
+from distreal_dse.catalogue import StudySource, shipped_description, shipped_studies
 from distreal_dse.errors import StudyError
 from tiny_study import write_study
 
@@ -40,6 +40,11 @@ def test_shipped_studies_are_known_by_name() -> None:
         "femnist-cnn",
     ]  # fmt: skip
     assert StudySource("digits-cnn").load().name == "digits-cnn"
+
+
+@pytest.mark.parametrize("name", shipped_studies())
+def test_what_is_listed_of_a_shipped_study_is_what_it_says_of_itself(name: str) -> None:
+    assert shipped_description(name) == StudySource(name).load().description != ""
 
 
 def test_a_study_without_a_name_is_named_after_its_file(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from distreal_dse.cli import (
     _studies,
 )
 from distreal_dse.errors import DistrealError, described
+from distreal_dse.shadows import claim_packages
 
 app = typer.Typer(
     name="distreal-dse",
@@ -50,6 +51,7 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
+    context: typer.Context,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
     version: Annotated[
         bool,
@@ -57,6 +59,8 @@ def _options(
     ] = False,
 ) -> None:
     """Find the Pareto-optimal dropout vectors of a CNN, and train it federated with them."""
+    if context.invoked_subcommand != "doctor":  # which tells it
+        claim_packages()
 
 
 def main() -> None:

@@ -11,9 +11,9 @@ def studies(as_json: JsonOption = False) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from distreal_dse.catalogue import StudySource, shipped_studies
+    from distreal_dse.catalogue import shipped_description, shipped_studies
 
-    found = {name: StudySource(name).load().description for name in shipped_studies()}
+    found = {name: shipped_description(name) for name in shipped_studies()}
     if as_json:
         print_json([{"name": name, "description": text} for name, text in found.items()])
         return

@@ -170,8 +170,10 @@ def modules_after(*arguments: str) -> set[str]:
     return set(done.stdout.rpartition("modules:")[2].split())
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["optimize", "--help"]])
-def test_help_imports_nothing_that_takes_long(arguments: list[str]) -> None:
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--version"], ["optimize", "--help"], ["studies"]]
+)
+def test_help_and_lists_import_nothing_that_takes_long(arguments: list[str]) -> None:
     heavy = {"torch", "optuna", "torchvision", "sqlalchemy", "sklearn", "plotly", "numpy"}
     modules = modules_after(*arguments)
     assert "typer" in modules
