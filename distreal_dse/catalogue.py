@@ -16,6 +16,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from distreal_dse.compat import help_torchvision
 from distreal_dse.errors import DistrealError, StudyError, described
 from distreal_dse.shadows import HOME, claim_packages, importing_beside
 
@@ -77,6 +78,7 @@ class StudySource:
         from distreal_dse.study import Study
 
         claim_packages()
+        help_torchvision()
         module = self._import_file() if self.is_file else self._import_shipped()
         found = getattr(module, "study", None)
         if found is None:
@@ -114,8 +116,6 @@ class StudySource:
         loading = importlib.util.spec_from_file_location(name, path)
         if loading is None or loading.loader is None:
             raise StudyError(f"study file {path} can't be imported: expected a name ending in .py")
-        if b"torchvision" in path.read_bytes():
-            importlib.import_module("distreal_dse.compat")  # its import may need help
         module = importlib.util.module_from_spec(loading)
         sys.modules[name] = module  # dataclasses and pickle look a class's module up here
         with importing_beside(path):
