@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from command_line import COMMAND, environment
+from command_line import COMMAND, environment, heed_signals
 
 CTRL_C = b"\x03"
 CONTROL = re.compile(r"\x1b\[(\??)([0-9;]*)([A-Za-z])")
@@ -87,6 +87,7 @@ class Terminal:
 
 def take_terminal() -> None:
     """Make standard input the controlling terminal, so that it turns Ctrl-C into a signal."""
+    heed_signals()
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 

@@ -6,20 +6,11 @@ import signal
 import sys
 import time
 import weakref
-from collections.abc import Iterator
 
 import pytest
 
 from distreal_dse.cli._console import Interrupted, interruptible
 from distreal_dse.interrupts import SOON
-
-
-@pytest.fixture(autouse=True)
-def ctrl_c() -> Iterator[None]:
-    """Ctrl-C interrupts, also where the tests run in the background of a shell."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 class Freed:
