@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from distreal_dse.cli._console import only_json
 from distreal_dse.errors import InputError
 
 if TYPE_CHECKING:
@@ -63,7 +64,9 @@ InputShapeOption = Annotated[
     ),
 ]
 LocalWorkersOption = Annotated[int, typer.Option(help="Local processes, one thread each.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON to standard output.")]
+JsonOption = Annotated[
+    bool, typer.Option("--json", callback=only_json, help="Print JSON to standard output.")
+]
 
 
 def storage_url(given: str | None) -> str:

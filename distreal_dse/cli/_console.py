@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
 
@@ -43,9 +44,30 @@ def console() -> Console:
     return screen
 
 
+class _Output:
+    """Where programs read, once it was set apart from what else is printed."""
+
+    for_programs: TextIO | None = None
+
+
+def only_json(wanted: bool) -> bool:
+    """Let nothing but `print_json` write to standard output from here on, if it is wanted.
+
+    What a study prints, from C and in worker processes as well, goes to standard error. Where the
+    host has put something else in the place of standard output, as a notebook does, that is left.
+    """
+    ordinary = sys.stdout is sys.__stdout__ and sys.stdout is not None
+    if wanted and ordinary and _Output.for_programs is None:
+        sys.stdout.flush()
+        _Output.for_programs = os.fdopen(os.dup(1), "w", encoding=sys.stdout.encoding)
+        os.dup2(2, 1)
+        sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # a plain TextIO
+    return wanted
+
+
 def print_json(value: Mapping[str, Any] | list[Any]) -> None:
     """Print a value for programs."""
-    typer.echo(json.dumps(value, indent=2, allow_nan=False))
+    typer.echo(json.dumps(value, indent=2, allow_nan=False), file=_Output.for_programs)
 
 
 @contextmanager

@@ -39,6 +39,47 @@ def test_optimize_gives_programs_json_and_people_the_rest(optimized: tuple[str, 
     assert "Traceback" not in ended.stderr and "Warning" not in ended.stderr
 
 
+def test_a_study_that_prints_in_workers_prints_to_people(tmp_path: Path) -> None:
+    study = write_study(tmp_path, change=PRINTS)
+    ended = run(
+        "optimize", study, "--trials", "9", "--workers", "2", "--json",
+        "--storage", f"sqlite:///{tmp_path}/s.db",
+    )  # fmt: skip
+    assert ended.code == 0, ended.stderr
+    assert ended.json["name"] == "tiny"  # all of stdout is one JSON value
+    for place in ("import", "data", "model", "loss", "file 1", "C"):
+        assert f"printed: {place}\n" in ended.stderr
+
+
+PRINTS = """
+import ctypes
+import os
+
+print("printed: import")
+os.write(1, b"printed: file 1\\n")
+ctypes.CDLL(None).puts(b"printed: C")
+made = study
+
+
+def noisy_model():
+    print("printed: model")
+    return made.model()
+
+
+def noisy_data():
+    print("printed: data")
+    return made.data()
+
+
+def noisy_loss(outputs, targets):
+    print("printed: loss")
+    return nn.functional.cross_entropy(outputs, targets)
+
+
+study = replace(made, model=noisy_model, data=noisy_data, loss=noisy_loss)
+"""
+
+
 def test_optimize_without_json_shows_a_table_and_says_how_to_go_on(
     optimized: tuple[str, Ended], study: Path
 ) -> None:
