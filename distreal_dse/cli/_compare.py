@@ -109,13 +109,7 @@ def compare(
     with interruptible(lambda: kept), progress_bar(screen) as bar:
 
         def listener(of: str) -> Callable[[int, int], None]:
-            task = bar.add_task(of, total=None, note="")
-
-            def listen(done: int, total: int) -> None:
-                bar.start()
-                bar.update(task, completed=done, total=total)
-
-            return listen
+            return lambda done, total: bar.show(of, done, total)
 
         tuned: list[Tuned] = []
         failures: tuple[Failure, ...] = ()

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
 
+from distreal_dse.cli._progress import Bars, Lines, Progress, is_live
 from distreal_dse.errors import DistrealError
 from distreal_dse.interrupts import no_interrupt_lost
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.progress import Progress, TaskID
     from rich.table import Table
 
     from distreal_dse.fronts import Front, FrontPoint
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 # Of tables in a file or a pipe, which have no width of their own.
 LOG_WIDTH = 120
+# Said when these stages of a search begin.
+ANNOUNCED = {"verification": "the best again, with fresh short runs"}
 
 
 class Interrupted(DistrealError):
@@ -72,31 +74,12 @@ def print_json(value: Mapping[str, Any] | list[Any]) -> None:
 
 @contextmanager
 def progress_bar(target: Console) -> Iterator[Progress]:
-    """A progress bar with time left, to be started with its first task.
-
-    Its tasks show the field ``note`` behind the bar.
-    """
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(elapsed_when_finished=True),
-        TextColumn("{task.fields[note]}"),
-    )
-    progress = Progress(*columns, console=target)
+    """Show how far a command is, as bars or, where no terminal is, as lines."""
+    progress = Bars(target) if is_live(target) else Lines(target)
     try:
         yield progress
     finally:
-        if progress.live.is_started:  # stopping prints a line in any case
-            progress.stop()
+        progress.close()
 
 
 @contextmanager
@@ -123,34 +106,26 @@ def measuring(target: Console, subject: str) -> Iterator[Callable[[int, int], No
         )
 
     with interruptible(kept), progress_bar(target) as bar:
-        tasks: list[TaskID] = []
 
         def listen(done: int, total: int) -> None:
             nonlocal rounds
             rounds = done
-            if not tasks:
-                bar.start()
-                tasks.append(bar.add_task("rounds", total=total, note=""))
-            bar.update(tasks[0], completed=done)
+            bar.show("rounds", done, total)
 
         yield listen
 
 
 def stage_listener(bar: Progress) -> Callable[[SearchProgress], None]:
-    """Shows each stage of a search as a task of the progress bar."""
-    tasks: dict[str, TaskID] = {}
+    """Shows the stages of a search; what is verified, and why, is said when that begins."""
+    begun: set[str] = set()
 
     def show(progress: SearchProgress) -> None:
-        if progress.stage not in tasks:
-            bar.start()
-            for task in tasks.values():
-                bar.stop_task(task)
-            tasks[progress.stage] = bar.add_task(
-                f"{progress.stage:12}", total=progress.total, completed=progress.done, note=""
-            )
         failed = f", {progress.failed} failed" if progress.failed else ""
         note = f"{progress.non_dominated} non-dominated{failed}" if progress.non_dominated else ""
-        bar.update(tasks[progress.stage], completed=progress.done, note=note)
+        if progress.stage not in begun:
+            begun.add(progress.stage)
+            note = ANNOUNCED.get(progress.stage, note)
+        bar.show(progress.stage, progress.done, progress.total, note)
 
     return show
 

@@ -28,6 +28,7 @@ from distreal_dse.cli._federated_options import (
     WorkersOption,
 )
 from distreal_dse.cli._option_groups import with_options
+from distreal_dse.cli._progress import is_live
 from distreal_dse.errors import InputError
 
 if TYPE_CHECKING:
@@ -195,9 +196,8 @@ def _progress(stored: Run, as_json: bool) -> Iterator[Callable[[RoundResult], No
 
     screen = console()
     kept = f"`distreal-dse fl resume {stored.id}` begins it again"
-    # FORCE_COLOR, say, makes rich take a file for a terminal.
-    alive = not as_json and screen.is_interactive and screen.file.isatty()
-    shown = live_view(screen, stored) if alive else _progress_line(screen, stored)
+    live = is_live(screen) and not as_json
+    shown = live_view(screen, stored) if live else _progress_line(screen, stored)
     with interruptible(lambda: kept), shown as show:
 
         def listen(result: RoundResult) -> None:
@@ -214,13 +214,8 @@ def _progress(stored: Run, as_json: bool) -> Iterator[Callable[[RoundResult], No
 @contextmanager
 def _progress_line(target: Console, stored: Run) -> Iterator[Callable[[RoundResult], None]]:
     with progress_bar(target) as bar:
-        task = bar.add_task("rounds", total=stored.settings.get("rounds"), note="")
-
-        def listen(result: RoundResult) -> None:
-            bar.start()
-            bar.update(task, completed=result.round, note=_note(result))
-
-        yield listen
+        rounds = stored.settings.get("rounds")
+        yield lambda result: bar.show("rounds", result.round, rounds, _note(result))
 
 
 def _note(result: RoundResult) -> str:

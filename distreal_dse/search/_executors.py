@@ -84,11 +84,21 @@ class ProcessExecutor(Executor):
         Number of processes.
     source, seed, device
         Every worker builds its own `Evaluator` from them.
+    warmed_up
+        Told 0 when the workers begin to warm up, and 1 when they have done so.
     """
 
-    def __init__(self, workers: int, source: StudySource, seed: int, device: str) -> None:
+    def __init__(
+        self,
+        workers: int,
+        source: StudySource,
+        seed: int,
+        device: str,
+        warmed_up: Callable[[int], None] = lambda share: None,
+    ) -> None:
         self.capacity = workers
         self._arguments = source, seed, device
+        self._warmed_up = warmed_up
         self._waiting: dict[int, Task] = {}
         self._suspects: dict[int, Task] = {}
         self._under_way: dict[Future[Outcome], tuple[int, Task]] = {}
@@ -99,14 +109,17 @@ class ProcessExecutor(Executor):
 
     def snapshot_losses(self) -> list[float]:
         """Those of the workers, which train their snapshots at the same time."""
+        self._warmed_up(0)
         try:
             asked = [self._pool.submit(_snapshot_loss) for _ in range(self.capacity)]
-            return [future.result() for future in asked]
+            losses = [future.result() for future in asked]
         except BrokenProcessPool as error:
             raise DistrealError(
                 "a worker process died while it trained the snapshot: expected it to fit into "
                 "memory; take fewer --workers"
             ) from error
+        self._warmed_up(1)
+        return losses
 
     def submit(self, key: int, task: Task) -> None:
         """Queue a task for the next free worker."""
@@ -187,10 +200,14 @@ def make_executor(
     workers
         Local processes; 1 evaluates in this process.
     progress
-        Called with (done, total) mini-batches of the warm-up, by one worker alone.
+        Called with (done, total) mini-batches of the warm-up; by several workers when it begins
+        and ends.
     """
+    length = study.short_run.warm_up
     if workers > 1:
-        return ProcessExecutor(workers, source, seed, device)
+        return ProcessExecutor(
+            workers, source, seed, device, lambda share: progress(share * length, length)
+        )
     return InlineExecutor(Evaluator(study, network, data, seed, device, progress))
 
 

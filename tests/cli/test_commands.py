@@ -33,8 +33,10 @@ def test_optimize_gives_programs_json_and_people_the_rest(optimized: tuple[str, 
     assert front["version"] == 1
     assert len(front["hash"]) == 64
     assert front["points"]
-    for stage in ("warm-up", "search", "verification"):
-        assert stage in ended.stderr
+    begun = [line.split()[:2] for line in ended.stderr.splitlines() if "  0:00:00" in line]
+    assert [stage for stage, done in begun if done.startswith(("0/", "1/"))] == [
+        "warm-up", "search", "verification",
+    ]  # fmt: skip
     assert "20/20" in ended.stderr
     assert "Traceback" not in ended.stderr and "Warning" not in ended.stderr
 
@@ -47,6 +49,8 @@ def test_a_study_that_prints_in_workers_prints_to_people(tmp_path: Path) -> None
     )  # fmt: skip
     assert ended.code == 0, ended.stderr
     assert ended.json["name"] == "tiny"  # all of stdout is one JSON value
+    lines = [line.split()[:2] for line in ended.stderr.splitlines()]
+    assert ["warm-up", "0/2"] in lines and ["warm-up", "2/2"] in lines
     for place in ("import", "data", "model", "loss", "file 1", "C"):
         assert f"printed: {place}\n" in ended.stderr
 
