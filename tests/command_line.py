@@ -1,4 +1,7 @@
-"""Runs the real command in real processes."""
+"""Runs the real command in real processes.
+
+Most of them are forked from a process that has imported PyTorch already (`zygote`).
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from zygote import ForkedCommand
 
 COMMAND = Path(sys.executable).with_name("distreal-dse")
 
@@ -45,20 +50,36 @@ class Ended:
         return line
 
 
-def run(*arguments: str | Path, cwd: Path | None = None) -> Ended:
-    done = subprocess.run(
-        [COMMAND, *map(str, arguments)],
-        capture_output=True, text=True, timeout=120, env=environment(), cwd=cwd,
-    )  # fmt: skip
-    return Ended(done.returncode, done.stdout, done.stderr)
+def run(*arguments: str | Path, cwd: Path | None = None, installed: bool = False) -> Ended:
+    """Run a command to its end.
+
+    Parameters
+    ----------
+    installed
+        Start the installed script in an interpreter of its own, which takes seconds, as people do.
+    """
+    with _process(arguments, cwd, installed) as process:
+        try:
+            return finish(process, seconds=120)
+        finally:
+            process.kill()  # where it took too long
 
 
-def start(*arguments: str | Path) -> subprocess.Popen[str]:
+def start(*arguments: str | Path, installed: bool = False) -> subprocess.Popen[str]:
     """Start a command in a process group of its own, as a shell does."""
+    return _process(arguments, None, installed, start_new_session=True)
+
+
+def _process(
+    arguments: tuple[str | Path, ...], cwd: Path | None, installed: bool, **options: bool
+) -> subprocess.Popen[str]:
+    command = [COMMAND, *map(str, arguments)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    if sys.platform == "linux" and not installed:
+        return ForkedCommand(command, env=environment(), cwd=cwd, **pipes, **options)
     return subprocess.Popen(
-        [COMMAND, *map(str, arguments)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(),
-        start_new_session=True, preexec_fn=heed_signals,
+        command, env=environment(), cwd=cwd, text=True, **pipes, **options,
+        preexec_fn=heed_signals,
     )  # fmt: skip
 
 
@@ -68,8 +89,8 @@ def heed_signals() -> None:
         signal.signal(number, signal.SIG_DFL)
 
 
-def finish(process: subprocess.Popen[str]) -> Ended:
-    stdout, stderr = process.communicate(timeout=60)
+def finish(process: subprocess.Popen[str], seconds: float = 60) -> Ended:
+    stdout, stderr = process.communicate(timeout=seconds)
     return Ended(process.returncode, stdout, stderr)
 
 

@@ -2,6 +2,12 @@ from __future__ import annotations
 
 import signal
 
+from hypothesis import HealthCheck, settings
+
+# A machine that is busy with something else is slow, and no property of ours is about time.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
+
 
 def pytest_configure() -> None:
     """Let Ctrl-C interrupt, in these tests and in all that they start.

@@ -88,7 +88,7 @@ def test_optimize_without_json_shows_a_table_and_says_how_to_go_on(
     optimized: tuple[str, Ended], study: Path
 ) -> None:
     url, ended = optimized
-    again = run("optimize", study, "--trials", "20", "--storage", url)
+    again = run("optimize", study, "--trials", "20", "--storage", url, installed=True)
     assert again.code == 0
     assert again.stdout == ""
     assert "Front tiny@1" in again.stderr
@@ -148,7 +148,7 @@ def test_federated_training_is_the_same_with_a_stored_and_an_exported_front(
     settings = ("--rounds", "2", "--devices", "5", "--cohort", "2", "--json")
     own = f"sqlite:///{tmp_path}/runs.db"
     stored = run("fl", "run", study, "--front", "tiny", *settings, "--storage", storage)
-    exported = run("fl", "run", study, "--front", file, *settings, "--storage", own)
+    exported = run("fl", "run", study, "--front", file, *settings, "--storage", own, installed=True)
     for ended in (stored, exported):
         assert ended.code == 0, ended.stderr
         assert [one["round"] for one in ended.json["rounds"]] == [0, 1, 2]
@@ -232,7 +232,7 @@ def test_commands_of_fronts_import_neither_torch_nor_optuna(storage: str) -> Non
 
 
 def test_help_names_every_command() -> None:
-    ended = run("--help")
+    ended = run("--help", installed=True)
     assert ended.code == 0
     for name in ("studies", "optimize", "front", "lookup", "measure", "fl"):
         assert name in ended.stdout

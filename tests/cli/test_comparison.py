@@ -43,7 +43,7 @@ def test_a_comparison_is_shown_to_people_and_to_programs(
     assert shown.code == 0, shown.stderr
     for name in ("small", "heterofl", "distreal", "strong", "weak", "± half of the 95 %"):
         assert name in " ".join(shown.stderr.split())  # titles may take two lines
-    found = run(*command, "--json", "--target", "0.3").json  # nothing is left to train
+    found = run(*command, "--json", "--target", "0.3", installed=True).json  # nothing is left
     assert [one["strategy"] for one in found["strategies"]] == ["small", "heterofl", "distreal"]
     assert found["target"] == 0.3 and len(found["runs"]) == 6
     for one in found["strategies"]:
@@ -250,7 +250,7 @@ def test_a_killed_run_is_resumed(study: Path, storage: str, tmp_path: Path) -> N
     process.kill()
     finish(process)
     assert rounds_in(file) < 7
-    resumed = run("fl", "resume", "1", "--storage", url, "--json")
+    resumed = run("fl", "resume", "1", "--storage", url, "--json", installed=True)
     assert resumed.code == 0, resumed.stderr
     assert resumed.json["rounds"] == expected["rounds"] and resumed.json["finished"]
 

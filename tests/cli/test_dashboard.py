@@ -16,7 +16,7 @@ from command_line import finish, run, start
 
 
 def test_the_dashboard_shows_a_search_until_it_is_interrupted(storage: str) -> None:
-    process = start("dashboard", "--storage", storage, "--port", "0")
+    process = start("dashboard", "--storage", storage, "--port", "0", installed=True)
     assert process.stderr is not None
     try:
         line = process.stderr.readline()
@@ -63,7 +63,8 @@ def test_a_report_gives_programs_the_numbers_behind_its_figures(
     full = sum(row[-1] for row in front["macs by layer"].values())
     assert full == pytest.approx(front["front"]["reference_cost"])
     assert len(front["search"]["spent"]) == len(front["search"]["hypervolumes"])
-    ended = run("report", "tiny", "--out", page, "--json", file, "--storage", storage)
+    command = ("report", "tiny", "--out", page, "--json", file, "--storage", storage)
+    ended = run(*command, installed=True)
     assert (ended.code, ended.stdout) == (0, "")
     assert json.loads(file.read_text())["fronts"] == [front]
 

@@ -68,7 +68,8 @@ def test_an_interrupted_search_says_so_and_keeps_its_finished_trials(
     slow: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
     file = tmp_path / "search.db"
-    process = start("optimize", slow, "--trials", "5000", "--storage", f"sqlite:///{file}")
+    command = ("optimize", slow, "--trials", "5000", "--storage", f"sqlite:///{file}")
+    process = start(*command, installed=number == signal.SIGINT)
     wait_until(lambda: finished_trials(file) >= 2)
     process.send_signal(number)
     ended = finish(process)

@@ -45,13 +45,14 @@ def timed(study: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, E
 
 def test_a_study_is_measured_for_people_and_for_programs(study: Path, tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/m.db"
-    people = run("measure", study, "--rates", "0,0.5", *QUICK, "--storage", url)
+    asked = ("measure", study, "--rates", "0,0.5", *QUICK, "--storage", url)
+    people = run(*asked, installed=True)
     assert (people.code, people.stdout) == (0, "")
     for part in ("mini-batch of 16 for study tiny, 3 times", "MACs", "6-8", "3-4", "100.0%"):
         assert part in people.stderr
     assert "Measured on" in people.stderr and "3/3" in people.stderr
     assert "3 repetitions are too few" in people.stderr
-    programs = run("measure", study, "--rates", "0,0.5", *QUICK, "--json", "--storage", url)
+    programs = run(*asked, "--json")
     found = programs.json
     assert [one["kept_counts"] for one in found["vectors"]] == [[6, 8], [3, 4]]
     assert found["study"] == "tiny" and found["front"] is None
