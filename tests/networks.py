@@ -16,6 +16,8 @@ from torch.optim import Optimizer
 from distreal_dse.dropout import ChannelMap, DropoutTrainer, DroppableNetwork, RandomMasks
 
 CLASSES = 5
+# Of the small tensors that a sub-network is made of, see the fixture ``packed``.
+PACKINGS = ("packed", "one by one")
 
 
 class Plain(nn.Sequential):

@@ -31,6 +31,7 @@ from distreal_dse.errors import InputError, UnsupportedOptimizerError, VectorErr
 from networks import (
     CLASSES,
     NETWORKS,
+    PACKINGS,
     Biased,
     Concatenating,
     Plain,
@@ -41,6 +42,7 @@ from networks import (
     trained,
     trainer_of,
 )
+from pairs import all_pairs
 
 MakeOptimizer = Callable[[Iterable[nn.Parameter]], Optimizer]
 
@@ -134,8 +136,9 @@ DEVICES = [
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
-@pytest.mark.parametrize("kind", NETWORKS)
+@pytest.mark.parametrize(
+    ("kind", "optimizer", "packed"), all_pairs(NETWORKS, OPTIMIZERS, PACKINGS), indirect=["packed"]
+)
 def test_training_equals_that_of_the_zeroed_network(kind: str, optimizer: str, device: str) -> None:
     network = DroppableNetwork(trained(NETWORKS[kind]).to(device), inputs_of().to(device))
     full = copy.deepcopy(network.module)
@@ -183,9 +186,14 @@ def test_channels_last_memory_format_is_preserved_and_changes_no_values(
         torch.testing.assert_close(values[1][name], value, rtol=1e-9, atol=1e-11)
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS | OTHER_OPTIMIZERS)
 @pytest.mark.parametrize(
-    "kind", ["residual", "concatenating", "depthwise", "group-norm", "layer-norm", "instance-norm"]
+    ("kind", "optimizer", "packed"),
+    all_pairs(
+        ("residual", "concatenating", "depthwise", "group-norm", "layer-norm", "instance-norm"),
+        OPTIMIZERS | OTHER_OPTIMIZERS,
+        PACKINGS,
+    ),
+    indirect=["packed"],
 )
 def test_dropped_filters_keep_their_values_momentum_and_statistics(
     kind: str, optimizer: str
@@ -215,8 +223,11 @@ def test_dropped_filters_keep_their_values_momentum_and_statistics(
         before = after
 
 
-@pytest.mark.parametrize("optimizer", ["nesterov", "adam", "adamw"])
-@pytest.mark.parametrize("kind", NETWORKS)
+@pytest.mark.parametrize(
+    ("kind", "optimizer", "packed"),
+    all_pairs(NETWORKS, ("nesterov", "adam", "adamw"), PACKINGS),
+    indirect=["packed"],
+)
 def test_rate_zero_is_bit_identical_to_plain_pytorch(kind: str, optimizer: str) -> None:
     plain = trained(NETWORKS[kind]).float()
     network = DroppableNetwork(copy.deepcopy(plain), inputs_of().float())

@@ -27,6 +27,7 @@ from distreal_dse.errors import InputError, VectorError
 from networks import (
     CLASSES,
     NETWORKS,
+    PACKINGS,
     Biased,
     Concatenating,
     Depthwise,
@@ -39,6 +40,7 @@ from networks import (
     targets_of,
     trained,
 )
+from pairs import all_pairs
 
 SCALINGS = ("inverted", "none")
 
@@ -94,9 +96,11 @@ def gradients(module: nn.Module) -> dict[str, Tensor]:
     return found
 
 
-@pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
-@pytest.mark.parametrize("scaling", SCALINGS)
-@pytest.mark.parametrize("kind", NETWORKS)
+@pytest.mark.parametrize(
+    ("kind", "scaling", "training", "packed"),
+    all_pairs(NETWORKS, SCALINGS, (True, False), PACKINGS),
+    indirect=["packed"],
+)
 @settings(max_examples=8, deadline=None, derandomize=True)
 @given(data=st.data(), seed=st.integers(0, 1000))
 def test_outputs_and_gradients_equal_those_of_the_zeroed_network(
