@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from distreal_dse.compat import help_torchvision
 from distreal_dse.errors import DistrealError, StudyError, described
 from distreal_dse.shadows import HOME, claim_packages, importing_beside
+from distreal_dse.trusted_studies import trust
 
 if TYPE_CHECKING:
     from distreal_dse.study import Study
@@ -65,7 +66,9 @@ class StudySource:
         return self.spec.endswith(".py") or "/" in self.spec
 
     def load(self) -> Study:
-        """Import the study.
+        """Import the study; from then on, its file is one that the user trusts.
+
+        A path that a database names goes through `trusted_studies.trusted` first.
 
         Raises
         ------
@@ -96,7 +99,10 @@ class StudySource:
         else:
             study = self._call(found)
         name = study.name or Path(str(module.__file__)).stem.replace("_", "-")
-        return replace(study, name=name, **dict(self.changes))
+        study = replace(study, name=name, **dict(self.changes))
+        if self.is_file:
+            trust(self.spec, name)
+        return study
 
     def _import_shipped(self) -> types.ModuleType:
         names = shipped_studies()
