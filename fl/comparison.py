@@ -232,4 +232,4 @@ def _carry_out(
             run_id = find_run(engine, name, spec.strategy, spec.seed)
             if run_id is None:
                 raise
-    carry_out(engine, run_id, begun, listen)
+    carry_out(engine, run_id, begun, listen, study=spec.study)

@@ -25,7 +25,7 @@ from fl.runs import (
     save_round,
     start_run,
 )
-from fl.specs import RunSpec, make_training, run_spec
+from fl.specs import RunSpec, make_training, trusted_spec
 
 Listener = Callable[[RoundResult], None]
 
@@ -63,6 +63,7 @@ def carry_out(
     begun: FederatedRun | None = None,
     listen: Listener = lambda result: None,
     workers: int = 1,
+    study: str | None = None,
 ) -> None:
     """Carry a stored run out to its end, from its newest checkpoint on.
 
@@ -81,6 +82,9 @@ def carry_out(
         Called with each round when it is stored.
     workers
         Processes that train clients; 1 trains them here.
+    study
+        File or name of the study, where the caller knows it, as on another machine. None takes
+        that of the database; a file only if the user gave it before (`trusted_studies`).
 
     Raises
     ------
@@ -96,7 +100,9 @@ def carry_out(
         if run.finished:  # by another process, in between
             return
         try:
-            _go_on(engine, run, begun, listen, workers, owner)
+            # Before anything is imported: whoever can write to the database names the study.
+            spec = trusted_spec(run.settings, f"run {run_id}", study)
+            _go_on(engine, run, spec, begun, listen, workers, owner)
         except RunHeldError:
             raise
         except Exception as error:
@@ -113,12 +119,12 @@ def reason(error: Exception) -> str:
 def _go_on(
     engine: Engine,
     run: Run,
+    spec: RunSpec,
     begun: FederatedRun | None,
     listen: Listener,
     workers: int,
     owner: Owner,
 ) -> None:
-    spec = run_spec(run.settings)
     federated = begun or spec.begin(engine)
     _check_unchanged(run, spec, federated)
     if run.failure is not None:

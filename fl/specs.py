@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from distreal_dse.errors import InputError
 from distreal_dse.fronts import find_front
 from distreal_dse.preparation import prepare
 from distreal_dse.specs import name_of
+from distreal_dse.trusted_studies import trusted
 from fl.availability import make_availability
 from fl.client import LocalTraining
 from fl.deadlines import RoundRules
@@ -191,6 +192,24 @@ def run_spec(stored: Mapping[str, Any]) -> RunSpec:
     if "rules" in values:
         values["rules"] = RoundRules(**values["rules"])
     return RunSpec(**values)
+
+
+def trusted_spec(stored: Mapping[str, Any], subject: str, study: str | None = None) -> RunSpec:
+    """Make the spec of a stored run, such as ``"run 7"``, whose study may be imported.
+
+    ``study`` is what the user names in place of the stored one.
+
+    Raises
+    ------
+    InputError
+        If the stored one is a file that this user never gave here, or was changed since.
+    """
+    spec = run_spec(stored)
+    if study is not None:
+        return replace(spec, study=study)
+    if StudySource(spec.study).is_file:
+        return replace(spec, study=str(trusted(spec.study, subject)))
+    return spec
 
 
 def exact_front(engine: Engine, front: str | None) -> str | None:

@@ -96,6 +96,13 @@ def run(
 def resume(
     run_id: Annotated[int, typer.Argument(metavar="RUN", help="Number of a run that stopped.")],
     workers: WorkersOption = 1,
+    study: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Its study, where the run was begun on another machine or the file was changed.",
+        ),
+    ] = None,
     storage: StorageOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -105,7 +112,7 @@ def resume(
     from distreal_dse.fronts import open_database
 
     torch.set_num_threads(1)
-    _carry_out(open_database(storage_url(storage)), run_id, None, workers, as_json)
+    _carry_out(open_database(storage_url(storage)), run_id, None, workers, as_json, study)
 
 
 @app.command()
@@ -167,13 +174,18 @@ def export(
 
 
 def _carry_out(
-    engine: Engine, run_id: int, begun: FederatedRun | None, workers: int, as_json: bool
+    engine: Engine,
+    run_id: int,
+    begun: FederatedRun | None,
+    workers: int,
+    as_json: bool,
+    study: str | None = None,
 ) -> None:
     from fl.execution import carry_out
     from fl.runs import load_run
 
     with _progress(load_run(engine, run_id), as_json) as listen:
-        carry_out(engine, run_id, begun, listen, workers)
+        carry_out(engine, run_id, begun, listen, workers, study)
     stored = load_run(engine, run_id)
     if as_json:
         from dataclasses import asdict

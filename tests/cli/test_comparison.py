@@ -236,7 +236,9 @@ def test_runs_that_fail_are_told_at_the_end_in_a_line_each(tmp_path: Path) -> No
     assert found.code == 1 and [one["strategy"] for one in found.json["strategies"]] == ["fedavg"]
 
 
-def test_a_killed_run_is_resumed(study: Path, storage: str, tmp_path: Path) -> None:
+def test_a_killed_run_is_resumed_by_somebody_else_who_names_its_study(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     slow = write_study(tmp_path, "slow", SLOW)
     file = tmp_path / "c.db"
     url = f"sqlite:///{file}"
@@ -250,7 +252,10 @@ def test_a_killed_run_is_resumed(study: Path, storage: str, tmp_path: Path) -> N
     process.kill()
     finish(process)
     assert rounds_in(file) < 7
-    resumed = run("fl", "resume", "1", "--storage", url, "--json", installed=True)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "somebody else"))
+    resume = ("fl", "resume", "1", "--storage", url, "--json")
+    assert f"run 1 names the study file {str(slow)!r}" in run(*resume).error(2)
+    resumed = run(*resume, "--study", slow, installed=True)
     assert resumed.code == 0, resumed.stderr
     assert resumed.json["rounds"] == expected["rounds"] and resumed.json["finished"]
 

@@ -208,5 +208,5 @@ def test_a_begun_run_is_not_gone_on_with_by_another_study(
         files[name].write_text(files[name].read_text().replace(old, new))
     message = f"run {run_id} was begun with another study and another links, by content"
     with pytest.raises(InputError, match=message):
-        carry_out(database, run_id)
+        carry_out(database, run_id, study=spec.study)
     assert "another study" in str(load_run(database, run_id).failure)

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from distreal_dse.catalogue import StudySource
 from distreal_dse.cost import MacCost
-from distreal_dse.errors import InputError
+from distreal_dse.errors import InputError, StudyError
 from distreal_dse.fronts import save_front
 from distreal_dse.preparation import prepare
 from fl.checkpoints import load_checkpoint
@@ -108,7 +108,7 @@ def test_a_run_is_not_gone_on_with_by_another_model(database: Engine, spec: RunS
     study = Path(spec.study)
     study.write_text(study.read_text().replace("nn.MaxPool2d(2)", "nn.MaxPool2d(3)"))
     with pytest.raises(InputError, match=f"run {run_id} has another model than when"):
-        carry_out(database, run_id)
+        carry_out(database, run_id, study=spec.study)
 
 
 def test_a_killed_run_goes_on_from_its_checkpoint(database: Engine, spec: RunSpec) -> None:
@@ -220,3 +220,56 @@ def test_settings_are_checked_before_anything_is_loaded(
     spec.check()
     with pytest.raises(InputError, match=message):
         replace(spec, study="nowhere", **wrong).check()  # type: ignore[arg-type]
+
+
+def name_study(database: Engine, run_id: int, study: Path) -> None:
+    """Do what anybody can who can write to the database."""
+    settings = {**load_run(database, run_id).settings, "study": str(study)}
+    with database.begin() as connection:
+        connection.execute(
+            text("UPDATE runs SET settings = :settings WHERE id = :id"),
+            {"settings": json.dumps(settings), "id": run_id},
+        )
+
+
+def elsewhere(spec: RunSpec, folder: Path) -> tuple[Path, Path]:
+    """Copy the study to another folder, where it also leaves a file when it is imported."""
+    folder.mkdir()
+    trace = folder / "was imported"
+    study = folder / Path(spec.study).name
+    study.write_text(f"open({str(trace)!r}, 'w')\n" + Path(spec.study).read_text())
+    return study, trace
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_study_file_that_only_the_database_names_is_not_imported(
+    database: Engine, spec: RunSpec, tmp_path: Path, workers: int
+) -> None:
+    run_id = interrupted(database, spec, in_round=2)
+    study, trace = elsewhere(spec, tmp_path / "theirs")
+    name_study(database, run_id, study)
+    with pytest.raises(StudyError, match=f"run {run_id} names the study file .*--study FILE"):
+        carry_out(database, run_id, workers=workers)
+    assert not trace.exists()
+
+
+def test_a_study_file_that_is_named_with_the_run_takes_the_place_of_the_stored_one(
+    database: Engine, spec: RunSpec, tmp_path: Path
+) -> None:
+    expected = through(database, spec)
+    run_id = interrupted(database, spec, in_round=2)
+    study, trace = elsewhere(spec, tmp_path / "mine")
+    name_study(database, run_id, tmp_path / "on another machine.py")
+    carry_out(database, run_id, study=str(study))
+    assert trace.exists() and figures(load_run(database, run_id)) == figures(expected)
+
+
+def test_clients_in_processes_import_no_study_file_that_only_the_database_names(
+    database: Engine, spec: RunSpec, tmp_path: Path
+) -> None:
+    run_id, begun = begin_run(database, spec)
+    study, trace = elsewhere(spec, tmp_path / "theirs")
+    name_study(database, run_id, study)  # in between
+    with pytest.raises(StudyError, match="names the study file"):
+        carry_out(database, run_id, begun, workers=2)
+    assert not trace.exists()
