@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import secrets
+import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from ipaddress import ip_address
 from pathlib import Path
 from socketserver import ThreadingMixIn
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
@@ -15,8 +18,9 @@ from optuna.storages import RDBStorage
 from optuna_dashboard import wsgi
 from sqlalchemy import Engine, make_url
 
+from dashboards.access import Access, guarded, host_name
 from dashboards.publishing import open_storage, publish
-from distreal_dse.errors import DistrealError, InputError
+from distreal_dse.errors import DistrealError, InputError, StorageError
 from distreal_dse.fronts import list_fronts, normalise_url, open_database
 
 LOOPBACK = "127.0.0.1"
@@ -27,6 +31,10 @@ POLL = 10.0
 
 class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
+
+
+class _ServerV6(_Server):
+    address_family = socket.AF_INET6
 
 
 class _Quiet(WSGIRequestHandler):
@@ -41,8 +49,13 @@ def dashboard_server(
     port: int = PORT,
     artifacts: Path | None = None,
     warn: Callable[[str], None] = lambda text: None,
+    allow_hosts: Sequence[str] = (),
+    read_only: bool = False,
 ) -> Iterator[tuple[WSGIServer, str]]:
     """Serve optuna-dashboard while the context is open, and draw searches anew as they grow.
+
+    Requests are refused that come by another name than those of this machine or through a page of
+    another site (`Access`). Where others than this machine are to reach it, a new token is needed.
 
     Parameters
     ----------
@@ -54,19 +67,25 @@ def dashboard_server(
         Folder of the artifact store, made where it is missing; None for `artifact_folder`.
     warn
         Hears why figures could not be drawn, once for each reason.
+    allow_hosts
+        Further names that it is reached by, such as that of a proxy; they ask for the token.
+    read_only
+        Refuse all requests that change something.
 
     Yields
     ------
     tuple
-        The server, to be run with ``serve_forever``, and the address of its pages.
+        The server, to be run with ``serve_forever``, and the address of its pages, with the token
+        where there is one.
 
     Raises
     ------
     InputError
-        If the port is taken, or the folder can't be made.
+        If the port is taken, the folder can't be made, or a name is none.
     StorageError
         If there is no such database.
     """
+    names = [host_name(name) for name in allow_hosts]
     engine = open_database(url, create=False)
     storage = open_storage(url)
     folder = artifact_folder(url) if artifacts is None else artifacts
@@ -79,18 +98,20 @@ def dashboard_server(
         ) from error
     application = wsgi(storage, artifact_store=FileSystemArtifactStore(folder))
     try:
-        server = make_server(host, port, application, _Server, _Quiet)
+        kind = _ServerV6 if ":" in host else _Server
+        server = make_server(host, port, application, kind, _Quiet)
     except OSError as error:
         raise InputError(
             f"{host}:{port}: expected a free port of this machine, found: {error.strerror}; give "
             "another one with --port, 0 for any"
         ) from error
+    access = _access(server, host, names, read_only)
+    server.set_app(guarded(application, access))
     ended = threading.Event()
     watcher = threading.Thread(target=_watch, args=(storage, engine, ended, warn), daemon=True)
     watcher.start()
-    shown = f"[{host}]" if ":" in host else host
     try:
-        yield server, f"http://{shown}:{server.server_port}/dashboard"
+        yield server, _address(server, host, access)
     finally:
         ended.set()
         server.server_close()
@@ -98,6 +119,25 @@ def dashboard_server(
         storage.remove_session()
         storage.engine.dispose()
         engine.dispose()
+
+
+def _access(server: WSGIServer, host: str, names: Sequence[str], read_only: bool) -> Access:
+    bound = ip_address(str(server.server_address[0]))
+    everywhere = bound.is_unspecified
+    own = {socket.gethostname().lower()} if everywhere else {host.lower(), str(bound)}
+    return Access(
+        names=frozenset((*names, *own)),
+        any_address=everywhere,
+        token=None if bound.is_loopback and not names else secrets.token_urlsafe(24),
+        cookie=f"distreal_dse_token_{server.server_port}",
+        read_only=read_only,
+    )
+
+
+def _address(server: WSGIServer, host: str, access: Access) -> str:
+    shown = socket.gethostname() if access.any_address else f"[{host}]" if ":" in host else host
+    query = f"?token={access.token}" if access.token else ""
+    return f"http://{shown}:{server.server_port}/dashboard{query}"
 
 
 def artifact_folder(url: str) -> Path:
@@ -130,8 +170,19 @@ def refresh(storage: RDBStorage, engine: Engine, drawn: dict[str, tuple[int, int
     for summary in optuna.get_all_study_summaries(storage):
         state = (summary.n_trials, fronts.get(summary.study_name, 0))
         if drawn.get(summary.study_name) != state:
-            publish(storage, engine, summary.study_name)
+            with _unless_deleted(storage, summary.study_name):
+                publish(storage, engine, summary.study_name)
             drawn[summary.study_name] = state
+
+
+@contextmanager
+def _unless_deleted(storage: RDBStorage, name: str) -> Iterator[None]:
+    """Pass over what fails as a study is gone: a page can delete it while it is drawn."""
+    try:
+        yield
+    except (KeyError, StorageError):
+        if name in optuna.get_all_study_names(storage):
+            raise
 
 
 def _watch(

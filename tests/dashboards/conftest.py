@@ -1,11 +1,15 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dashboards.findings import TrialPoint
+from dashboards.serving import dashboard_server
 from distreal_dse.fronts import Front, FrontGroup, FrontPoint
 from fl.results import RoundResult
 from fl.runs import Run
@@ -65,3 +69,24 @@ def make_run() -> Callable[..., Run]:
         return Run(**{**values, **more})
 
     return make
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path / 'search.db'}"
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., str]]:
+    """Serves a database, and gives the address of the pages."""
+    with ExitStack() as stack:
+
+        def start(url: str, **options: Any) -> str:
+            server, address = stack.enter_context(dashboard_server(url, port=0, **options))
+            thread = threading.Thread(target=server.serve_forever)
+            thread.start()
+            stack.callback(thread.join)
+            stack.callback(server.shutdown)
+            return address
+
+        yield start

@@ -3,45 +3,23 @@
 from __future__ import annotations
 
 import json
-import threading
 import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import optuna
-import pytest
+from optuna.storages import RDBStorage
 from optuna_dashboard import get_note
 
 from benchmarks.made_up import write_search
 from browser import needs_chromium, render, screenshot
 from dashboards.publishing import open_storage, publish
-from dashboards.serving import dashboard_server, refresh
+from dashboards.serving import refresh
 from distreal_dse.fronts import FrontGroup, StoredLatency, open_database, save_latencies
 from front_examples import HOSTILE
 
 TRIALS = 30
-
-
-@pytest.fixture
-def url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path / 'search.db'}"
-
-
-@pytest.fixture
-def serve() -> Iterator[Callable[[str], str]]:
-    """Serves a database, and gives the address of the pages."""
-    with ExitStack() as stack:
-
-        def start(url: str) -> str:
-            server, address = stack.enter_context(dashboard_server(url, port=0))
-            thread = threading.Thread(target=server.serve_forever)
-            thread.start()
-            stack.callback(thread.join)
-            stack.callback(server.shutdown)
-            return address
-
-        yield start
 
 
 def draw(url: str, name: str = "made") -> optuna.Study:
@@ -160,6 +138,18 @@ def test_a_search_under_way_grows_in_the_dashboard(url: str, serve: Callable[[st
     (after,) = figures(address)["distreal-search"]["data"]
     assert after["y"][-1] > before["y"][-1] and after["x"][-1] > before["x"][-1]
     assert "13 trials" in get_note(study)
+
+
+def test_a_study_that_a_page_deletes_while_it_is_drawn_is_passed_over(url: str) -> None:
+    class DeletedMeanwhile(RDBStorage):
+        def get_study_user_attrs(self, study_id: int) -> dict[str, Any]:
+            self.delete_study(study_id)
+            return super().get_study_user_attrs(study_id)
+
+    write_search(url)
+    storage = DeletedMeanwhile(url)
+    refresh(storage, open_database(url), {})
+    assert optuna.get_all_study_names(storage) == []
 
 
 def test_a_study_that_is_not_ours_is_left_alone(url: str) -> None:
