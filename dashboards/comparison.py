@@ -9,7 +9,7 @@ from statistics import fmean
 import plotly.graph_objects as go
 
 from dashboards.figures import LEGEND_ROOM, band_trace, figure_title, line_trace, plotly_text
-from dashboards.findings import accuracy_curve, evaluated_on
+from dashboards.findings import accuracy_curve, counted, evaluated_on, si_prefix
 from dashboards.markup import table
 from dashboards.style import strategy_looks, template
 from distreal_dse.specs import name_of
@@ -158,18 +158,22 @@ def accuracy_table(summaries: Sequence[Summary], target: float) -> str:
 
 def work_table(summaries: Sequence[Summary]) -> str:
     """What the strategies cost, as HTML."""
+    macs, of_macs = si_prefix(max(one.training_macs.mean for one in summaries))
+    sent, of_sent = si_prefix(max(one.transferred_bytes.mean for one in summaries))
     rows = (
         (
             one.strategy,
-            f"{one.training_macs.mean / 1e12:.3g}",
+            f"{one.training_macs.mean / macs:.3g}",
             f"{one.wasted_share.mean:.0%}",
-            f"{one.transferred_bytes.mean / 1e9:.3g}",
+            f"{one.transferred_bytes.mean / sent:.3g}",
             f"{one.missed_share.mean:.0%}",
             f"{one.virtual_seconds.mean:.3g}",
         )
         for one in summaries
     )
-    heads = ("strategy", "TMACs", "wasted", "GB sent", "deadlines missed", "virtual s")
+    heads = (
+        "strategy", f"{of_macs}MACs", "wasted", f"{of_sent}B sent", "deadlines missed", "virtual s",
+    )  # fmt: skip
     return table("Work of all devices, mean of the seeds", heads, rows, text={0})
 
 
@@ -209,7 +213,11 @@ def _time(one: Summary) -> float:
 
 def _time_text(one: Summary) -> str:
     if one.seconds_to_target is None:
-        return f"{one.target_reached} of {len(one.seeds)} seeds" if one.target_reached else "never"
+        return (
+            f"{one.target_reached} of {counted(len(one.seeds), 'seed')}"
+            if one.target_reached
+            else "never"
+        )
     return f"{one.seconds_to_target.mean:.3g}"
 
 

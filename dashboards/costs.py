@@ -8,16 +8,16 @@ from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
-from dashboards.figures import (
-    HOVER_GROUPS,
-    LEGEND_ROOM,
-    column_axis,
-    cost_axis,
-    figure_title,
-    plotly_text,
-    row_axis,
-)
+from dashboards.figures import HOVER_GROUPS, LEGEND_ROOM, cost_axis, figure_title, plotly_text
 from dashboards.findings import percent
+from dashboards.heatmaps import (
+    Cells,
+    column_labels,
+    column_meaning,
+    heat_map,
+    part_of,
+    row_names,
+)
 from dashboards.style import COST_SCALE, FAINT, device_looks, template
 from distreal_dse.fronts import Front, LayerCost, StoredLatency, layer_costs
 
@@ -60,49 +60,48 @@ def breakdown_finding(breakdown: Breakdown) -> str:
     )
 
 
-def breakdown_figure(front: Front, breakdown: Breakdown) -> go.Figure:
-    """Share of each layer in the training MACs of each point of the front, as a heat map."""
-    labels = [percent(point.cost / front.reference_cost) for point in front.points] + ["full"]
-    rows, columns = range(len(breakdown.layers)), range(len(labels))
-    shares = [[breakdown.share(row, column) for column in columns] for row in rows]
-    hover = [
-        [
-            f"<b>{plotly_text(name)}</b><br>{breakdown.macs[row][column]:,.0f} MACs, "
-            f"{percent(shares[row][column])} of those of the vector<br>"
-            + (
-                f"at {labels[column]} of the training cost"
-                if column < len(front.points)
-                else "in the full network"
-            )
-            for column in columns
-        ]
-        for row, name in enumerate(breakdown.layers)
+def breakdown_figure(front: Front, breakdown: Breakdown, rows: range | None = None) -> go.Figure:
+    """Share of each layer in the training MACs of each point of the front, as a heat map.
+
+    Parameters
+    ----------
+    front, breakdown
+        The front, and what `cost_breakdown` returned for it.
+    rows
+        Which layers, all by default.
+    """
+    labels = column_labels(front)
+    layers = breakdown.layers
+    # The last column is of the full network, which may be the last point, too.
+    shares = [
+        [breakdown.share(row, column) for column in range(len(labels))]
+        for row in range(len(layers))
     ]
-    figure = go.Figure(
-        go.Heatmap(
-            x=list(columns),
-            y=list(rows),
-            z=shares,
-            zmin=0,
-            zmax=max(map(max, shares)),
-            colorscale=COST_SCALE,
-            xgap=1,
-            ygap=1,
-            showscale=False,  # the numbers are in the cells
-            text=[[f"{100 * share:.0f}" for share in row] for row in shares],
-            texttemplate="%{text}",
-            hovertext=hover,
-            hoverinfo="text",
+
+    def cells(row: int) -> Cells:
+        return Cells(
+            layers[row],
+            shares[row],
+            [f"{100 * share:.0f}" for share in shares[row]],
+            [
+                f"<b>{plotly_text(layers[row])}</b><br>{macs:,.0f} MACs, {percent(share)} of those "
+                f"of the vector<br>{column_meaning(front, column)}"
+                for column, (share, macs) in enumerate(
+                    zip(shares[row], breakdown.macs[row], strict=False)
+                )
+            ],
         )
+
+    names = row_names(layers)
+    rows = range(len(layers)) if rows is None else rows
+    return heat_map(
+        breakdown_finding(breakdown) + part_of(rows, len(layers), "layers"),
+        [cells(row) for row in rows],
+        [names[row] for row in rows],
+        labels,
+        COST_SCALE,
+        largest=max(map(max, shares)),
     )
-    figure.update_layout(
-        template=template(),
-        **figure_title(breakdown_finding(breakdown), 12),
-        height=150 + max(120, 26 * len(breakdown.layers)),
-        xaxis=column_axis(labels, "training cost (% of the full network)"),
-        yaxis=row_axis(breakdown.layers),
-    )
-    return figure
 
 
 @dataclass(frozen=True)

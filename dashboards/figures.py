@@ -18,6 +18,7 @@ from dashboards.findings import (
     accuracy_curve,
     accuracy_finding,
     cost_text,
+    counted,
     evaluated_on,
     front_finding,
     percent,
@@ -28,7 +29,6 @@ from dashboards.findings import (
 from dashboards.style import (
     FRONT,
     PAPER,
-    RATE_SCALE,
     TRIAL,
     UNIFORM,
     Look,
@@ -108,62 +108,6 @@ def front_figure(front: Front, trials: Sequence[TrialPoint] = ()) -> go.Figure:
     return figure
 
 
-def rates_figure(front: Front) -> go.Figure:
-    """Dropout rate of each channel group at each point of the front, as a heat map."""
-    shares = [percent(point.cost / front.reference_cost) for point in front.points]
-    rates = [[point.rates[row] for point in front.points] for row in range(len(front.groups))]
-    kept = [[point.kept_counts[row] for point in front.points] for row in range(len(front.groups))]
-    hover = [
-        [
-            f"<b>{plotly_text(group.name)}</b><br>{point.kept_counts[row]} of {group.channels} "
-            f"channels kept<br>dropout rate {point.rates[row]:.2f}<br>"
-            f"at {share} of the training cost"
-            for point, share in zip(front.points, shares, strict=True)
-        ]
-        for row, group in enumerate(front.groups)
-    ]
-    heat_map = go.Heatmap(
-        # Numbers, not names: Plotly would merge rows of one name.
-        x=list(range(len(front.points))),
-        y=list(range(len(front.groups))),
-        z=rates,
-        zmin=0,
-        zmax=1,
-        colorscale=RATE_SCALE,
-        xgap=1,
-        ygap=1,
-        text=kept,
-        texttemplate="%{text}",
-        hovertext=hover,
-        hoverinfo="text",
-        colorbar={
-            "orientation": "h",
-            # Below the plot, because above it plotly.js 4.1 moves the figure's title out of the
-            # picture; named by a tick, because its own title would be drawn across it there.
-            "y": 0,
-            "yref": "container",
-            "yanchor": "bottom",
-            "thickness": 10,
-            "len": 0.6,
-            "tickvals": [0, 0.5, 1],
-            "ticktext": ["0", "0.5<br>dropout rate", "1"],
-            "tickangle": 0,
-        },
-    )
-    figure = go.Figure(heat_map)
-    figure.update_layout(
-        template=template(),
-        **figure_title(
-            f"What the vectors of {front.label} drop, and how many channels they keep", 12
-        ),
-        margin_b=125,
-        height=200 + max(120, 30 * len(front.groups)),
-        xaxis=column_axis(shares, "training cost (% of the full network)"),
-        yaxis=row_axis([group.name for group in front.groups]),
-    )
-    return figure
-
-
 def accuracy_figure(runs: Sequence[Run]) -> go.Figure:
     """Accuracy of the full network over virtual time, a line per run."""
     figure = go.Figure()
@@ -235,6 +179,8 @@ def band_trace(
     return go.Scatter(
         x=[*x, *reversed(x)],
         y=[*(high for _, high in spans), *(low for low, _ in reversed(spans))],
+        # Without it, Plotly draws markers where there are few points.
+        mode="lines",
         fill="toself",
         fillcolor=band(look.color),
         line={"width": 0},
@@ -242,30 +188,6 @@ def band_trace(
         showlegend=False,
         hoverinfo="skip",
     )
-
-
-def column_axis(labels: Sequence[str], title: str) -> dict[str, Any]:
-    """The axis of a heat map with a column for each label."""
-    # Few enough labels that they stand beside each other on a phone; the last is always there.
-    step = max(1, math.ceil(len(labels) / 10))
-    shown = list(range(len(labels) - 1, -1, -step))[::-1]
-    return {
-        "title": {"text": title},
-        "tickvals": shown,
-        "ticktext": [labels[index] for index in shown],
-        "tickangle": -60,
-        "showgrid": False,
-    }
-
-
-def row_axis(names: Sequence[str]) -> dict[str, Any]:
-    """The axis of a heat map with a row for each name, the first on top."""
-    return {
-        "tickvals": list(range(len(names))),
-        "ticktext": [_short(name) for name in names],
-        "autorange": "reversed",
-        "showgrid": False,
-    }
 
 
 def plotly_text(name: str) -> str:
@@ -314,7 +236,7 @@ def _hover(front: Front, point: TrialPoint | FrontPoint) -> str:
         if kept or rate:
             lines.append(f"{_short(group.name)}: {', '.join(filter(None, (kept, rate)))}")
     if groups and len(front.groups) > HOVER_GROUPS:
-        lines.append(f"… and {len(front.groups) - HOVER_GROUPS} more channel groups")
+        lines.append(f"… and {counted(len(front.groups) - HOVER_GROUPS, 'more channel group')}")
     number = point.trial if isinstance(point, FrontPoint) else point.number
     if number is not None:
         lines.append(f"trial {number}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from itertools import pairwise
 
 from distreal_dse.fronts import Front, FrontPoint
@@ -58,6 +59,33 @@ def percent(share: float) -> str:
     """A share for people: two digits below 10 %, whole numbers above, e.g. ``4.2%`` or ``16%``."""
     value = 100 * share
     return f"{value:.2g}%" if value < 9.95 else f"{value:.0f}%"
+
+
+def counted(number: int, what: str) -> str:
+    """A number of things, e.g. ``1 run`` or ``2 runs``."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def moment(text: str) -> str:
+    """A stored time for people, e.g. ``31 Jan 2026, 12:00 UTC``; one that isn't stays as it is."""
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        return text
+    # One without a zone is UTC, as all that we write.
+    time = time.astimezone(UTC) if time.tzinfo else time
+    return f"{time.day} {time:%b %Y, %H:%M} UTC"
+
+
+def si_prefix(largest: float) -> tuple[float, str]:
+    """Factor and sign of the SI prefix that the largest of some numbers is read best with.
+
+    Plotly would put a prefix of its own before a unit that has one, as in ``700µ TMACs``.
+    """
+    for factor, sign in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if largest >= factor:
+            return factor, sign
+    return 1.0, ""
 
 
 def cost_text(front: Front, cost: float) -> str:
@@ -135,7 +163,7 @@ def front_finding(front: Front, trials: Iterable[TrialPoint] = ()) -> str:
         cheap, dear = front.points[0].cost, front.points[-1].cost
         full = front.reference_cost
         return (
-            f"{_count(len(front.points), 'dropout vector')} from {percent(cheap / full)} to "
+            f"{counted(len(front.points), 'dropout vector')} from {percent(cheap / full)} to "
             f"{percent(dear / full)} of the {what}"
         )
     needs = {point: least_uniform_cost(point, family) for point in searched}
@@ -203,7 +231,3 @@ def accuracy_finding(runs: Sequence[Run]) -> str:
         ends = dict.fromkeys(f"{score:.1%}" for score in (others[0], others[-1]))
         text += f", the other{'s' if len(others) > 1 else ''} {' to '.join(ends)}"
     return text
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"

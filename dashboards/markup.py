@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import html
 import json
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import plotly.graph_objects as go
 
 from dashboards.findings import plain
+
+# Kept counts of more groups than a narrow line holds; shorter ones, and dates, needn't break.
+_COUNTS = re.compile(r"\d+(?:-\d+){3,}")
 
 
 def figure_card(figure: go.Figure, heading: str, text: str, caption: str) -> str:
@@ -35,17 +39,16 @@ def table(
     """A table that scrolls sideways; ``text`` holds the columns that align left."""
 
     def line(tag: str, cells: Sequence[str], scope: str = "") -> str:
-        kinds = ("text" if column in text else "number" for column in range(len(cells)))
         return "".join(
-            f'<{tag} class="{kind}"{scope}>{escaped(cell)}</{tag}>'
-            for kind, cell in zip(kinds, cells, strict=True)
+            f'<{tag} class="{_kind(cell, column in text)}"{scope}>{breakable(cell)}</{tag}>'
+            for column, cell in enumerate(cells)
         )
 
     head = line("th", heads, ' scope="col"')
     body = "\n".join(f"<tr>{line('td', row)}</tr>" for row in rows)
     return (
         f'<div class="scroll" tabindex="0" role="region" aria-label="{escaped(caption)}">'
-        f"<table><caption>{escaped(caption)}</caption>"
+        f"<table><caption><span>{breakable(caption)}</span></caption>"
         f"<thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table></div>"
     )
 
@@ -60,12 +63,22 @@ def _fact(name: str, value: Any) -> str:
     if isinstance(value, Mapping):
         inner = (f"{key}: {json.dumps(item, ensure_ascii=False)}" for key, item in value.items())
         text = ", ".join(inner) or "none"
-    return f"<dt>{escaped(name)}</dt><dd>{escaped(text)}</dd>"
+    return f"<dt>{escaped(name)}</dt><dd>{breakable(text)}</dd>"
 
 
 def details(summary: str, content: str) -> str:
     """Content, itself HTML, that is shown when its summary is clicked."""
     return f'<details class="card"><summary>{escaped(summary)}</summary>{content}</details>'
+
+
+def breakable(text: str) -> str:
+    """The same as `escaped`, in which kept counts such as ``16-8-4-2`` break between numbers."""
+    return _COUNTS.sub(lambda counts: counts[0].replace("-", "-<wbr>"), escaped(text))
+
+
+def _kind(cell: str, text: bool) -> str:
+    """Classes of a cell of a table."""
+    return ("text counts" if _COUNTS.fullmatch(cell) else "text") if text else "number"
 
 
 def escaped(text: str) -> str:

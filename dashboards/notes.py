@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from dashboards.findings import cost_text, front_finding, percent, plain
+from dashboards.findings import cost_text, counted, front_finding, percent, plain
 from distreal_dse.fronts import Front, FrontPoint
 from distreal_dse.search import StoredSearch
 
@@ -43,8 +43,10 @@ def merged(old: str, new: str) -> str | None:
 def study_note(search: StoredSearch, front: Front | None) -> str:
     """What a study is, what came of it, and what to do with that."""
     lines = [f"## Search {code(search.name)}", ""]
-    lines += [f"Dropout vectors of {code(search.about)}, searched by distreal-dse.", ""]
-    tried = f"{len(search.tried)} trials"
+    # Of a study without a description, "name: " is stored.
+    about = search.about.strip().removesuffix(":")
+    lines += [f"Dropout vectors of {code(about)}, searched by distreal-dse.", ""]
+    tried = counted(len(search.tried), "trial")
     failed = f", {search.failed} failed" if search.failed else ""
     if front is None:
         lines += [f"**Under way**: {tried}{failed}. The front is verified when the search ends."]
@@ -54,8 +56,9 @@ def study_note(search: StoredSearch, front: Front | None) -> str:
         lines += [
             f"**{front_finding(front)}.**",
             "",
-            f"From {tried}{failed} came front {code(front.label)}: {len(front.points)} points, "
-            f"measured again with fresh seeds, hypervolume {front.hypervolume:.3f}{beside}.",
+            f"From {tried}{failed} came front {code(front.label)}: "
+            f"{counted(len(front.points), 'point')}, measured again with fresh seeds, "
+            f"hypervolume {front.hypervolume:.3f}{beside}.",
             "",
             "```console",
             f"$ distreal-dse front show {front.label}",
@@ -94,8 +97,8 @@ def trial_note(search: StoredSearch, front: Front, point: FrontPoint) -> str:
             "",
             f"Cost {cost_text(front, point.cost)} {front.cost_unit}, {percent(share)} of the full "
             f"network. Verified with fresh seeds: gain {point.convergence:.3f} ± "
-            f"{point.standard_error:.3f} nats over {point.replicates} short runs, accuracy "
-            f"{point.accuracy:.1%}.{found}",
+            f"{point.standard_error:.3f} nats over "
+            f"{counted(point.replicates, 'short run')}, accuracy {point.accuracy:.1%}.{found}",
             "",
             f"Channels kept: {code(point.key)}",
         )

@@ -24,19 +24,21 @@ from dashboards.costs import (
     latency_finding,
     timed_vectors,
 )
-from dashboards.figures import accuracy_figure, front_figure, rates_figure
+from dashboards.figures import accuracy_figure, front_figure
 from dashboards.findings import (
     NOISE,
     TrialPoint,
     accuracy_curve,
     accuracy_finding,
     cost_text,
+    counted,
     front_finding,
     percent,
     run_label,
     savings,
     uniform_family,
 )
+from dashboards.heatmaps import rates_figure
 from dashboards.markup import table
 from dashboards.progress import progress_figure, progress_finding, search_progress
 from dashboards.work import (
@@ -123,10 +125,10 @@ def front_pictures(
                 f"{label}-layers",
                 breakdown_figure(front, breakdown),
                 breakdown_finding(breakdown),
-                f"Heat map of the share of {len(rows)} layers in the training MACs of the "
-                f"{len(front.points)} points of the front and of the full network.",
+                f"Heat map of the share of {counted(len(rows), 'layer')} in the training MACs of "
+                f"{counted(len(front.points), 'point')} of the front and of the full network.",
                 "Darker: a larger share. The numbers are per cent of the MACs of the vector in the "
-                "column, forward and backward.",
+                "column, forward and backward; cells that are too small have none.",
                 (table("Training MACs per sample, by layer", ("layer", *heads), rows, text={0}),),
                 folded=True,
             )
@@ -179,8 +181,8 @@ def front_pictures(
                 f"{label}-latency",
                 latency_figure(timed),
                 latency_finding(timed),
-                f"Scatter plot of the time of a training step against its MACs for {len(timed)} "
-                "measured vectors. The numbers are in the table below.",
+                f"Scatter plot of the time of a training step against its MACs for "
+                f"{counted(len(timed), 'measured vector')}. The numbers are in the table below.",
                 "Bars are quartiles of the ratio to steps of the full network nearby. Above the "
                 "dotted line, a vector takes longer than its MACs promise.",
                 (
@@ -212,12 +214,11 @@ def comparison_pictures(name: str, runs: Sequence[Run]) -> list[Picture]:
         return []
     label = file_name(f"comparison-{name}")
     summaries, target = summarise(evaluated)
-    counted = sorted({len(one.seeds) for one in summaries})
-    seeds = f"{counted[0]}" + (f" to {counted[-1]}" if len(counted) > 1 else "")
+    seeds = sorted({len(one.seeds) for one in summaries})
     ends = ", ".join(f"{one.strategy} {one.settled_accuracy.mean:.1%}" for one in summaries)
     unfinished = sum(not run.finished for run in runs)
-    caption = f"Lines are means over {seeds} seeds, bands {band_meaning(counted)}." + (
-        f" {unfinished} of the {len(runs)} runs are not finished." if unfinished else ""
+    caption = _lines_and_bands(seeds) + (
+        f" Not finished: {unfinished} of {counted(len(runs), 'run')}." if unfinished else ""
     )
     found = [
         Picture(
@@ -281,6 +282,14 @@ def run_pictures(runs: Sequence[Run]) -> list[Picture]:
     ]
 
 
+def _lines_and_bands(seeds: Sequence[int]) -> str:
+    """What the lines and bands of `comparison_figure` are, where strategies have so many seeds."""
+    if seeds[-1] == 1:
+        return "Each line is a run with a single seed."
+    span = f"{seeds[0]} to " if len(seeds) > 1 else ""
+    return f"Lines are means over {span}{counted(seeds[-1], 'seed')}, bands {band_meaning(seeds)}."
+
+
 def file_name(name: str) -> str:
     """A name from outside, as part of the name of a file."""
     return re.sub(r"[^\w.+-]+", "_", name)[:100] or "_"
@@ -291,22 +300,22 @@ def _front(label: str, front: Front, trials: Sequence[TrialPoint]) -> Picture:
     first, last = front.points[0], front.points[-1]
     text = (
         f"Scatter plot of convergence against training cost. The verified front has "
-        f"{len(front.points)} points, from a gain of {first.convergence:.2f} at "
+        f"{counted(len(front.points), 'point')}, from a gain of {first.convergence:.2f} at "
         f"{_share(front, first.cost)} of the full network's cost to {last.convergence:.2f} at "
         f"{_share(front, last.cost)}. The numbers are in the table below."
     )
     caption = (
-        f"Bars are ± one standard error over {first.replicates} short runs with fresh seeds. "
-        f"Hypervolume of the front: {front.hypervolume:.3f}"
+        f"Bars are ± one standard error over {counted(first.replicates, 'short run')} with fresh "
+        f"seeds. Hypervolume of the front: {front.hypervolume:.3f}"
     )
     if family:
         area = curve_hypervolume(((p.cost, p.convergence) for p in family), front.reference_cost)
         searched = sum(not point.uniform for point in front.points)
         caption += (
             f"; of the curve through one rate for all layers: {area:.3f}. "
-            f"{savings(front, trials)} of the {searched} searched vectors cost less than one rate "
-            f"for all layers needs for a gain {NOISE:g} standard errors below theirs; the title "
-            "names the one that saves most"
+            f"Searched vectors that cost less than one rate for all layers needs for a gain "
+            f"{NOISE:g} standard errors below theirs: {savings(front, trials)} of {searched}; the "
+            "title names the one that saves most"
         )
     return Picture(
         f"{label}-front",
@@ -323,9 +332,11 @@ def _rates(label: str, front: Front) -> Picture:
         f"{label}-rates",
         rates_figure(front),
         "Which layers the vectors thin out",
-        f"Heat map of the dropout rate of {len(front.groups)} channel groups at the "
-        f"{len(front.points)} points of the front. The kept channels are in the table above.",
-        "Darker: more dropped. The numbers are the channels kept.",
+        f"Heat map of the dropout rate of {counted(len(front.groups), 'channel group')} at "
+        f"{counted(len(front.points), 'point')} of the front. The kept channels are "
+        "in the table above.",
+        "Darker: more dropped. The numbers are the channels kept; cells that are too small have "
+        "none.",
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from dashboards.figures import LEGEND_ROOM, figure_title
-from dashboards.findings import TrialPoint, percent
+from dashboards.findings import TrialPoint, counted, percent, si_prefix
 from dashboards.style import FAINT, FRONT, UNIFORM, template
 from distreal_dse.fronts import Front, hypervolume, non_dominated
 
@@ -84,7 +84,8 @@ def search_progress(
         best = [pairs[index] for index in kept]
         spent.append(total)
         areas.append(hypervolume(best, reference_cost))
-    factor, unit = _unit(total) if cost_metric == "macs" else (1.0, "s")
+    factor, sign = si_prefix(total) if cost_metric == "macs" else (1.0, "")
+    unit = f"{sign}MACs" if cost_metric == "macs" else "s"
     return Progress(tuple(one / factor for one in spent), tuple(areas), unit)
 
 
@@ -93,13 +94,14 @@ def progress_finding(progress: Progress, front: Front | None = None) -> str:
     end = progress.hypervolumes[-1]
     if front is None:
         return (
-            f"The search stands at a hypervolume of {end:.3f} after {len(progress.spent)} vectors"
+            f"The search stands at a hypervolume of {end:.3f} after "
+            f"{counted(len(progress.spent), 'vector')}"
         )
     near = next(i for i, area in enumerate(progress.hypervolumes) if area >= NEARLY * end)
     share = progress.spent[near] / progress.spent[-1] if progress.spent[-1] else 1.0
     return (
         f"{percent(NEARLY)} of the final hypervolume was there after {percent(share)} of the "
-        f"search's training, {near + 1} of {len(progress.spent)} vectors"
+        f"search's training, {near + 1} of {counted(len(progress.spent), 'vector')}"
     )
 
 
@@ -126,7 +128,7 @@ def progress_figure(progress: Progress, front: Front | None = None) -> go.Figure
             mode="lines",
             line={"color": FAINT, "width": 2, "shape": "hv"},
             hovertext=[
-                f"{i + 1} vectors, {progress.spent[i]:.4g} {progress.unit}<br>"
+                f"{counted(i + 1, 'vector')}, {progress.spent[i]:.4g} {progress.unit}<br>"
                 f"hypervolume {areas[i]:.3f}"
                 for i in shown
             ],
@@ -172,10 +174,3 @@ def progress_figure(progress: Progress, front: Front | None = None) -> go.Figure
         yaxis={"title": {"text": "hypervolume (nats)"}, "rangemode": "tozero"},
     )
     return figure
-
-
-def _unit(macs: float) -> tuple[float, str]:
-    for factor, unit in ((1e15, "PMACs"), (1e12, "TMACs"), (1e9, "GMACs")):
-        if macs >= factor:
-            return factor, unit
-    return 1e6, "MMACs"

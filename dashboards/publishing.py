@@ -22,10 +22,12 @@ from sqlalchemy import Engine, MetaData, Table, delete, insert
 from sqlalchemy.exc import SQLAlchemyError
 
 from dashboards.costs import breakdown_figure, cost_breakdown, latency_figure, timed_vectors
-from dashboards.figures import front_figure, rates_figure
+from dashboards.figures import front_figure
 from dashboards.findings import TrialPoint
+from dashboards.heatmaps import fit_text, rates_figure
 from dashboards.notes import merged, study_note, trial_note
 from dashboards.progress import progress_figure, search_progress
+from dashboards.style import FRONT, INK, on_any_page
 from distreal_dse.errors import FrontError, StorageError
 from distreal_dse.fronts import Front, list_fronts, load_front, load_latencies, normalise_url
 from distreal_dse.search import StoredSearch, stored_search
@@ -38,6 +40,10 @@ STEPS = 100
 BUSY = 30
 # optuna-dashboard gives each figure this many pixels.
 HEIGHT = 450
+# Least width of its cards, on a window of 1200 pixels.
+WIDTH = 440
+# Rows of a heat map that can be read at that height; more make further figures.
+ROWS = 14
 # Pixels of Plotly's buttons above a figure.
 BUTTONS = 18
 # Its cards are narrow: a legend takes a row more.
@@ -122,9 +128,11 @@ def study_figures(
         trials = [TrialPoint(**asdict(one)) for one in search.tried_for(front)]
         reference = front.reference_cost
         figures["distreal-front"] = front_figure(front, spread(trials, reference))
-        figures["distreal-rates"] = rates_figure(front)
+        for number, rows in _parts(len(front.groups)):
+            figures[f"distreal-rates{number}"] = rates_figure(front, rows)
         if (breakdown := cost_breakdown(front)) is not None:
-            figures["distreal-layers"] = breakdown_figure(front, breakdown)
+            for number, rows in _parts(len(breakdown.layers)):
+                figures[f"distreal-layers{number}"] = breakdown_figure(front, breakdown, rows)
         if timed := timed_vectors(front, load_latencies(engine, front.model_fingerprint)):
             figures["distreal-latency"] = latency_figure(timed)
         settings: Mapping[str, Any] = front.settings
@@ -155,9 +163,20 @@ def spread(trials: list[TrialPoint], reference_cost: float) -> list[TrialPoint]:
     return shown
 
 
+def _parts(rows: int) -> Iterator[tuple[str, range]]:
+    """The rows of a heat map in figures of equal length, with the ending of each one's name."""
+    count = math.ceil(rows / ROWS)
+    for number in range(count):
+        part = range(rows * number // count, rows * (number + 1) // count)
+        yield f"-{number + 1}" if number else "", part
+
+
 def thin(figure: go.Figure) -> go.Figure:
-    """The figure without hover texts, its coordinates rounded, at optuna-dashboard's height."""
-    bare = figure.to_plotly_json()
+    """The figure as optuna-dashboard shows it, whose height and colours can't follow the page.
+
+    Without hover texts, its coordinates rounded, and numbers left out that cells have no room for.
+    """
+    bare = on_any_page(figure.to_plotly_json())
     for trace in bare["data"]:
         if trace.pop("hovertext", None) is not None:
             trace["hoverinfo"] = "x+y" if trace.get("type") != "heatmap" else "z"
@@ -172,9 +191,22 @@ def thin(figure: go.Figure) -> go.Figure:
     layout["height"] = HEIGHT
     # optuna-dashboard always shows Plotly's buttons: the title goes below them.
     layout["title"] = {**layout["title"], "pad": {"l": 12, "t": 22 + BUTTONS}}
-    room = BUTTONS + (LEGEND_ROW if len(bare["data"]) > 1 else 0)
+    legend = [
+        trace
+        for trace in bare["data"]
+        if trace["type"] != "heatmap" and trace.get("showlegend") is not False
+    ]
+    room = BUTTONS + (LEGEND_ROW if len(legend) > 1 else 0)
     layout["margin"] = {**layout["margin"], "t": layout["margin"]["t"] + room}
-    return go.Figure(bare)
+    layout["modebar"] = {
+        "bgcolor": "rgba(0, 0, 0, 0)",
+        "color": on_any_page(INK),
+        "activecolor": FRONT.color,
+    }
+    found = go.Figure(bare)
+    fit_text(found, WIDTH)
+    found.data = [trace for trace in found.data if trace.visible is not False]
+    return found
 
 
 def _rounded(values: Any) -> Any:

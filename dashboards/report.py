@@ -13,7 +13,8 @@ from string import Template
 
 from plotly.offline import get_plotlyjs
 
-from dashboards.findings import TrialPoint, cost_text, run_label
+from dashboards.findings import TrialPoint, cost_text, counted, moment, run_label
+from dashboards.heatmaps import APART, DIGIT, LEAST, MOST
 from dashboards.markup import details, escaped, fact_list, figure_card
 from dashboards.pictures import Picture, comparison_pictures, front_pictures, run_pictures
 from dashboards.style import dark_colors
@@ -56,6 +57,23 @@ function inTheDark(value) {
     return Object.fromEntries(Object.entries(value).map(([key, one]) => [key, inTheDark(one)]));
   return Object.hasOwn(darkColors, value) ? darkColors[value] : value;
 }
+// The numbers of a heat map as large as their cells allow, none where that can't be read.
+const digits = $digits;
+function fitDigits(chart) {
+  const indices = chart.data.flatMap((trace, index) => trace.mode === "text" ? [index] : []);
+  if (!indices.length) return;
+  const cell = (axis) => axis._length / Math.abs(axis.range[1] - axis.range[0]);
+  const {xaxis, yaxis} = chart._fullLayout;
+  const texts = indices.flatMap((index) => chart.data[index].text);
+  const longest = Math.max(...texts.map((text) => text.length));
+  const fitting = Math.floor(Math.min(
+    digits.most, (cell(xaxis) - digits.apart) / (digits.digit * longest), cell(yaxis) - 3));
+  const visible = fitting >= digits.least, size = Math.max(fitting, digits.least);
+  const {visible: shown, textfont: {size: before}} = chart.data[indices[0]];
+  // Drawing them anew ends here again.
+  if (visible !== shown || size !== before)
+    Plotly.restyle(chart, {visible, "textfont.size": size}, indices);
+}
 function draw() {
   for (const chart of document.querySelectorAll(".chart")) {
     const stored = JSON.parse(chart.nextElementSibling.textContent);
@@ -67,6 +85,9 @@ function draw() {
       displayModeBar: touch ? false : "hover",
       modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]],
     });
+    chart.removeAllListeners("plotly_afterplot");
+    chart.on("plotly_afterplot", () => fitDigits(chart));
+    fitDigits(chart);
   }
 }
 dark.addEventListener("change", draw);
@@ -77,9 +98,11 @@ draw();
 """)
 
 _STYLE = """
-:root { --ink: #1f2933; --faint: #5b6770; --line: #d9dee3; --page: #f5f7f9; --card: #ffffff; }
+:root { --ink: #1f2933; --faint: #5b6770; --line: #d9dee3; --page: #f5f7f9; --card: #ffffff;
+  --shadow: #5b677080; }
 @media (prefers-color-scheme: dark) {
-  :root { --ink: #e6eaee; --faint: #9fabb5; --line: #36414b; --page: #12181d; --card: #1b232a; }
+  :root { --ink: #e6eaee; --faint: #9fabb5; --line: #36414b; --page: #12181d; --card: #1b232a;
+    --shadow: #000000; }
 }
 * { box-sizing: border-box; }
 body { margin: 0 auto; padding: 1rem; max-width: 60rem; background: var(--page); color: var(--ink);
@@ -94,14 +117,23 @@ h1, h2, h3, p, td, dd, li { overflow-wrap: anywhere; }
 .card { margin: 1rem 0; padding: 1rem; background: var(--card); border: 1px solid var(--line);
   border-radius: .6rem; }
 .chart { margin: 0 -.5rem; padding: .25rem 0; overflow: hidden; }
-.scroll { overflow-x: auto; }
+/* Shadows tell where columns are out of sight: those that move with the table hide those that
+   stay at the edges. */
+.scroll { container-type: inline-size; overflow-x: auto; background:
+  linear-gradient(to right, var(--card) 40%, transparent) left / 3rem 100% no-repeat local,
+  linear-gradient(to left, var(--card) 40%, transparent) right / 3rem 100% no-repeat local,
+  linear-gradient(to right, var(--shadow), transparent) left / 1rem 100% no-repeat scroll,
+  linear-gradient(to left, var(--shadow), transparent) right / 1rem 100% no-repeat scroll; }
 .scroll:focus-visible { outline: 2px solid #0072b2; }
 table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums; }
 caption { text-align: left; color: var(--faint); padding-bottom: .35rem; }
+/* As wide as what is seen of the table, and there wherever it is scrolled to. */
+caption span { position: sticky; left: 0; display: inline-block; max-width: 100cqw; }
 th, td { padding: .25rem .6rem .25rem 0; text-align: right; white-space: nowrap;
   border-bottom: 1px solid var(--line); }
 th { font-weight: 600; vertical-align: bottom; }
 td.text, th.text { text-align: left; }
+td.counts { white-space: normal; min-width: 12rem; }
 summary { cursor: pointer; font-weight: 600; }
 details > * + * { margin-top: .5rem; }
 dl { display: grid; grid-template-columns: minmax(6rem, auto) 1fr; gap: .2rem 1rem; margin: 0;
@@ -147,13 +179,14 @@ def write_report(
     if alone:
         sections.append(_runs_section(alone))
     names = [front.label for front, _ in fronts] + compared
-    names += [f"{len(alone)} runs"] if alone else []
+    names += [counted(len(alone), "run")] if alone else []
     page = _PAGE.substitute(
         title=escaped(f"distreal-dse: {', '.join(names)}"),
-        created=escaped(utc_now()),
+        created=escaped(moment(utc_now())),
         style=_STYLE,
         sections="\n".join(sections),
         dark=json.dumps(dark_colors()),
+        digits=json.dumps({"most": MOST, "least": LEAST, "digit": DIGIT, "apart": APART}),
         plotly=get_plotlyjs(),
     )
     write_whole(path, page, "the report")
@@ -166,7 +199,8 @@ def _front_section(
         (
             "<section>",
             f"<h2>Front {escaped(front.label)}</h2>",
-            f'<p class="faint">Study {escaped(front.study)}, found {escaped(front.created_at)}</p>',
+            f'<p class="faint">Study {escaped(front.study)}, found '
+            f"{escaped(moment(front.created_at))}</p>",
             *map(_picture, front_pictures(front, trials, latencies)),
             details("How it was found", _front_facts(front)),
             "</section>",
@@ -231,7 +265,7 @@ def _runs_section(runs: Sequence[Run]) -> str:
                 "study": run.study,
                 "seed": run.seed,
                 "finished": run.finished,
-                "begun": run.created_at,
+                "begun": moment(run.created_at),
                 "settings": run.settings,
                 "model fingerprint": run.model_fingerprint,
                 "front hash": run.front_hash or "no front",

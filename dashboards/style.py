@@ -10,8 +10,9 @@ Okabe, Ito: Color Universal Design, 2008, https://jfly.uni-koeln.de/color/
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import plotly.graph_objects as go
 
@@ -20,6 +21,10 @@ from distreal_dse.specs import name_of
 INK, FAINT, GRID, PAPER = "#1f2933", "#5b6770", "#e4e7eb", "#ffffff"
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', 'DejaVu Sans', sans-serif"
 
+
+# Digits on colours that are light or dark: whichever reads better has a contrast of 4.5 or more to
+# every colour (WCAG 2, AA), which no lighter black has.
+DARK_DIGITS, LIGHT_DIGITS = "#050505", "#ffffff"
 
 # Opacity of a band around a line.
 BAND = 0.15
@@ -96,6 +101,49 @@ _DARK = {
     "#7a4fa3": "#b591d6",
     "#a684c4": "#9470b8",
 }
+
+
+# What pages draw whose light is not known when a figure is stored: colours with a contrast of 3 or
+# more to both white and the dark cards of optuna-dashboard; text with 4, the most that both allow.
+_EITHER = {
+    INK: "#767f87",
+    FAINT: "#767f87",
+    GRID: "rgba(127, 127, 127, 0.3)",
+    PAPER: "rgba(0, 0, 0, 0)",
+    TRIAL.color: "#8a939b",
+    "#000000": "#767f87",
+    "#3b1a5c": "#8560b0",
+    "#7a4fa3": "#a374d0",
+    "#a684c4": "#a684c4",
+}
+
+
+def luminance(color: str | Sequence[float]) -> float:
+    """Relative luminance in [0, 1] of ``#rrggbb``, or of red, green and blue in [0, 1].
+
+    References
+    ----------
+    W3C: Web Content Accessibility Guidelines 2.2, 2023, "relative luminance".
+    """
+    parts = (
+        [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)] if isinstance(color, str) else color
+    )
+    linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def on_any_page(part: Any) -> Any:
+    """The JSON of a figure in colours that can be read on a light and on a dark page."""
+    if isinstance(part, dict):
+        return {
+            # Digits stand on the colours of cells, which are the same on any page.
+            key: one if key == "textfont" else on_any_page(one)
+            for key, one in part.items()
+            if key != "hoverlabel"  # Plotly's own have the colour of what they are of, and fit it
+        }
+    if isinstance(part, list | tuple):
+        return [on_any_page(one) for one in part]
+    return _EITHER.get(part, part) if isinstance(part, str) else part
 
 
 def band(color: str) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import plotly.graph_objects as go
 
 from dashboards.figures import LEGEND_ROOM, band_trace, figure_title, line_trace, plotly_text
-from dashboards.findings import percent
+from dashboards.findings import percent, si_prefix
 from dashboards.style import class_looks, strategy_looks, template
 from distreal_dse.specs import name_of
 from fl.results import DeviceRound
@@ -20,7 +20,6 @@ from fl.summaries import Summary, by_strategy
 BINS = 24
 # The strategy whose vectors a comparison is about.
 SUBJECT = "distreal"
-TERA = 1e12
 
 
 @dataclass(frozen=True)
@@ -149,9 +148,11 @@ def waste_figure(summaries: Sequence[Summary]) -> go.Figure:
     looks = strategy_looks(one.strategy for one in summaries)
     colors = [looks[one.strategy].color for one in ordered]
     names = [plotly_text(one.strategy) for one in ordered]
-    wasted = [one.training_macs.mean * one.wasted_share.mean / TERA for one in ordered]
+    longest = max((one.training_macs.mean for one in summaries), default=0.0)
+    factor, sign = si_prefix(longest)
+    wasted = [one.training_macs.mean * one.wasted_share.mean / factor for one in ordered]
     merged = [
-        one.training_macs.mean / TERA - lost for one, lost in zip(ordered, wasted, strict=True)
+        one.training_macs.mean / factor - lost for one, lost in zip(ordered, wasted, strict=True)
     ]
     figure = go.Figure(
         [
@@ -180,7 +181,6 @@ def waste_figure(summaries: Sequence[Summary]) -> go.Figure:
             ),
         ]
     )
-    longest = max((one.training_macs.mean / TERA for one in summaries), default=1.0)
     figure.update_layout(
         template=template(),
         **figure_title(waste_finding(summaries), 12),
@@ -188,9 +188,9 @@ def waste_figure(summaries: Sequence[Summary]) -> go.Figure:
         height=140 + 30 * len(ordered),
         showlegend=False,
         xaxis={
-            "title": {"text": "training (TMACs); striped: wasted"},
+            "title": {"text": f"training ({sign}MACs); striped: wasted"},
             # Room for the numbers outside of the longest bar.
-            "range": [0, 1.4 * (longest or 1.0)],
+            "range": [0, 1.4 * (longest / factor or 1.0)],
         },
         yaxis={"showgrid": False},
     )

@@ -43,6 +43,7 @@ def test_lines_are_means_and_bands_reach_from_the_worst_to_the_best(runs: list[R
     assert list(lines["distreal"].y) == pytest.approx([0.3, 0.6])
     assert list(lines["small"].y) == pytest.approx([0.7, 0.9])
     band = next(trace for trace in figure.data if trace.fill == "toself")
+    assert band.mode == "lines"  # else Plotly draws a dot at each corner
     assert list(band.x) == [2.0, 4.0, 4.0, 2.0]
     assert list(band.y) == pytest.approx([0.4, 0.7, 0.5, 0.2])
 
@@ -98,7 +99,7 @@ def test_without_an_evaluation_there_is_nothing_to_draw(make_run: MakeRun) -> No
 def test_unfinished_runs_are_counted(runs: list[Run], make_run: MakeRun) -> None:
     begun = make_run(9, (0.1, 0.2), finished=False, strategy="small", seed=7, comparison="c")
     first, *_ = comparison_pictures("c", [*runs, begun])
-    assert "1 of the 5 runs are not finished" in first.caption
+    assert "Not finished: 1 of 5 runs." in first.caption
     assert "NaN" not in "".join(first.tables)
 
 
@@ -107,6 +108,11 @@ def test_seeds_are_told_by_strategy_where_they_differ(runs: list[Run]) -> None:
     assert "means over 2 seeds" in alike.caption and ">seeds<" not in alike.tables[0]
     differing, *_ = comparison_pictures("c", runs[1:])
     assert "means over 1 to 2 seeds" in differing.caption and ">seeds<" in differing.tables[0]
+
+
+def test_of_one_seed_nothing_is_said_of_means_and_bands(runs: list[Run]) -> None:
+    first, *_ = comparison_pictures("c", runs[::2])
+    assert first.caption == "Each line is a run with a single seed."
 
 
 def test_long_curves_are_thinned_out_and_keep_their_end(make_run: MakeRun) -> None:

@@ -8,10 +8,13 @@ import pytest
 from dashboards.findings import (
     TrialPoint,
     accuracy_finding,
+    counted,
     front_finding,
     least_uniform_cost,
+    moment,
     percent,
     savings,
+    si_prefix,
     uniform_family,
 )
 from distreal_dse.fronts import Front, FrontPoint
@@ -128,3 +131,31 @@ def test_runs_are_compared_at_the_time_all_have_reached(make_run: Callable[..., 
 )
 def test_shares_are_short(share: float, text: str) -> None:
     assert percent(share) == text
+
+
+def test_one_of_a_thing_is_not_many() -> None:
+    assert [counted(n, "run") for n in (0, 1, 2)] == ["0 runs", "1 run", "2 runs"]
+
+
+@pytest.mark.parametrize(
+    ("stored", "shown"),
+    [
+        ("2026-01-31T12:00:00+00:00", "31 Jan 2026, 12:00 UTC"),
+        ("2026-02-01T01:30:59.5+02:00", "31 Jan 2026, 23:30 UTC"),
+        ("2026-01-31T12:00:00", "31 Jan 2026, 12:00 UTC"),
+        ("yesterday", "yesterday"),
+    ],
+)
+def test_times_are_for_people(stored: str, shown: str) -> None:
+    assert moment(stored) == shown
+
+
+@pytest.mark.parametrize(
+    ("largest", "prefix"),
+    [(0.0, ""), (999.0, ""), (1e3, "k"), (7e8, "M"), (1e9, "G"), (2e12, "T"), (5e16, "P")],
+)
+def test_the_largest_value_has_one_to_three_digits_before_its_point(
+    largest: float, prefix: str
+) -> None:
+    factor, sign = si_prefix(largest)
+    assert sign == prefix and (largest / factor < 1000 or prefix == "P")

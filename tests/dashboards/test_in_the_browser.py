@@ -35,7 +35,7 @@ def test_figures_appear_without_a_complaint(
     # Three figures; 4 trials, 3 uniform, 3 front points, 2 evaluated rounds; 2 x 3 cells.
     assert page.tags.count("figure") == 3 and page.classes.count("main-svg") >= 3
     assert page.classes.count("point") == 4 + 3 + 3 + 2
-    assert page.classes.count("heatmap-label") == 2 * 3
+    assert page.classes.count("textpoint") == 2 * 4  # 3 points and the full network
     assert page.classes.count("yerror") == 3
     # In two rows of the table, the heading of its settings, and the legend of the figure.
     name = name.replace("\u202e", "\ufffd")

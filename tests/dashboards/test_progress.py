@@ -19,7 +19,7 @@ def test_the_hypervolume_grows_with_what_was_trained_in_the_order_of_trials() ->
     progress = search_progress(trials, 100.0, "macs", SETTINGS)
     assert progress is not None
     # 100 MACs per sample, 10 samples, 5 mini-batches, 2 replicates; trial 3 is trial 1 again.
-    assert progress.spent == (0.01, 0.015, 0.0175) and progress.unit == "MMACs"
+    assert progress.spent == (10.0, 15.0, 17.5) and progress.unit == "kMACs"
     assert [round(area, 9) for area in progress.hypervolumes] == [0.0, 0.3, 0.4]
     seconds = search_progress(trials, 100.0, "latency", SETTINGS)
     assert seconds is not None and seconds.unit == "s" and seconds.spent[-1] == 1750
@@ -42,3 +42,9 @@ def test_the_figure_ends_at_the_verified_front(searched: Front) -> None:
     assert set(uniform.y) == {searched.uniform_hypervolume}
     assert len(progress_figure(progress).data) == 1
     assert "stands at" in progress_finding(progress)
+
+
+def test_one_vector_is_one(searched: Front) -> None:
+    progress = search_progress([tried(0, 1600, 1.0)], 1600.0, "macs", SETTINGS)
+    assert progress is not None
+    assert progress_finding(progress).endswith("after 1 vector")

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from dashboards.comparison import work_table
 from dashboards.work import (
     subject_of,
     use_figure,
@@ -52,6 +53,8 @@ def test_the_vectors_of_distreal_are_drawn_by_class(runs: list[Run]) -> None:
     figure = use_figure("distreal", [strong, weak])
     lines = [trace for trace in figure.data if trace.mode == "lines+markers"]
     assert [list(line.y) for line in lines] == [[80.0, 40.0], [20.0, 10.0]]
+    bands = [trace for trace in figure.data if trace.fill == "toself"]
+    assert [band.mode for band in bands] == ["lines", "lines"]
     assert lines[0].name == "&lt;b&gt;strong&lt;/b&gt;"
 
 
@@ -75,3 +78,23 @@ def test_wasted_work_is_what_was_not_merged(runs: list[Run]) -> None:
     assert dict(zip(merged.y, merged.x, strict=True)) == {"small": 4.0, "distreal": 7.0}
     assert dict(zip(wasted.y, wasted.x, strict=True)) == {"small": 0.0, "distreal": 1.0}
     assert waste_finding(summarise(runs[:1])[0]).startswith("No strategy wastes work")
+
+
+def test_the_unit_of_work_is_that_of_its_largest_value(
+    runs: list[Run], make_run: MakeRun
+) -> None:
+    devices = (
+        DeviceRound(0, "strong", "accepted", 1.0, 7e8, 30, 0.5, 1, 8_000_000, 8_000_000),
+        DeviceRound(1, "weak", "missed", 1.0, 1e8, 10, 0.5, 0, 8_000_000, 8_000_000),
+    )
+    small = replace(round_result(1, 10.0, devices), accuracy=0.5)
+    summaries, _ = summarise([make_run(1, strategy="small", rounds=(small,))])
+    figure = waste_figure(summaries)
+    merged, wasted = figure.data
+    assert (merged.x[0], wasted.x[0]) == pytest.approx((700.0, 100.0))
+    assert figure.layout.xaxis.title.text == "training (MMACs); striped: wasted"
+    assert figure.layout.xaxis.range[1] > 800
+    assert "<th class=\"number\" scope=\"col\">MMACs</th>" in work_table(summaries)
+    assert ">MB sent<" in work_table(summaries) and ">32<" in work_table(summaries)
+    of_tera, _ = summarise(runs)
+    assert waste_figure(of_tera).layout.xaxis.title.text == "training (TMACs); striped: wasted"
