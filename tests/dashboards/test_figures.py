@@ -7,11 +7,11 @@ from collections.abc import Callable
 import pytest
 from hypothesis import given, settings
 
+from contrast import contrast, luminance
 from dashboards.figures import accuracy_figure, front_figure
 from dashboards.findings import TrialPoint
 from dashboards.heatmaps import rates_figure
 from dashboards.style import FRONT, RATE_SCALE, TRIAL, UNIFORM, run_looks, strategy_looks
-from contrast import contrast, luminance
 from distreal_dse.fronts import Front
 from fl.runs import Run
 from front_examples import fronts, make_front

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from browser import needs_chromium, render, screenshot
@@ -14,8 +17,9 @@ from dashboards.findings import TrialPoint
 from dashboards.images import write_images
 from dashboards.report import write_report
 from distreal_dse.errors import InputError
-from distreal_dse.fronts import Front
+from distreal_dse.fronts import Front, FrontGroup, FrontPoint
 from fl.runs import Run
+from front_examples import make_front
 
 needs_kaleido = pytest.mark.skipif(
     importlib.util.find_spec("kaleido") is None, reason="needs the package kaleido"
@@ -42,6 +46,72 @@ def test_figures_appear_without_a_complaint(
     assert page.texts.count(f"{name} · digits@1 · run 1") == 4
     # The heat map is an image in SVG; no name has made an element.
     assert page.tags.count("img") == 0 and page.tags.count("script") == 2 + 3
+
+
+# Tells in the page itself where the numbers of heat maps and of the first table lie.
+MEASURE = """
+<script>
+addEventListener("load", () => setTimeout(() => {
+  const box = (node) => { const {left, right, top} = node.getBoundingClientRect();
+                          return [left, right, top]; };
+  const scroll = document.querySelector(".scroll"), caption = scroll.querySelector("caption");
+  const lines = [...scroll.querySelectorAll("td.counts")].map((cell) => {
+    const range = document.createRange();
+    return [...cell.childNodes].filter((one) => one.nodeType === 3).map((one) => {
+      range.selectNodeContents(one); return range.getClientRects().length; });
+  });
+  document.body.append(Object.assign(document.createElement("pre"), {textContent: JSON.stringify({
+    measured: true,
+    charts: [...document.querySelectorAll(".chart")].map((one) =>
+      [...one.querySelectorAll(".textpoint text, .heatmap-label text")].map(box)),
+    table: [scroll.scrollWidth, scroll.clientWidth],
+    caption: [...box(caption.firstElementChild ?? caption), scroll.getBoundingClientRect().right],
+    shadow: getComputedStyle(scroll).backgroundImage,
+    lines})}));
+}, 500));
+</script>"""
+
+
+@needs_chromium
+@pytest.mark.parametrize("width", [1200, 400])
+def test_a_network_of_many_layers_can_be_read_at_any_width(tmp_path: Path, width: int) -> None:
+    path = tmp_path / "report.html"
+    groups = tuple(FrontGroup(f"features.{i}.conv.0.0", 960) for i in range(25))
+    random = np.random.default_rng(0)
+    points = []
+    for number in range(1, 25):
+        counts = tuple(int(one) for one in random.integers(100, 100 + 35 * number, len(groups)))
+        points.append(FrontPoint(tuple(1 - one / 960 for one in counts), counts, 60.0 * number,
+                                 number / 24, 0.01, 8, 0.5, uniform=False))  # fmt: skip
+    write_report(path, [(make_front(groups=groups, points=tuple(points)), [])])
+    # A window of Chromium is 500 pixels wide or more, a body is not.
+    page = path.read_text("utf-8").replace(
+        "</head>", f"<style>body {{ width: {width}px; margin: 0 }}</style>{MEASURE}</head>"
+    )
+    path.write_text(page, encoding="utf-8")
+    rendered, complaints = render(path.as_uri(), tmp_path / "profile")
+    assert not complaints
+    (text,) = (one for one in rendered.texts if one.startswith('{"measured":true'))
+    found = json.loads(text)
+    digits = [boxes for boxes in found["charts"] if boxes]
+    wide, room = found["table"]
+    left, right, _, edge = found["caption"]
+    assert right <= edge + 1 and right - left <= room
+    # Each number of the kept counts is in one piece.
+    assert found["lines"] and all(set(one) == {1} for one in found["lines"])
+    if width == 400:
+        assert digits == []  # of three figures in cells of ten pixels
+        assert wide > room and found["shadow"].count("linear-gradient") == 4
+    else:
+        assert wide <= room  # all columns are seen
+        (boxes,) = digits
+        assert len(boxes) == 25 * 25
+        rows: dict[int, list[tuple[float, float]]] = {}
+        for start, end, top in boxes:
+            rows.setdefault(round(top), []).append((start, end))
+        for row in rows.values():
+            row.sort()
+            assert all(after[0] - before[1] >= 2 for before, after in pairwise(row))
 
 
 @needs_chromium

@@ -14,9 +14,11 @@ from optuna_dashboard import get_note
 
 from benchmarks.made_up import write_search
 from browser import needs_chromium, render, screenshot
-from dashboards.publishing import open_storage, publish
+from contrast import contrast
+from dashboards.publishing import open_storage, publish, study_figures
 from dashboards.serving import refresh
 from distreal_dse.fronts import FrontGroup, StoredLatency, open_database, save_latencies
+from distreal_dse.search import stored_search
 from front_examples import HOSTILE
 
 TRIALS = 30
@@ -79,6 +81,67 @@ def test_the_study_page_shows_our_figures_with_all_their_points(
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
+# The cards of optuna-dashboard: white, and what its dark mode makes of #121212.
+CARDS = ("#ffffff", "#1e1e1e")
+
+
+def colors_of(part: object, key: str = "") -> Iterator[tuple[str, str]]:
+    """All colours of a figure that are not those of cells, with what they are of."""
+    if isinstance(part, dict):
+        for name, one in part.items():
+            if name not in ("textfont", "colorscale"):
+                yield from colors_of(one, name)
+    elif isinstance(part, list):
+        for one in part:
+            yield from colors_of(one, key)
+    elif isinstance(part, str) and key.endswith("color"):
+        yield key, part
+
+
+def test_figures_show_on_light_and_on_dark_pages(url: str) -> None:
+    front = write_search(url)
+    assert front is not None
+    engine = open_database(url)
+    save_latencies(engine, [
+        StoredLatency("made", front.model_fingerprint, point.kept_counts, {"cpu": "x"}, at, 32, 1,
+                      1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 9)
+        for point in front.points[:2] for at in "abcd"
+    ])  # fmt: skip
+    search = stored_search(draw(url))
+    assert search is not None
+    figures = study_figures(engine, search, front)
+    assert len(figures) == 5
+    for figure in figures.values():
+        found = set(colors_of(json.loads(figure.to_json(engine="json"))))
+        clear = "rgba(0, 0, 0, 0)"
+        assert {("paper_bgcolor", clear), ("plot_bgcolor", clear)} <= found
+        solid = {color for _, color in found if color.startswith("#")}
+        assert solid and all(contrast(one, card) >= 3 for one in solid for card in CARDS)
+        # All others let the card through, such as the lines of the grid.
+        rest = {color for _, color in found} - solid
+        assert all(color.startswith("rgba(") for color in rest)
+        assert all(contrast(figure.layout.template.layout.font.color, one) >= 4 for one in CARDS)
+
+
+def test_each_of_52_rows_has_room_for_its_name(url: str) -> None:
+    groups = [FrontGroup(f"features.{i}.conv.0.0", 16) for i in range(52)]
+    front = write_search(url, groups=groups)
+    search = stored_search(draw(url))
+    assert front is not None and search is not None
+    figures = study_figures(open_database(url), search, front)
+    for kind in ("rates", "layers"):
+        shown: list[str] = []
+        parts = [f"distreal-{kind}", *(f"distreal-{kind}-{part}" for part in (2, 3, 4))]
+        for layout in (figures[name].layout for name in parts):
+            rows = len(layout.yaxis.ticktext)
+            row = (layout.height - layout.margin.t - layout.margin.b) / rows
+            assert row > layout.yaxis.tickfont.size >= 10
+            title = layout.title.text.replace("<br>", " ")
+            assert title.endswith(f" {len(shown) + 1} to {len(shown) + rows} of 52")
+            shown += layout.yaxis.ticktext
+        assert shown == [f"…{i}.conv.0.0" for i in range(52)]
+
+
 @needs_chromium
 def test_hostile_names_are_text_in_figures_and_notes(
     url: str, tmp_path: Path, serve: Callable[[str], str]
@@ -120,6 +183,12 @@ def test_notes_tell_what_came_of_a_study_and_keep_what_people_wrote(url: str) ->
     study = draw(url)
     assert get_note(study) == f"{note}\n\nMine."
     assert get_note(trial) == "All mine."
+
+
+def test_a_study_without_a_description_is_its_name(url: str) -> None:
+    write_search(url, about="two-branches: ")
+    note = get_note(draw(url))
+    assert "Dropout vectors of ` two-branches `, searched by" in note
 
 
 def test_a_search_under_way_grows_in_the_dashboard(url: str, serve: Callable[[str], str]) -> None:

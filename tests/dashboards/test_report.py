@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from dashboards.findings import TrialPoint
 from dashboards.report import write_report
 from distreal_dse.errors import InputError
-from distreal_dse.fronts import Front
+from distreal_dse.fronts import Front, FrontGroup
 from fl.runs import Run
 
 MAKE_RUN = Callable[..., Run]
@@ -68,6 +69,31 @@ def test_every_number_of_a_figure_is_in_a_table(
         "distreal · digits@1 · run 2",
     ):
         assert part in text
+
+
+def test_times_are_for_people_and_one_run_is_one(
+    path: Path, searched: Front, make_run: MAKE_RUN
+) -> None:
+    single = make_run(2, comparison="c", strategy="small")
+    write_report(path, [(searched, [])], [make_run(1), single])
+    text = " ".join(Page(path).texts)
+    assert "distreal-dse: digits, c, 1 run" in text
+    assert "found 31 Jan 2026, 12:00 UTC" in text and "Made " in text
+    assert not re.search(r"\d{4}-\d\d-\d\dT", text)
+    assert not re.search(r"\b1 (runs|seeds|points|layers|vectors|channel groups)\b", text)
+
+
+def test_kept_counts_break_between_numbers_alone(path: Path, searched: Front) -> None:
+    widths = (1152, 192, 320, 1280, 16)
+    groups = tuple(FrontGroup(f"conv{i}", width) for i, width in enumerate(widths))
+    points = [replace(p, rates=(0.0,) * 5, kept_counts=widths) for p in searched.points]
+    front = replace(searched, groups=groups, points=tuple(points), settings={"made": "4-3-2-1"})
+    write_report(path, [(front, [])])
+    html = path.read_text("utf-8")
+    broken = "1152-<wbr>192-<wbr>320-<wbr>1280-<wbr>16"
+    assert html.count(f'<td class="text counts">{broken}</td>') == len(points)
+    assert f"channels kept of {broken}</span></caption>" in html
+    assert "<dd>4-<wbr>3-<wbr>2-<wbr>1</dd>" in html
 
 
 def test_every_figure_has_a_text_alternative(

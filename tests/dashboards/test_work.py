@@ -80,9 +80,7 @@ def test_wasted_work_is_what_was_not_merged(runs: list[Run]) -> None:
     assert waste_finding(summarise(runs[:1])[0]).startswith("No strategy wastes work")
 
 
-def test_the_unit_of_work_is_that_of_its_largest_value(
-    runs: list[Run], make_run: MakeRun
-) -> None:
+def test_the_unit_of_work_is_that_of_its_largest_value(runs: list[Run], make_run: MakeRun) -> None:
     devices = (
         DeviceRound(0, "strong", "accepted", 1.0, 7e8, 30, 0.5, 1, 8_000_000, 8_000_000),
         DeviceRound(1, "weak", "missed", 1.0, 1e8, 10, 0.5, 0, 8_000_000, 8_000_000),
@@ -94,7 +92,7 @@ def test_the_unit_of_work_is_that_of_its_largest_value(
     assert (merged.x[0], wasted.x[0]) == pytest.approx((700.0, 100.0))
     assert figure.layout.xaxis.title.text == "training (MMACs); striped: wasted"
     assert figure.layout.xaxis.range[1] > 800
-    assert "<th class=\"number\" scope=\"col\">MMACs</th>" in work_table(summaries)
+    assert '<th class="number" scope="col">MMACs</th>' in work_table(summaries)
     assert ">MB sent<" in work_table(summaries) and ">32<" in work_table(summaries)
     of_tera, _ = summarise(runs)
     assert waste_figure(of_tera).layout.xaxis.title.text == "training (TMACs); striped: wasted"
