@@ -19,7 +19,7 @@ from dashboards.heatmaps import (
     row_names,
 )
 from dashboards.style import COST_SCALE, FAINT, device_looks, template
-from distreal_dse.fronts import Front, LayerCost, StoredLatency, layer_costs
+from distreal_dse.fronts import Front, LayerCost, StoredLatency, channel_counts, layer_costs
 
 
 @dataclass(frozen=True)
@@ -106,9 +106,13 @@ def breakdown_figure(front: Front, breakdown: Breakdown, rows: range | None = No
 
 @dataclass(frozen=True)
 class TimedVector:
-    """A vector whose training step was timed: shares of those of the full network."""
+    """A vector whose training step was timed: shares of those of the full network.
+
+    ``kept`` are the kept counts as `ChannelCounts` shows them to people.
+    """
 
     kept_counts: tuple[int, ...]
+    kept: tuple[int, ...]
     macs: float
     time: float
     time_low: float
@@ -119,7 +123,7 @@ class TimedVector:
 
 def timed_vectors(front: Front, latencies: Sequence[StoredLatency]) -> list[TimedVector]:
     """The last measurement of each vector of a front's network on each device, by MACs."""
-    layers = layer_costs(front)
+    layers, channels = layer_costs(front), channel_counts(front)
     full = _full(front)
     known = {full: 1.0}
     if front.cost_metric == "macs":
@@ -134,7 +138,14 @@ def timed_vectors(front: Front, latencies: Sequence[StoredLatency]) -> list[Time
             continue
         device = device_label(one)
         found[device, vector] = TimedVector(
-            vector, macs, one.ratio_median, one.ratio_low, one.ratio_high, one.latency, device
+            vector,
+            channels.of(vector),
+            macs,
+            one.ratio_median,
+            one.ratio_low,
+            one.ratio_high,
+            one.latency,
+            device,
         )
     return sorted(found.values(), key=lambda one: (one.device, one.macs))
 
@@ -191,7 +202,7 @@ def latency_figure(timed: Sequence[TimedVector]) -> go.Figure:
                 hovertext=[
                     f"{percent(one.macs)} of the MACs, {percent(one.time)} of the time"
                     f"<br>{1000 * one.seconds:.4g} ms per mini-batch<br>"
-                    f"channels kept: {_kept(one)}"
+                    f"kept: {_kept(one)}"
                     for one in own
                 ],
                 hoverinfo="text",
@@ -223,8 +234,8 @@ def device_label(one: StoredLatency) -> str:
 
 
 def _kept(one: TimedVector) -> str:
-    shown = "-".join(map(str, one.kept_counts[:HOVER_GROUPS]))
-    return shown + ("-…" if len(one.kept_counts) > HOVER_GROUPS else "")
+    shown = "-".join(map(str, one.kept[:HOVER_GROUPS]))
+    return shown + ("-…" if len(one.kept) > HOVER_GROUPS else "")
 
 
 def _full(front: Front) -> tuple[int, ...]:

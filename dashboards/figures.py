@@ -36,7 +36,7 @@ from dashboards.style import (
     run_looks,
     template,
 )
-from distreal_dse.fronts import Front, FrontPoint
+from distreal_dse.fronts import ChannelCounts, Front, FrontPoint, channel_counts
 from fl.runs import Run
 
 # From this ratio of the dearest to the cheapest point on, the cost axis is logarithmic.
@@ -230,8 +230,12 @@ def _hover(front: Front, point: TrialPoint | FrontPoint) -> str:
         lines.append(f"accuracy {point.accuracy:.1%}")
     # Of a thousand trials, the rates would make up a good part of a page.
     groups = front.groups[:HOVER_GROUPS] if isinstance(point, FrontPoint) or point.uniform else ()
+    channels = channel_counts(front) if groups else ChannelCounts(None)
+    widths = channels.of([group.channels for group in front.groups]) if groups else ()
     for index, group in enumerate(groups):
-        kept = f"{point.kept_counts[index]} of {group.channels}" if point.kept_counts else ""
+        kept = ""
+        if point.kept_counts:
+            kept = f"{channels.of(point.kept_counts)[index]} of {widths[index]}"
         rate = f"rate {point.rates[index]:.2f}" if point.rates else ""
         if kept or rate:
             lines.append(f"{_short(group.name)}: {', '.join(filter(None, (kept, rate)))}")

@@ -20,7 +20,7 @@ from dashboards.figures import NAME_WIDTH, figure_title, plotly_text
 from dashboards.findings import percent
 from dashboards.images import WIDTH
 from dashboards.style import DARK_DIGITS, LIGHT_DIGITS, RATE_SCALE, luminance, template
-from distreal_dse.fronts import Front
+from distreal_dse.fronts import Front, channel_counts
 
 # Of the digits in the cells, in pixels: the least that can be read, and that of the axes' labels
 # less two. The report's script, which knows the width of the page, uses these numbers too.
@@ -59,19 +59,23 @@ def rates_figure(front: Front, rows: range | None = None) -> go.Figure:
     rows
         Which channel groups, all by default.
     """
-    labels = column_labels(front)
-    full = [(0.0, group.channels) for group in front.groups]
+    labels, channels = column_labels(front), channel_counts(front)
+    widths = channels.of([group.channels for group in front.groups])
+    vectors = [channels.of(point.kept_counts) for point in front.points]
 
     def cells(row: int) -> Cells:
-        group = front.groups[row]
-        columns = [(point.rates[row], point.kept_counts[row]) for point in front.points]
-        columns += [full[row]] * (len(labels) - len(columns))
+        group, width = front.groups[row], widths[row]
+        columns = [
+            (point.rates[row], kept[row])
+            for point, kept in zip(front.points, vectors, strict=True)
+        ]
+        columns += [(0.0, width)] * (len(labels) - len(columns))
         return Cells(
             group.name,
             [rate for rate, _ in columns],
             [str(kept) for _, kept in columns],
             [
-                f"<b>{plotly_text(group.name)}</b><br>{kept} of {group.channels} channels kept"
+                f"<b>{plotly_text(group.name)}</b><br>{kept} of {width} {channels.noun} kept"
                 f"<br>dropout rate {rate:.2f}<br>{column_meaning(front, column)}"
                 for column, (rate, kept) in enumerate(columns)
             ],
@@ -81,7 +85,7 @@ def rates_figure(front: Front, rows: range | None = None) -> go.Figure:
     rows = range(len(front.groups)) if rows is None else rows
     part = part_of(rows, len(front.groups), "channel groups")
     return heat_map(
-        f"What the vectors of {front.label} drop, and how many channels they keep{part}",
+        f"What the vectors of {front.label} drop, and how many {channels.noun} they keep{part}",
         [cells(row) for row in rows],
         [names[row] for row in rows],
         labels,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 from dashboards.findings import cost_text, counted, front_finding, percent, plain
-from distreal_dse.fronts import Front, FrontPoint
+from distreal_dse.fronts import Front, FrontPoint, channel_counts
 from distreal_dse.search import StoredSearch
 
 # Ends our part of a note; what people write below it stays when ours is written anew.
@@ -69,6 +69,10 @@ def study_note(search: StoredSearch, front: Front | None) -> str:
             "",
             "(With `--storage URL` where the database is not `distreal.db`.)",
         ]
+    channels = search.channels
+    if front is not None and channels.per_unit is None:  # of a search by an earlier version
+        channels = channel_counts(front)
+    widths = channels.of([group.channels for group in search.groups])
     first = "training MACs per sample" if search.cost_metric == "macs" else "seconds per mini-batch"
     lines += [
         "",
@@ -77,16 +81,19 @@ def study_note(search: StoredSearch, front: Front | None) -> str:
         "replicates; trials carry its standard error. The rate of a channel group is "
         "`level` + `offset`, clipped.",
         "",
-        "| channel group | channels |",
+        f"| channel group | {channels.noun} |",
         "| --- | ---: |",
-        *(f"| {cell(group.name)} | {group.channels} |" for group in search.groups),
+        *(
+            f"| {cell(group.name)} | {width} |"
+            for group, width in zip(search.groups, widths, strict=True)
+        ),
     ]
     return "\n".join(lines)
 
 
 def trial_note(search: StoredSearch, front: Front, point: FrontPoint) -> str:
     """Which point of which front came of a trial."""
-    position = front.points.index(point) + 1
+    position, channels = front.points.index(point) + 1, channel_counts(front)
     share = point.cost / front.reference_cost
     own = next((one for one in search.tried if one.number == point.trial), None)
     found = "" if own is None else f" The trial itself found {own.convergence:.3f}."
@@ -100,6 +107,6 @@ def trial_note(search: StoredSearch, front: Front, point: FrontPoint) -> str:
             f"{point.standard_error:.3f} nats over "
             f"{counted(point.replicates, 'short run')}, accuracy {point.accuracy:.1%}.{found}",
             "",
-            f"Channels kept: {code(point.key)}",
+            f"{channels.noun.capitalize()} kept: {code(channels.text(point.kept_counts))}",
         )
     )

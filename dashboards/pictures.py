@@ -49,7 +49,7 @@ from dashboards.work import (
     waste_figure,
     waste_finding,
 )
-from distreal_dse.fronts import Front, StoredLatency, curve_hypervolume
+from distreal_dse.fronts import Front, StoredLatency, channel_counts, curve_hypervolume
 from fl.runs import Run
 from fl.summaries import summarise
 
@@ -166,13 +166,14 @@ def front_pictures(
         )
     timed = timed_vectors(front, latencies)
     if timed:
+        noun = channel_counts(front).noun
         rows = [
             (
                 one.device,
                 percent(one.macs),
                 f"{percent(one.time)} ({percent(one.time_low)} … {percent(one.time_high)})",
                 f"{1000 * one.seconds:.4g}",
-                "-".join(map(str, one.kept_counts)),
+                "-".join(map(str, one.kept)),
             )
             for one in timed
         ]
@@ -188,7 +189,7 @@ def front_pictures(
                 (
                     table(
                         "Measured training steps",
-                        ("device", "MACs", "time (quartiles)", "ms", "kept channels"),
+                        ("device", "MACs", "time (quartiles)", "ms", f"kept {noun}"),
                         rows,
                         text={0, 4},
                     ),
@@ -328,14 +329,15 @@ def _front(label: str, front: Front, trials: Sequence[TrialPoint]) -> Picture:
 
 
 def _rates(label: str, front: Front) -> Picture:
+    noun = channel_counts(front).noun
     return Picture(
         f"{label}-rates",
         rates_figure(front),
         "Which layers the vectors thin out",
         f"Heat map of the dropout rate of {counted(len(front.groups), 'channel group')} at "
-        f"{counted(len(front.points), 'point')} of the front. The kept channels are "
+        f"{counted(len(front.points), 'point')} of the front. The kept {noun} are "
         "in the table above.",
-        "Darker: more dropped. The numbers are the channels kept; cells that are too small have "
+        f"Darker: more dropped. The numbers are the {noun} kept; cells that are too small have "
         "none.",
     )
 
@@ -378,16 +380,24 @@ def _use(label: str, runs: Sequence[Run]) -> list[Picture]:
 
 
 def _front_table(front: Front) -> str:
-    widths = "-".join(str(group.channels) for group in front.groups)
+    channels = channel_counts(front)
+    widths = channels.text([group.channels for group in front.groups])
     return table(
-        f"Points of the verified front, the cheapest first; channels kept of {widths}",
-        ("of full", "gain (nats)", "accuracy", "kept channels", "one rate", front.cost_unit),
+        f"Points of the verified front, the cheapest first; {channels.noun} kept of {widths}",
+        (
+            "of full",
+            "gain (nats)",
+            "accuracy",
+            f"kept {channels.noun}",
+            "one rate",
+            front.cost_unit,
+        ),
         (
             (
                 _share(front, point.cost),
                 f"{point.convergence:.3f} ± {point.standard_error:.3f}",
                 f"{point.accuracy:.1%}",
-                point.key,
+                channels.text(point.kept_counts),
                 "yes" if point.uniform else "",
                 cost_text(front, point.cost),
             )

@@ -20,7 +20,7 @@ from dashboards.pictures import Picture, comparison_pictures, front_pictures, ru
 from dashboards.style import dark_colors
 from distreal_dse.errors import InputError
 from distreal_dse.files import write_whole
-from distreal_dse.fronts import LAYERS, Front, StoredLatency, utc_now
+from distreal_dse.fronts import LAYERS, Front, StoredLatency, channel_counts, utc_now
 from fl.runs import Run
 
 _PAGE = Template("""\
@@ -223,11 +223,15 @@ def _front_facts(front: Front) -> str:
     # These are in tables of their own.
     hidden = ("uniform family", "latency", LAYERS)
     settings = {name: v for name, v in front.settings.items() if name not in hidden}
-    groups = ", ".join(f"{group.name} ({group.channels})" for group in front.groups)
+    channels = channel_counts(front)
+    widths = channels.of([group.channels for group in front.groups])
+    groups = ", ".join(
+        f"{group.name} ({width})" for group, width in zip(front.groups, widths, strict=True)
+    )
     facts = {
         "content hash": front.content_hash,
         "model fingerprint": front.model_fingerprint,
-        "channel groups": groups,
+        f"channel groups ({channels.noun})": groups,
         "full network": f"{cost_text(front, front.reference_cost)} {front.cost_unit}",
         "measured on": front.device or "nothing: MACs are counted",
     }

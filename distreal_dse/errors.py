@@ -51,5 +51,9 @@ class StorageError(DistrealError):
     """A database that can't be reached, opened or written."""
 
 
+class NoGainError(DistrealError):
+    """A search in which no vector makes the network better, so that there is no front."""
+
+
 class DivergedError(DistrealError):
     """Training that left the range of finite numbers."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import strategies as st
@@ -57,6 +58,25 @@ def make_front(**changes: Any) -> Front:
         "created_at": "2026-01-31T12:00:00+00:00",
     }
     return Front(**{**values, **changes})
+
+
+def grouped_front(**changes: Any) -> Front:
+    """The same front, whose units have 2 and 4 channels."""
+    layers = [
+        {"name": "conv1", "macs": 1.0, "inputs": {"fixed": 3.0}, "outputs": {"0": 2.0}},
+        {"name": "conv2", "macs": 1.0, "inputs": {"0": 2.0}, "outputs": {"1": 4.0}},
+    ]
+    return make_front(**{"settings": {"seed": 0, "layers": layers}, **changes})
+
+
+def harmful_front(count: int, **changes: Any) -> Front:
+    """The same front, whose first ``count`` points harm."""
+    front = grouped_front()
+    points = tuple(
+        replace(point, convergence=point.convergence - (1.0 if index < count else 0.0))
+        for index, point in enumerate(front.points)
+    )
+    return replace(front, points=points, **changes)
 
 
 _finite = st.floats(allow_nan=False, allow_infinity=False)

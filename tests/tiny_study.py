@@ -73,6 +73,46 @@ study = replace(
 )
 """
 
+# Each training step makes the network worse.
+HARMS_ALWAYS = """
+study = replace(
+    study, optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.05, maximize=True)
+)
+"""
+
+# Vectors that keep fewer than four filters of the first convolution train it backwards.
+HARMS_WHEN_NARROW = """
+def reverse(layer, inputs, outputs):
+    if outputs.shape[1] < 4 and outputs.requires_grad:
+        outputs.register_hook(lambda gradient: -30 * gradient)
+
+
+def reversing():
+    network = model()
+    network[0].register_forward_hook(reverse)
+    return network
+
+
+study = replace(
+    study,
+    model=reversing,
+    short_run=replace(study.short_run, warm_up=0, mini_batches=6, full_share=0),
+)
+"""
+
+# Units of 2 and 4 channels.
+NORM_GROUPS = """
+def normed():
+    return nn.Sequential(
+        nn.Conv2d(1, 12, 3, padding=1), nn.GroupNorm(6, 12), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(12, 32, 3, padding=1), nn.GroupNorm(8, 32), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 3),
+    )
+
+
+study = replace(study, model=normed)
+"""
+
 # Training steps that take a while, so that a signal can meet one.
 SLOW = """
 def wait(layer, inputs, outputs):

@@ -142,6 +142,42 @@ def latency_notes(front: Front) -> list[str]:
     return [note for note in notes if note]
 
 
+def front_notes(front: Front) -> list[str]:
+    """What has to be known of a front beside its points."""
+    from distreal_dse.fronts import channel_counts
+
+    notes = latency_notes(front)
+    if count := len(front.harmful):
+        useful = front.cheapest_useful
+        rest = (
+            f"use budgets from {useful.cost / front.reference_cost:.1%} on"
+            if useful
+            else "no vector of this front helps: search again"
+        )
+        notes.append(
+            f"{count} of {len(front.points)} points harm: short runs with them raised the "
+            f"validation loss (gain below 0); {rest}."
+        )
+    if channel_counts(front).per_unit is None:
+        notes.append(
+            "Kept counts are of units, as this front doesn't say how many channels a unit has; a "
+            "new search does."
+        )
+    return notes
+
+
+def front_json(front: Front) -> dict[str, Any]:
+    """A front for programs; its counts are of units, so it says how many channels a unit has."""
+    from distreal_dse.fronts import channel_counts
+
+    return {
+        **front.content(),
+        "version": front.version,
+        "hash": front.content_hash,
+        "channels_per_unit": channel_counts(front).per_unit,
+    }
+
+
 def front_table(front: Front) -> Table:
     """The points of a front, the dearest first."""
     from rich.table import Table
@@ -150,21 +186,33 @@ def front_table(front: Front) -> Table:
     table = Table(title=Text(f"Front {front.label}"), title_justify="left")
     for heading in (f"cost ({front.cost_unit})", "of full", "loss gain", "accuracy"):
         table.add_column(heading, justify="right")
-    widths = "-".join(str(group.channels) for group in front.groups)
-    table.add_column(Text(f"kept channels of {widths}"), overflow="fold")
+    table.add_column(Text(kept_heading(front)), overflow="fold")
     table.add_column("")
     for point in reversed(front.points):
-        table.add_row(*point_cells(front, point), "one rate" if point.uniform else "")
+        remarks = {"one rate": point.uniform, "harms": point.harms}
+        said = ", ".join(remark for remark, holds in remarks.items() if holds)
+        table.add_row(*point_cells(front, point), said)
     return table
+
+
+def kept_heading(front: Front) -> str:
+    """Heading of the column of kept channels: ``kept channels of 32-64``."""
+    from distreal_dse.fronts import channel_counts
+
+    channels = channel_counts(front)
+    widths = [group.channels for group in front.groups]
+    return f"kept {channels.noun} of {channels.text(widths)}"
 
 
 def point_cells(front: Front, point: FrontPoint) -> tuple[str, ...]:
     """Cost, share of the full network, loss gain, accuracy and kept channels of a point."""
+    from distreal_dse.fronts import channel_counts
+
     cost = f"{point.cost:,.0f}" if front.cost_metric == "macs" else f"{point.cost:.4g}"
     return (
         cost,
         f"{point.cost / front.reference_cost:.1%}",
         f"{point.convergence:.3f} ± {point.standard_error:.3f}",
         f"{point.accuracy:.1%}",
-        point.key,
+        channel_counts(front).text(point.kept_counts),
     )

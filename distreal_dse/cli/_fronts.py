@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -27,8 +27,9 @@ from distreal_dse.cli._arguments import (
 )
 from distreal_dse.cli._console import (
     console,
+    front_json,
+    front_notes,
     front_table,
-    latency_notes,
     measuring,
     point_cells,
     print_json,
@@ -36,6 +37,9 @@ from distreal_dse.cli._console import (
 from distreal_dse.cli._verify import verify
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
+    from distreal_dse.fronts import Front, FrontPoint
     from distreal_dse.pricing import Repricing
 
 app = typer.Typer(help="The fronts in the storage.", no_args_is_help=True, rich_markup_mode=None)
@@ -78,11 +82,11 @@ def show(front: FrontArgument, storage: StorageOption = None, as_json: JsonOptio
 
     found = find_front(storage_url(storage), front)
     if as_json:
-        print_json({**found.content(), "version": found.version, "hash": found.content_hash})
+        print_json(front_json(found))
         return
     screen = console()
     screen.print(front_table(found))
-    for note in latency_notes(found):
+    for note in front_notes(found):
         screen.print(note, markup=False, soft_wrap=True)
 
 
@@ -151,7 +155,7 @@ def reprice_(
         repriced = reprice(subject, settings, engine, name, progress)
     new = repriced.front
     if as_json:
-        print_json({**new.content(), "version": new.version, "hash": new.content_hash})
+        print_json(front_json(new))
         return
     screen.print(front_table(new))
     screen.print(_repriced(repriced), markup=False, soft_wrap=True)
@@ -159,23 +163,29 @@ def reprice_(
 
 def _repriced(repriced: Repricing) -> str:
     """What became of the points."""
+    from distreal_dse.fronts import channel_counts
+
     new, dropped, added = repriced.front, repriced.dropped, repriced.added
     lines = [
         f"Front {new.label}: {len(new.points) - len(added)} points of front "
         f"{new.settings['repriced from']['front']}, which stays as it is."
     ]
-    if dropped:
-        keys = ", ".join(point.key for point in dropped)
-        lines.append(f"{len(dropped)} dropped, as others that gain more cost no more here: {keys}")
-    if added:
-        keys = ", ".join(point.key for point in added)
-        lines.append(f"{len(added)} added, with one rate for all layers: {keys}")
+    beaten = [point for point in dropped if not point.harms]
+    for points, what in (
+        (beaten, "dropped, as others that gain more cost no more here"),
+        (repriced.harmful, "dropped, as they harm (their loss gain is below 0)"),
+        (added, "added, with one rate for all layers"),
+    ):
+        if points:
+            channels = channel_counts(new)
+            keys = ", ".join(channels.text(point.kept_counts) for point in points)
+            lines.append(f"{len(points)} {what}: {keys}")
     if repriced.beaten:
         lines.append(
             f"{repriced.beaten} points are beaten here by one rate for all layers: "
             "search again with `distreal-dse optimize --cost latency`."
         )
-    return "\n".join([*lines, *latency_notes(new)])
+    return "\n".join([*lines, *front_notes(new)])
 
 
 def lookup(
@@ -192,21 +202,88 @@ def lookup(
     as_json: JsonOption = False,
 ) -> None:
     """Show which vector a device would pick for a mini-batch."""
-    from dataclasses import asdict
-
-    from rich.table import Table
-
     from distreal_dse.fronts import LookupTable, find_front
 
     found = find_front(storage_url(storage), front)
     point = LookupTable(found).pick(budget(budget_text, found))
     if as_json:
-        print_json(asdict(point))
+        print_json(_lookup_json(found, point))
         return
     cost, share, gain, _, _ = point_cells(found, point)
-    table = Table("channel group", "kept", "of", "rate")
-    for group, kept, rate in zip(found.groups, point.kept_counts, point.rates, strict=True):
-        table.add_row(group.name, str(kept), str(group.channels), f"{rate:.3f}")
     screen = console()
-    screen.print(table)
-    screen.print(f"costs {cost} {found.cost_unit} ({share} of the full network), gains {gain}")
+    screen.print(_lookup_table(found, point))
+    lines = [f"costs {cost} {found.cost_unit} ({share} of the full network), gains {gain}"]
+    if point.harms:
+        lines.append(_harm(found))
+    screen.print("\n".join(lines), markup=False, soft_wrap=True)
+
+
+def _lookup_table(front: Front, point: FrontPoint) -> Table:
+    """The channels that each group keeps, and the units where these are something else."""
+    from rich.table import Table
+
+    from distreal_dse.fronts import channel_counts
+
+    channels = channel_counts(front)
+    in_units = channels.per_unit is not None and max(channels.per_unit) > 1
+    table = Table("channel group", f"kept {channels.noun}", "of")
+    for heading in ("in units", "of", "rate") if in_units else ("rate",):
+        table.add_column(heading)
+    widths = [group.channels for group in front.groups]
+    for group, kept, width, units, rate in zip(
+        front.groups,
+        channels.of(point.kept_counts),
+        channels.of(widths),
+        point.kept_counts,
+        point.rates,
+        strict=True,
+    ):
+        of_units = (str(units), str(group.channels)) if in_units else ()
+        table.add_row(group.name, str(kept), str(width), *of_units, f"{rate:.3f}")
+    return table
+
+
+def _harm(front: Front) -> str:
+    """What to do where the vector that fits a budget harms: all cheaper ones do, too."""
+    useful = front.cheapest_useful
+    if useful is None:
+        rest = "no vector of this front is safe: search again"
+    else:
+        cost, share, gain, _, _ = point_cells(front, useful)
+        rest = (
+            f"the cheapest one that is safe costs {cost} {front.cost_unit} ({share}) and gains "
+            f"{gain}: raise the budget or skip the mini-batch"
+        )
+    return (
+        "This vector harms: short runs with it raised the validation loss. No cheaper one is "
+        f"safe; {rest}."
+    )
+
+
+def _lookup_json(front: Front, point: FrontPoint) -> dict[str, Any]:
+    """The point as it is stored, its groups by name, and what is safe where it harms."""
+    from dataclasses import asdict
+
+    from distreal_dse.fronts import channel_counts
+
+    channels, useful = channel_counts(front), front.cheapest_useful
+    sizes = channels.per_unit or (None,) * len(front.groups)
+    return {
+        **asdict(point),
+        "front": front.label,
+        "groups": [
+            {
+                "name": group.name,
+                "rate": rate,
+                "kept_units": units,
+                "units": group.channels,
+                "kept_channels": None if size is None else units * size,
+                "channels": None if size is None else group.channels * size,
+            }
+            for group, rate, units, size in zip(
+                front.groups, point.rates, point.kept_counts, sizes, strict=True
+            )
+        ],
+        "harms": point.harms,
+        "cheapest_safe": asdict(useful) if useful else None,
+    }

@@ -28,7 +28,7 @@ from distreal_dse.cli._console import console, measuring, print_json
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from distreal_dse.fronts import StoredLatency
+    from distreal_dse.fronts import ChannelCounts, StoredLatency
     from distreal_dse.pricing import Measurement
 
 
@@ -91,9 +91,12 @@ def measure(
             measurement = measure_subject(found, settings, engine, progress)
     if stored:
         if as_json:
-            print_json({"measurements": [asdict(latency) for latency in kept]})
+            rows = [asdict(latency) for latency in kept]
+            sizes = found.channel_counts.per_unit
+            print_json({"measurements": rows, "channels_per_unit": sizes})
             return
-        screen.print(_stored_table(kept) if kept else f"Nothing is stored of {found.label} yet.")
+        table = _stored_table(kept, found.channel_counts) if kept else None
+        screen.print(table or f"Nothing is stored of {found.label} yet.")
         devices = {latency.device_hash[:6]: device_text(latency.device) for latency in kept}
         lines = [f"{start}: {text}" for start, text in devices.items()]
     elif as_json:
@@ -109,8 +112,7 @@ def _table(measurement: Measurement) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    network = measurement.subject.network
-    widths = "-".join(map(str, network.full_counts))
+    network, channels = measurement.subject.network, measurement.subject.channel_counts
     table = Table(
         title=Text(
             f"A training mini-batch of {measurement.batch_size} for {measurement.subject.label}, "
@@ -118,13 +120,14 @@ def _table(measurement: Measurement) -> Table:
         ),
         title_justify="left",
     )
+    widths = channels.text(network.full_counts)
     table.add_column(Text(f"kept channels of {widths}"), overflow="fold")
     for heading in ("MACs", "of full", "ms", "quartiles", "of full"):
         table.add_column(heading, justify="right", no_wrap=True)
     for one in measurement.latencies.vectors:
         macs, seconds = measurement.macs[one.counts], one.seconds
         table.add_row(
-            "-".join(map(str, one.counts)),
+            channels.text(one.counts),
             f"{macs:,.0f}",
             f"{macs / measurement.macs[network.full_counts]:.1%}",
             f"{1e3 * seconds.median:.3f}",
@@ -134,14 +137,14 @@ def _table(measurement: Measurement) -> Table:
     return table
 
 
-def _stored_table(stored: list[StoredLatency]) -> Table:
+def _stored_table(stored: list[StoredLatency], channels: ChannelCounts) -> Table:
     from rich.table import Table
 
     table = Table("measured", "kept channels", "batch", "ms", "of full", "times", "device")
     for latency in stored:
         table.add_row(
             latency.measured_at[:16].replace("T", " "),
-            "-".join(map(str, latency.kept_counts)),
+            channels.text(latency.kept_counts),
             str(latency.batch_size),
             f"{1e3 * latency.latency:.3f}",
             f"{latency.ratio_median:.1%}",

@@ -24,9 +24,10 @@ from distreal_dse.cli._arguments import (
 )
 from distreal_dse.cli._console import (
     console,
+    front_json,
+    front_notes,
     front_table,
     interruptible,
-    latency_notes,
     print_json,
     progress_bar,
     stage_listener,
@@ -112,10 +113,10 @@ def optimize(
         front = search(settings, url, listen)
         _publish(url, front.name, screen)
     if as_json:
-        print_json({**front.content(), "version": front.version, "hash": front.content_hash})
+        print_json(front_json(front))
         return
     screen.print(front_table(front))
-    screen.print("\n".join([_summary(front, failed), *latency_notes(front)]), markup=False)
+    screen.print("\n".join([_summary(front, failed), *front_notes(front)]), markup=False)
     asked = ["distreal-dse", "fl", "run", study, "--front", front.name]
     for flag, values in (("--data", [data]), ("-o", option or []), ("--storage", [storage])):
         asked += [part for value in values if value is not None for part in (flag, value)]
@@ -149,6 +150,7 @@ def _summary(front: Front, failed: int) -> str:
     """
     searched = sum(not point.uniform for point in front.points)
     left_out = len(front.settings["failed verification"])
+    harmful = len(front.settings.get("harmful", ()))
     return (
         f"{len(front.points)} points, {searched} of them with rates of their own for each layer; "
         "no uniform-rate vector dominates any.\n"
@@ -156,4 +158,9 @@ def _summary(front: Front, failed: int) -> str:
         f"{front.uniform_hypervolume:.3f}."
         + (f"\n{failed} trials failed; their reasons are with the trials." if failed else "")
         + (f"\n{left_out} vectors failed in verification and are left out." if left_out else "")
+        + (
+            f"\n{harmful} cheaper vectors are left out: they harm, their loss gain is below 0."
+            if harmful
+            else ""
+        )
     )

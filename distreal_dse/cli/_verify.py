@@ -23,6 +23,7 @@ from distreal_dse.cli._arguments import (
 from distreal_dse.cli._console import (
     console,
     interruptible,
+    kept_heading,
     point_cells,
     print_json,
     progress_bar,
@@ -83,25 +84,33 @@ def _verified_table(again: Reverified) -> Table:
     table = Table(title=Text(f"Front {again.front.label}, measured again"), title_justify="left")
     for heading in (f"cost ({again.front.cost_unit})", "of full", "loss gain before", "now"):
         table.add_column(heading, justify="right")
-    table.add_column("kept channels", overflow="fold")
+    table.add_column(Text(kept_heading(again.front)), overflow="fold")
     table.add_column("")
     rows = zip(again.pairs, again.non_dominated, strict=True)
     for (before, now), holds in reversed(list(rows)):
         cost, share, gain, _, key = point_cells(again.front, before)
         gain_now = point_cells(again.front, now)[2]
-        table.add_row(cost, share, gain, gain_now, key, "" if holds else "dominated now")
+        remarks = {"dominated now": not holds, "harms now": now.harms}
+        said = ", ".join(remark for remark, applies in remarks.items() if applies)
+        table.add_row(cost, share, gain, gain_now, key, said)
     return table
 
 
 def _verified(again: Reverified) -> str:
     """What holds, in words."""
+    from distreal_dse.fronts import channel_counts
+
     front, count = again.front, len(again.points)
     lines = [
         f"Front {front.label}, from another start: rank correlation of gains "
         f"{again.rank_correlation:.3f}; {sum(again.non_dominated)} of {count} points are "
         f"non-dominated; hypervolume {front.hypervolume:.3f} before, {again.hypervolume:.3f} now."
     ]
-    lines += [f"Failed: {key}: {reason}" for key, reason in again.failures.items()]
+    if harmful := sum(point.harms for point in again.points):
+        lines.append(f"{harmful} of them harm now: their loss gain is below 0.")
+    channels = channel_counts(front)
+    for key, reason in again.failures.items():
+        lines.append(f"Failed: {channels.text([*map(int, key.split('-'))])}: {reason}")
     return "\n".join(lines)
 
 

@@ -89,6 +89,19 @@ class ChannelMap:
         """Units of each group: the kept counts of the full network."""
         return tuple(group.channels for group in self.groups)
 
+    @cached_property
+    def channels_per_unit(self) -> tuple[int, ...]:
+        """Channels of a unit of each group, in the layer that the group is named after.
+
+        More than one under group normalisation and in grouped convolutions.
+        """
+        outputs = {layer.name: layer.outputs for layer in self.layers}
+        group_of = self.group_of_unit()
+        return tuple(
+            int((group_of[outputs[group.layers[0]]] == index).sum()) // group.channels
+            for index, group in enumerate(self.groups)
+        )
+
     @property
     def fixed(self) -> int:
         """The number that stands for channels that are always kept (= number of units)."""

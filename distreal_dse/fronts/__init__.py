@@ -25,10 +25,18 @@ from distreal_dse.fronts._front import (
     hypervolume,
     kept_counts_key,
     non_dominated,
+    useful_front,
     utc_now,
 )
 from distreal_dse.fronts._latencies import StoredLatency, load_latencies, save_latencies
-from distreal_dse.fronts._layers import FIXED, LAYERS, LayerCost, layer_costs
+from distreal_dse.fronts._layers import (
+    FIXED,
+    LAYERS,
+    ChannelCounts,
+    LayerCost,
+    channel_counts,
+    layer_costs,
+)
 from distreal_dse.fronts._lookup import BudgetTooSmallError, LookupTable
 from distreal_dse.fronts._schema import Base
 from distreal_dse.fronts._store import (
@@ -50,6 +58,7 @@ __all__ = [
     "SCHEMA_VERSION",
     "Base",
     "BudgetTooSmallError",
+    "ChannelCounts",
     "ConflictError",
     "Front",
     "FrontGroup",
@@ -58,6 +67,7 @@ __all__ = [
     "LayerCost",
     "LookupTable",
     "StoredLatency",
+    "channel_counts",
     "check_front_name",
     "check_writable",
     "curve_hypervolume",
@@ -79,6 +89,7 @@ __all__ = [
     "save_latencies",
     "save_verification",
     "verification_keys",
+    "useful_front",
     "utc_now",
     "writing",
 ]

@@ -142,7 +142,10 @@ def curve_hypervolume(points: Iterable[tuple[float, float]], reference_cost: flo
 
 @dataclass(frozen=True)
 class FrontGroup:
-    """A channel group of the network: its name and its number of channels (≥ 1)."""
+    """A channel group of the network: its name and how many units of channels it has (≥ 1).
+
+    A unit is kept or dropped as a whole; `channel_counts` tells how many channels it has.
+    """
 
     name: str
     channels: int
@@ -161,7 +164,8 @@ class FrontPoint:
     rates
         Dropout rate of each channel group, in [0, 1).
     kept_counts
-        Channels kept of each group: what the vector really is.
+        Units kept of each group: what the vector really is. A unit is mostly one channel (see
+        `FrontGroup`).
     cost
         Training cost in the front's cost unit, ≥ 0.
     convergence
@@ -219,6 +223,34 @@ class FrontPoint:
     def key(self) -> str:
         """The kept counts as text, e.g. ``16-8-4``."""
         return kept_counts_key(self.kept_counts)
+
+    @property
+    def harms(self) -> bool:
+        """Whether short runs with the vector made the network worse, in the mean."""
+        return self.convergence < 0
+
+
+def useful_front(
+    points: Sequence[FrontPoint],
+) -> tuple[tuple[FrontPoint, ...], tuple[FrontPoint, ...]]:
+    """Tell what belongs on a front from what is non-dominated but harms.
+
+    Parameters
+    ----------
+    points
+        Verified vectors of one network, in any order.
+
+    Returns
+    -------
+    useful
+        The non-dominated points that gain 0 or more, by rising cost.
+    harmful
+        The other non-dominated points, by rising cost, all of them cheaper than the useful ones: a
+        device does better to train nothing.
+    """
+    best = non_dominated([p.cost for p in points], [p.convergence for p in points])
+    harmful = tuple(points[index] for index in best if points[index].harms)
+    return tuple(points[index] for index in best[len(harmful) :]), harmful
 
 
 @dataclass(frozen=True)
@@ -319,6 +351,16 @@ class Front:
     def cost_unit(self) -> str:
         """Unit of all costs, for people."""
         return COST_UNITS[self.cost_metric]
+
+    @property
+    def harmful(self) -> tuple[FrontPoint, ...]:
+        """The points that harm, by rising cost; searches of earlier versions left them in."""
+        return tuple(point for point in self.points if point.harms)
+
+    @property
+    def cheapest_useful(self) -> FrontPoint | None:
+        """The cheapest point that doesn't harm; all dearer ones don't either. None if all do."""
+        return next((point for point in self.points if not point.harms), None)
 
     @cached_property
     def hypervolume(self) -> float:

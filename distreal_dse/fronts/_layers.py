@@ -1,12 +1,13 @@
-"""What each layer of a network costs, from the kept counts alone: for readers of a front."""
+"""What kept counts are in each layer, in channels and MACs: for readers of a front."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from distreal_dse.fronts._front import Front
+from distreal_dse.fronts._front import Front, kept_counts_key
 
 LAYERS = "layers"
 """The name, among the settings of a front, under which a search stores what `layer_costs` reads."""
@@ -59,6 +60,55 @@ def layer_costs(front: Front) -> tuple[LayerCost, ...]:
     except (KeyError, TypeError, ValueError, IndexError, AttributeError):
         return ()  # settings are free, e.g. of an imported front
     return layers
+
+
+# What `distreal_dse.dropout` appends to the name of a layer that begins several groups.
+_ORDINAL = re.compile(r":\d+$")
+
+
+@dataclass(frozen=True)
+class ChannelCounts:
+    """Turns kept counts, which are of units, into channels, which people count.
+
+    A unit is what is kept or dropped as a whole: mostly one channel, but all channels of a norm
+    group under group normalisation, and one of each convolution group of a grouped convolution.
+
+    Parameters
+    ----------
+    per_unit
+        Channels of a unit of each channel group, in the layer that the group is named after; None
+        where it is not known, so that units are all that can be told.
+    """
+
+    per_unit: tuple[int, ...] | None
+
+    @property
+    def noun(self) -> str:
+        """What the counts are of, for people: ``channels``, or ``units`` where that is unknown."""
+        return "units" if self.per_unit is None else "channels"
+
+    def of(self, kept_counts: Sequence[int]) -> tuple[int, ...]:
+        """Return the channels that are kept of each group, or the units where that is unknown."""
+        if self.per_unit is None:
+            return tuple(kept_counts)
+        return tuple(n * size for n, size in zip(kept_counts, self.per_unit, strict=True))
+
+    def text(self, kept_counts: Sequence[int]) -> str:
+        """Return the same as text, such as ``32-16``."""
+        return kept_counts_key(self.of(kept_counts))
+
+
+def channel_counts(front: Front) -> ChannelCounts:
+    """Return how many channels the units of a front have, as far as its layers tell."""
+    outputs = {layer.name: layer.outputs for layer in reversed(layer_costs(front))}
+    sizes = []
+    for index, group in enumerate(front.groups):
+        layer = outputs.get(group.name) or outputs.get(_ORDINAL.sub("", group.name)) or {}
+        size = layer.get(str(index), 0.0)
+        if not (size >= 1 and size.is_integer()):  # an imported front may say anything
+            return ChannelCounts(None)
+        sizes.append(int(size))
+    return ChannelCounts(tuple(sizes))
 
 
 def _weights(entry: Mapping[str, Any]) -> dict[str, float]:

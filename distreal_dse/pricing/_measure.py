@@ -65,6 +65,7 @@ class Measurement:
             "vectors": [
                 {
                     "kept_counts": list(one.counts),
+                    "kept_channels": list(self.subject.channel_counts.of(one.counts)),
                     "macs": self.macs[one.counts],
                     "macs_ratio": self.macs[one.counts] / full_macs,
                     "latency": costs[one.counts],

@@ -15,8 +15,8 @@ from distreal_dse.fronts import (
     Front,
     FrontPoint,
     check_front_name,
-    non_dominated,
     save_front,
+    useful_front,
     utc_now,
 )
 from distreal_dse.pricing._measure import Measurement, MeasureSettings, measure
@@ -27,9 +27,10 @@ from distreal_dse.pricing._subject import Subject, uniform_vectors
 class Repricing:
     """A re-priced front as it is stored, how its points came about, and what was measured.
 
-    ``dropped`` were points of the first front, ``added`` are vectors with one rate for all layers,
-    which were verified beside it. ``beaten`` counts points that such a vector dominates here but
-    can't replace, because the first front says too little of it.
+    ``dropped`` were points of the first front, of which ``harmful`` are those that harm; ``added``
+    are vectors with one rate for all layers, which were verified beside it. ``beaten`` counts
+    points that such a vector dominates here but can't replace, because the first front says too
+    little of it.
     """
 
     front: Front
@@ -37,6 +38,11 @@ class Repricing:
     added: tuple[FrontPoint, ...]
     beaten: int
     measurement: Measurement
+
+    @property
+    def harmful(self) -> tuple[FrontPoint, ...]:
+        """Dropped points that harm: earlier versions put them on fronts."""
+        return tuple(point for point in self.dropped if point.harms)
 
 
 def reprice(
@@ -48,10 +54,10 @@ def reprice(
 ) -> Repricing:
     """Measure a front's points on this device and store a front with these costs.
 
-    Convergence is a matter of the vector, not of the device: it stays. The new front is what is
-    non-dominated here of the old one's points and of the uniform vectors that were verified beside
-    them. Other vectors of the search that were too dear for the first front don't come back:
-    search with ``--cost latency`` for that.
+    Convergence is a matter of the vector, not of the device: it stays. The new front is what
+    gains and is non-dominated here of the old one's points and of the uniform vectors that were
+    verified beside them. Other vectors of the search that were too dear for the first front don't
+    come back: search with ``--cost latency`` for that.
 
     Parameters
     ----------
@@ -69,7 +75,7 @@ def reprice(
     Raises
     ------
     FrontError
-        If the subject is no front or the name can't be one.
+        If the subject is no front, all of its points harm, or the name can't be one.
     InputError, StudyError, StorageError
         As for `measure`, which see for interrupts too.
     """
@@ -78,6 +84,11 @@ def reprice(
         raise FrontError(f"{subject.label} can't be re-priced: expected a front")
     if name:
         check_front_name(name)
+    if front.cheapest_useful is None:
+        raise FrontError(
+            f"{subject.label} can't be re-priced: expected a point that gains, found that all "
+            f"{len(front.points)} harm (their loss gain is below 0); search again"
+        )
     family = _uniform_family(front, subject.network)
     measurement = measure(subject, settings, engine, progress, (*subject.vectors, *family))
     costs = measurement.latencies.costs()
@@ -88,8 +99,7 @@ def reprice(
         if counts not in own and entry.keys() >= {"replicates", "accuracy"}
     ]
     priced = [replace(p, cost=costs[p.kept_counts]) for p in (*front.points, *uniform)]
-    best = non_dominated([p.cost for p in priced], [p.convergence for p in priced])
-    kept = [priced[index] for index in best]
+    kept, _ = useful_front(priced)
     points = {point.kept_counts for point in kept}
     dropped = tuple(point for point in front.points if point.kept_counts not in points)
     added = tuple(point for point in kept if point.kept_counts not in own)
@@ -122,7 +132,7 @@ def reprice(
                 "added": [point.key for point in added],
             },
         },
-        points=tuple(kept),
+        points=kept,
         created_at=utc_now(),
         version=0,
     )

@@ -10,7 +10,7 @@ from sqlalchemy import Engine
 from distreal_dse.catalogue import StudySource, shipped_studies
 from distreal_dse.dropout import DroppableNetwork, KeptCounts, kept_counts
 from distreal_dse.errors import FrontError, InputError
-from distreal_dse.fronts import Front, find_front
+from distreal_dse.fronts import ChannelCounts, Front, find_front
 from distreal_dse.preparation import prepare_network
 from distreal_dse.study import Study
 
@@ -54,6 +54,11 @@ class Subject:
     input_shape: tuple[int, ...]
     vectors: tuple[KeptCounts, ...]
     front: Front | None = None
+
+    @property
+    def channel_counts(self) -> ChannelCounts:
+        """What its kept counts are in channels."""
+        return ChannelCounts(self.network.channels.channels_per_unit)
 
     @property
     def label(self) -> str:

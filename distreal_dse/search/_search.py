@@ -10,7 +10,7 @@ from typing import Any
 
 from distreal_dse.cost import MacCost
 from distreal_dse.dropout import DroppableNetwork, make_policy, uniform_rate
-from distreal_dse.errors import InputError, StudyError
+from distreal_dse.errors import InputError, NoGainError, StudyError
 from distreal_dse.fronts import (
     FIXED,
     LAYERS,
@@ -18,9 +18,9 @@ from distreal_dse.fronts import (
     FrontGroup,
     FrontPoint,
     check_front_name,
-    non_dominated,
     open_database,
     save_front,
+    useful_front,
 )
 from distreal_dse.preparation import prepare
 from distreal_dse.search._archive import TrialArchive
@@ -30,6 +30,7 @@ from distreal_dse.search._executors import make_executor
 from distreal_dse.search._explorer import Explorer
 from distreal_dse.search._samplers import make_sampler
 from distreal_dse.search._settings import Listener, SearchProgress, SearchSettings
+from distreal_dse.search._tried import CHANNELS_OF_A_UNIT
 from distreal_dse.search._verification import verify
 from distreal_dse.study import Study
 
@@ -62,6 +63,8 @@ def search(
         If a setting, the study, its model or its data can't be used.
     StorageError
         If the database can't be written.
+    NoGainError
+        If every verified vector harms: no front is stored.
     DistrealError
         If every trial fails.
     """
@@ -81,6 +84,10 @@ def search(
     attributes = {
         "study": f"{study.name}: {study.description}",
         "channel groups": {group.name: group.channels for group in network.groups},
+        CHANNELS_OF_A_UNIT: {
+            group.name: size
+            for group, size in zip(network.groups, network.channels.channels_per_unit, strict=True)
+        },
         **cost.attributes,
     }
     with (
@@ -118,8 +125,9 @@ def search(
             archive,
             lambda done, total: listen(explorer.progress("latency", done, total, 0)),
         )
-    best = non_dominated([p.cost for p in verified], [p.convergence for p in verified])
-    points = tuple(verified[index] for index in best)
+    points, harmful = useful_front(verified)
+    if not points:
+        raise _no_gain(name, verified)
     front = Front(
         name=name,
         study=study.name,
@@ -138,11 +146,23 @@ def search(
             LAYERS: _layers(network),
             "uniform family": _uniform_family(verified, network.channels.widths, study.granularity),
             "failed verification": failures,
+            # Only where there are any, so that a front of before is not stored anew.
+            **({"harmful": {p.key: p.convergence for p in harmful}} if harmful else {}),
             "versions": _versions(),
         },
         points=points,
     )
     return save_front(engine, front)
+
+
+def _no_gain(name: str, verified: Sequence[FrontPoint]) -> NoGainError:
+    best = max(verified, key=lambda point: point.convergence)
+    return NoGainError(
+        f"search '{name}': expected a vector whose short runs lower the validation loss, found "
+        f"that each of {len(verified)} raises it (the best gain is {best.convergence:.3f} ± "
+        f"{best.standard_error:.3f}); no front is stored: lower the study's learning rate or "
+        "lengthen its ShortRun, and search under another --name"
+    )
 
 
 def _uniform_family(

@@ -10,10 +10,12 @@ import optuna
 from optuna.trial import TrialState
 
 from distreal_dse.dropout import uniform_rate
-from distreal_dse.fronts import Front, FrontGroup, normalise_url
+from distreal_dse.fronts import ChannelCounts, Front, FrontGroup, normalise_url
 from distreal_dse.search._archive import IMPLIED, SETTINGS, cost_metric, plain_errors
 from distreal_dse.search._costs import REFERENCE, REFERENCE_MACS
 from distreal_dse.search._space import SearchSpace
+
+CHANNELS_OF_A_UNIT = "channels of a unit"
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,8 @@ class StoredSearch:
         The trials that ended well, by number.
     failed
         How many others there are.
+    channels
+        What kept counts are in channels; searches of earlier versions don't tell.
     """
 
     name: str
@@ -60,6 +64,7 @@ class StoredSearch:
     settings: Mapping[str, Any] = field(hash=False)
     tried: tuple[TriedVector, ...]
     failed: int
+    channels: ChannelCounts = ChannelCounts(None)
 
     def made(self, front: Front) -> bool:
         """Whether a front can have come of this search, by name, model and cost."""
@@ -97,6 +102,7 @@ def stored_search(study: optuna.Study) -> StoredSearch | None:
             return None
         finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.FAIL))
     groups = tuple(FrontGroup(*item) for item in attributes["channel groups"].items())
+    sizes = attributes.get(CHANNELS_OF_A_UNIT)
     granularity = {**IMPLIED, **settings}["granularity"]
     space = SearchSpace(groups, settings["max rate"])
     widths = [group.channels for group in groups]
@@ -130,6 +136,7 @@ def stored_search(study: optuna.Study) -> StoredSearch | None:
         settings=settings,
         tried=tuple(tried),
         failed=len(finished) - len(complete),
+        channels=ChannelCounts(tuple(sizes.values()) if sizes else None),
     )
 
 

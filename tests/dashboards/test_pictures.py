@@ -9,13 +9,15 @@ from pathlib import Path
 
 from benchmarks.made_up import write_search
 from dashboards.findings import TrialPoint
+from dashboards.notes import study_note, trial_note
 from dashboards.numbers import report_numbers
 from dashboards.pictures import pictures
 from dashboards.report import write_report
-from distreal_dse.fronts import FrontGroup, StoredLatency
+from distreal_dse.fronts import ChannelCounts, FrontGroup, StoredLatency
+from distreal_dse.search import StoredSearch
 from fl.results import DeviceRound, round_result
 from fl.runs import Run
-from front_examples import HOSTILE
+from front_examples import HOSTILE, grouped_front
 
 
 def test_hostile_names_are_text_in_every_picture(
@@ -59,3 +61,40 @@ def test_hostile_names_are_text_in_every_picture(
     numbers = report_numbers([(front, trials)], runs, [latency])
     assert json.loads(json.dumps(numbers, allow_nan=False)) == numbers
     assert numbers["comparisons"][0]["name"] == HOSTILE
+
+
+def test_pictures_and_notes_show_channels_and_not_units(tmp_path: Path) -> None:
+    front = grouped_front()
+    full = StoredLatency(
+        "digits", front.model_fingerprint, (16, 8), {"cpu": "chip"}, "ab12", 32, 1,
+        *[1.0] * 7, 9,
+    )  # fmt: skip
+    half = replace(full, kept_counts=front.points[1].kept_counts)
+    found = {one.name: one for one in pictures([(front, [])], [], [full, half])}
+    heat_map, *digits = found["digits-rates"].figure.data
+    cells = {
+        (row, column): text
+        for trace in digits
+        for column, row, text in zip(trace.x, trace.y, trace.text, strict=True)
+    }
+    assert [[cells[row, column] for column in range(3)] for row in range(2)] == [
+        ["8", "16", "32"], ["8", "16", "32"],
+    ]  # fmt: skip
+    assert "16 of 32 channels kept" in heat_map.hovertext[0][1]
+    table = found["digits-front"].tables[0]
+    assert "channels kept of 32-32" in table and "16-16" in table and "8-4" not in table
+    assert "conv1: 16 of 32" in found["digits-front"].figure.data[-1].hovertext[1]
+    (times,) = found["digits-latency"].tables
+    assert "16-16" in times and "8-4" not in times
+    assert "kept: 16-16" in found["digits-latency"].figure.data[1].hovertext[0]
+    page = tmp_path / "report.html"
+    write_report(page, [(front, [])])
+    assert "conv1 (32), conv2 (32)" in page.read_text()
+    search = StoredSearch("digits", "", front.groups, "macs", 1.0, {}, (), 0)
+    assert "Channels kept: ` 16-16 `" in trial_note(search, front, front.points[1])
+    assert "| ` conv2 ` | 32 |" in study_note(search, front)
+    under_way = study_note(search, None)  # of an earlier version
+    assert "| channel group | units |" in under_way and "| ` conv2 ` | 8 |" in under_way
+    known = replace(search, channels=ChannelCounts((2, 4)))
+    assert "| channel group | channels |" in study_note(known, None)
+    assert "| ` conv2 ` | 32 |" in study_note(known, None)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from distreal_dse.dropout import ChannelMap, trace_channels
+from distreal_dse.dropout import ChannelMap, DroppableNetwork, trace_channels
 from networks import CLASSES, NETWORKS, Depthwise, Plain, Residual, inputs_of
 
 # name of the group → (units, layers that produce or carry them); worked out by hand.
@@ -201,3 +201,15 @@ def test_another_stride_or_pooling_makes_another_fingerprint() -> None:
     }
     # Stride 2 without pooling and stride 1 with it differ in what the first layer costs.
     assert len(prints) == 4
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_channels_of_a_unit_are_those_that_a_sub_network_keeps(kind: str) -> None:
+    network = DroppableNetwork(NETWORKS[kind](), inputs_of().float())
+    counts = tuple(max(1, width - 2) for width in network.full_counts)
+    small = network.subnetwork(counts).module
+    for group, kept, size in zip(
+        network.groups, counts, network.channels.channels_per_unit, strict=True
+    ):
+        for model, units in ((network.module, group.channels), (small, kept)):
+            assert model.get_submodule(group.name).weight.shape[0] == units * size

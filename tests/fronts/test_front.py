@@ -13,7 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distreal_dse.errors import FrontError
-from distreal_dse.fronts import Front, FrontGroup, hypervolume, kept_counts_key, non_dominated
+from distreal_dse.fronts import (
+    Front,
+    FrontGroup,
+    FrontPoint,
+    channel_counts,
+    hypervolume,
+    kept_counts_key,
+    non_dominated,
+    useful_front,
+)
 from front_examples import fronts, make_front
 
 # A coarse grid, so that ties and points on the reference are frequent.
@@ -224,3 +233,45 @@ def test_a_front_of_another_model_is_refused() -> None:
     front.check_model("0123456789abcdef", "study digits")
     with pytest.raises(FrontError, match="digits@2 is for another model than study other"):
         front.check_model("f" * 16, "study other")
+
+
+@given(grid_points)
+def test_a_useful_front_is_what_is_non_dominated_and_does_not_harm(
+    pairs: list[tuple[int, int]],
+) -> None:
+    points = [FrontPoint((0.5,), (1,), cost, gain, 0, 1, 0, False) for cost, gain in pairs]
+    useful, harmful = useful_front(points)
+    best = non_dominated([cost for cost, _ in pairs], [gain for _, gain in pairs])
+    assert list(harmful + useful) == [points[index] for index in best]
+    assert all(point.convergence < 0 for point in harmful)
+    assert all(point.convergence >= 0 for point in useful)
+
+
+def test_a_front_with_points_that_harm_names_them_and_the_cheapest_useful_one() -> None:
+    cheap, middle, dear = make_front().points
+    points = (replace(cheap, convergence=-0.25), replace(middle, convergence=0.0), dear)
+    front = make_front(points=points)
+    assert front.harmful == points[:1] and front.cheapest_useful == points[1]
+    worst = make_front(points=(points[0],))
+    assert worst.harmful == worst.points and worst.cheapest_useful is None
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        3,
+        [{"name": "conv1", "macs": 1, "inputs": {}, "outputs": {"0": 2.0}}],
+        [{"name": "conv1", "macs": 1, "inputs": {}, "outputs": {"0": size}} for size in (0.5, 2)],
+    ],
+)
+def test_a_front_that_does_not_tell_its_channels_shows_units(layers: object) -> None:
+    for settings in ({}, {"layers": layers}):
+        channels = channel_counts(make_front(settings=settings))
+        assert (channels.noun, channels.text((3, 2))) == ("units", "3-2")
+
+
+def test_groups_of_one_layer_have_the_channels_of_that_layer() -> None:
+    layer = {"name": "conv", "macs": 1, "inputs": {}, "outputs": {"0": 2.0, "1": 3.0}}
+    groups = (FrontGroup("conv", 16), FrontGroup("conv:2", 8))
+    channels = channel_counts(make_front(groups=groups, settings={"layers": [layer]}))
+    assert (channels.noun, channels.of((4, 2))) == ("channels", (8, 6))

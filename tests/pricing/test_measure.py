@@ -19,7 +19,7 @@ from distreal_dse.pricing import (
     subject_of_front,
 )
 from pricing_examples import FULL, make_front
-from tiny_study import write_study
+from tiny_study import NORM_GROUPS, write_study
 
 QUICK = MeasureSettings(repetitions=3)
 OPTIONS = """
@@ -164,3 +164,11 @@ def test_rates_are_not_for_fronts(study: Path, database: Engine) -> None:
     save_front(database, make_front(study, {(3, 4): 0.1}))
     with pytest.raises(InputError, match="--rates are for a study"):
         find_subject("tiny@1", Wanted(rates=(0.5,), study_file=str(study)), database)
+
+
+def test_programs_get_channels_beside_units(tmp_path: Path, database: Engine) -> None:
+    study = write_study(tmp_path, "grouped", NORM_GROUPS)
+    subject = find_subject(str(study), Wanted(rates=(0.0, 0.5)), database)
+    found = measure(subject, MeasureSettings(repetitions=3), database).as_json()["vectors"]
+    assert [one["kept_counts"] for one in found] == [[6, 8], [3, 4]]
+    assert [one["kept_channels"] for one in found] == [[12, 32], [6, 16]]

@@ -168,3 +168,18 @@ def test_a_bad_name_is_refused_before_anything_is_measured(study: Path, database
     with pytest.raises(FrontError, match="a name of letters"):
         repriced(front, study, database, "no name")
     assert load_latencies(database, front.model_fingerprint) == []
+
+
+def test_points_that_harm_are_left_out_and_named(study: Path, database: Engine) -> None:
+    front = save_front(database, make_front(study, {(1, 1): -0.2, (3, 5): -0.1, (6, 8): 0.3}))
+    made = repriced(front, study, database)
+    assert [point.kept_counts for point in made.front.points] == [(6, 8)]
+    assert {point.kept_counts for point in made.harmful} == {(1, 1), (3, 5)}
+    assert made.harmful == made.dropped
+
+
+def test_a_front_whose_points_all_harm_is_not_repriced(study: Path, database: Engine) -> None:
+    front = save_front(database, make_front(study, {(1, 1): -0.2, (3, 5): -0.1}))
+    with pytest.raises(FrontError, match="can't be re-priced.*all 2 harm"):
+        repriced(front, study, database)
+    assert load_latencies(database, front.model_fingerprint) == []

@@ -8,11 +8,20 @@ from statistics import fmean
 
 import pytest
 
+from distreal_dse.catalogue import StudySource
 from distreal_dse.convergence import ShortRuns
 from distreal_dse.cost import MacCost
+from distreal_dse.errors import NoGainError
+from distreal_dse.fronts import channel_counts, list_fronts, open_database
 from distreal_dse.preparation import prepare
-from distreal_dse.search import search
-from tiny_study import Finished
+from distreal_dse.search import SearchSettings, search
+from tiny_study import (
+    HARMS_ALWAYS,
+    HARMS_WHEN_NARROW,
+    NORM_GROUPS,
+    Finished,
+    write_study,
+)
 
 Rows = dict[tuple[int, ...], list[float]]
 
@@ -159,3 +168,46 @@ def test_verification_runs_of_another_seed_are_not_used(finished: Finished, copy
     execute(copy, "UPDATE verifications SET seed = 1, loss_gain = 100")
     front = search(finished.settings, f"sqlite:///{copy}")
     assert front.points == finished.front.points
+
+
+def test_vectors_that_harm_are_left_out_of_the_front_and_named(tmp_path: Path) -> None:
+    file, study = tmp_path / "search.db", write_study(tmp_path, "tiny", HARMS_WHEN_NARROW)
+    front = search(SearchSettings(StudySource(str(study)), trials=12), f"sqlite:///{file}")
+    gains = {counts: fmean(values) for counts, values in verified(file).items()}
+    network, _ = prepare(StudySource(str(study)).load(), seed=0)
+    cost = MacCost(network.channels)
+    best = {
+        counts: gain
+        for counts, gain in gains.items()
+        if not any(
+            cost.training(other) <= cost.training(counts) and gains[other] > gain for other in gains
+        )
+    }
+    harmful = {"-".join(map(str, counts)): gain for counts, gain in best.items() if gain < 0}
+    assert harmful and front.settings["harmful"] == pytest.approx(harmful)
+    useful = {counts: gain for counts, gain in best.items() if gain >= 0}
+    assert {p.kept_counts: p.convergence for p in front.points} == pytest.approx(useful)
+    assert front.harmful == () and front.cheapest_useful == front.points[0]
+
+
+def test_where_every_vector_harms_no_front_is_stored(tmp_path: Path) -> None:
+    url, study = f"sqlite:///{tmp_path}/search.db", write_study(tmp_path, "tiny", HARMS_ALWAYS)
+    with pytest.raises(NoGainError, match="search 'tiny'.*no front is stored.*learning rate"):
+        search(SearchSettings(StudySource(str(study)), trials=10), url)
+    engine = open_database(url)
+    assert list_fronts(engine) == []
+    engine.dispose()
+    assert verified(tmp_path / "search.db")  # what was found is kept
+
+
+def test_a_front_of_norm_groups_knows_the_channels_of_its_sub_networks(tmp_path: Path) -> None:
+    source = StudySource(str(write_study(tmp_path, "tiny", NORM_GROUPS)))
+    front = search(SearchSettings(source, trials=10), f"sqlite:///{tmp_path}/search.db")
+    channels = channel_counts(front)
+    assert [group.channels for group in front.groups] == [6, 8]
+    assert channels.per_unit == (2, 4) and channels.text((6, 8)) == "12-32"
+    network, _ = prepare(source.load(), seed=0)
+    for point in front.points:
+        small = network.subnetwork(point.kept_counts).module
+        widths = [small.get_submodule(group.name).out_channels for group in front.groups]
+        assert channels.of(point.kept_counts) == tuple(widths)
