@@ -66,8 +66,7 @@ def rates_figure(front: Front, rows: range | None = None) -> go.Figure:
     def cells(row: int) -> Cells:
         group, width = front.groups[row], widths[row]
         columns = [
-            (point.rates[row], kept[row])
-            for point, kept in zip(front.points, vectors, strict=True)
+            (point.rates[row], kept[row]) for point, kept in zip(front.points, vectors, strict=True)
         ]
         columns += [(0.0, width)] * (len(labels) - len(columns))
         return Cells(

@@ -19,7 +19,6 @@ import plotly.graph_objects as go
 from optuna.storages import BaseStorage, RDBStorage
 from optuna_dashboard import get_note, save_note, save_plotly_graph_object
 from sqlalchemy import Engine, MetaData, Table, delete, insert
-from sqlalchemy.exc import SQLAlchemyError
 
 from dashboards.costs import breakdown_figure, cost_breakdown, latency_figure, timed_vectors
 from dashboards.figures import front_figure
@@ -28,16 +27,14 @@ from dashboards.heatmaps import fit_text, rates_figure
 from dashboards.notes import merged, study_note, trial_note
 from dashboards.progress import progress_figure, search_progress
 from dashboards.style import FRONT, INK, on_any_page
-from distreal_dse.errors import FrontError, StorageError
-from distreal_dse.fronts import Front, list_fronts, load_front, load_latencies, normalise_url
-from distreal_dse.search import StoredSearch, stored_search
+from distreal_dse.errors import FrontError
+from distreal_dse.fronts import Front, list_fronts, load_front, load_latencies
+from distreal_dse.search import StoredSearch, open_trials, plain_errors, stored_search
 
 # Significant digits of a coordinate; a screen shows some thousand pixels.
 DIGITS = 4
 # Steps along each axis within which one dominated trial stands for all.
 STEPS = 100
-# Seconds that SQLite waits for another process, such as a search.
-BUSY = 30
 # optuna-dashboard gives each figure this many pixels.
 HEIGHT = 450
 # Least width of its cards, on a window of 1200 pixels.
@@ -51,7 +48,7 @@ LEGEND_ROW = 22
 
 
 def open_storage(url: str) -> RDBStorage:
-    """Optuna's part of the database; the tables are there already.
+    """Optuna's part of the database.
 
     Raises
     ------
@@ -60,11 +57,7 @@ def open_storage(url: str) -> RDBStorage:
     StorageError
         If the database can't be used.
     """
-    url = normalise_url(url)
-    options = {"connect_args": {"timeout": BUSY}} if url.startswith("sqlite") else {}
-    with _plain_errors():
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        return RDBStorage(url, engine_kwargs=options)
+    return open_trials(url)
 
 
 def publish(storage: RDBStorage, engine: Engine, name: str) -> bool:
@@ -277,14 +270,7 @@ def _save_note(subject: optuna.Study | _Trial, text: str) -> None:
 
 @contextmanager
 def _plain_errors() -> Iterator[None]:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            yield
-    except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
-        cause = error.__cause__ or error
-        reason = str(getattr(cause, "orig", None) or cause).splitlines()[0]
-        raise StorageError(
-            f"figures can't be saved ({reason}): expected a writable database; draw them later "
-            "with `distreal-dse dashboard`"
-        ) from error
+    what, then = "figures can't be saved", "; draw them later with `distreal-dse dashboard`"
+    with warnings.catch_warnings(), plain_errors(what, then):
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        yield

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from os.path import exists
 from typing import Any
@@ -11,6 +11,7 @@ from sqlalchemy import (
     URL,
     Connection,
     Engine,
+    StaticPool,
     create_engine,
     event,
     func,
@@ -96,6 +97,48 @@ def open_database(url: str, create: bool = True) -> Engine:
     return engine
 
 
+def engine_options(url: str) -> dict[str, Any]:
+    """Return what `sqlalchemy.create_engine` needs beside a URL, for ours and for Optuna's part.
+
+    Raises
+    ------
+    InputError
+        Where the text is no URL of a SQLite or PostgreSQL database.
+    """
+    return _options(_parse(url))
+
+
+def make_tables(url: str, filled_last: str, make: Callable[[dict[str, Any]], None]) -> None:
+    """Let somebody else's code make its tables, unless it has; in one process at a time.
+
+    Parameters
+    ----------
+    url
+        The database.
+    filled_last
+        A table that has a row when all is made.
+    make
+        Called with what it has to give to `sqlalchemy.create_engine` beside the URL. It may be
+        called again where it made a part only.
+
+    Raises
+    ------
+    StorageError
+        Where the database can't be read, locked or written. Other errors of ``make`` get out.
+    """
+    engine = _create_engine(_parse(url))
+    try:
+        with _plain_errors(engine.url), engine.connect() as connection:
+            if _has_row(connection, filled_last):
+                return
+        with _plain_errors(engine.url), _alone(engine) as connection:
+            # Whoever waited finds the work done.
+            if not _has_row(connection, filled_last):
+                make(_sharing(connection))
+    finally:
+        engine.dispose()
+
+
 @contextmanager
 def reading(engine: Engine) -> Iterator[Session]:
     """Read in one transaction; database errors come out as `StorageError`."""
@@ -156,16 +199,19 @@ def _parse(url: str) -> URL:
     return parsed
 
 
+def _options(url: URL) -> dict[str, Any]:
+    if url.get_backend_name() == "sqlite":
+        return {"connect_args": {"timeout": _BUSY_SECONDS}}
+    # A search runs for days; the server may restart in between.
+    options: dict[str, Any] = {"pool_pre_ping": True}
+    if "connect_timeout" not in url.query:
+        options["connect_args"] = {"connect_timeout": _CONNECT_SECONDS}
+    return options
+
+
 def _create_engine(url: URL) -> Engine:
-    sqlite = url.get_backend_name() == "sqlite"
-    options: dict[str, Any] = {"connect_args": {"timeout": _BUSY_SECONDS}}
-    if not sqlite:
-        # A search runs for days; the server may restart in between.
-        options = {"connect_args": {"connect_timeout": _CONNECT_SECONDS}, "pool_pre_ping": True}
-        if "connect_timeout" in url.query:
-            del options["connect_args"]
     try:
-        engine = create_engine(url, **options)
+        engine = create_engine(url, **_options(url))
     except ImportError as error:
         raise StorageError(
             f"storage {_shown(url)}: expected the driver of {url.drivername}, found: {error}; "
@@ -176,7 +222,7 @@ def _create_engine(url: URL) -> Engine:
             f"storage {_shown(url)}: expected a driver that SQLAlchemy knows, found "
             f"{url.drivername!r}; leave the driver out of the URL"
         ) from error
-    if sqlite:
+    if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _configure_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
     return engine
@@ -215,9 +261,7 @@ def _migrate(engine: Engine) -> None:
     from alembic import command
     from alembic.config import Config
 
-    with _locking(engine).begin() as connection:
-        if engine.dialect.name == "postgresql":
-            connection.execute(select(func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
+    with _alone(engine) as connection:
         # Whoever waited for the lock finds the work done: Alembic then has nothing to do.
         config = Config()
         config.set_main_option("script_location", "distreal_dse.fronts:migrations")
@@ -226,16 +270,62 @@ def _migrate(engine: Engine) -> None:
 
 
 @contextmanager
+def _alone(engine: Engine) -> Iterator[Connection]:
+    """Make tables in one transaction, while no other process makes any."""
+    with _locking(engine).begin() as connection:
+        if engine.dialect.name == "postgresql":
+            connection.execute(select(func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
+        yield connection
+
+
+def _has_row(connection: Connection, table: str) -> bool:
+    if not inspect(connection).has_table(table):
+        return False
+    return connection.scalar(text(f"SELECT 1 FROM {table} LIMIT 1")) is not None
+
+
+def _sharing(connection: Connection) -> dict[str, Any]:
+    """Options of an engine that works beside a connection that locks out all others.
+
+    On SQLite that is the same connection: any other would wait for the lock.
+    """
+    if connection.dialect.name == "postgresql":
+        return _options(connection.engine.url)
+    lent = _Lent(connection.connection.driver_connection)
+    return {"creator": lambda: lent, "poolclass": StaticPool}
+
+
+class _Lent:
+    """A connection of DB-API whose transaction is not the borrower's to end."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+    def commit(self) -> None:
+        """Leave it to the owner."""
+
+    rollback = close = commit
+
+
+@contextmanager
 def _plain_errors(url: URL) -> Iterator[None]:
     """Turn SQLAlchemy's errors into ours: one line, what to do, no password, no SQL."""
     try:
         yield
     except SQLAlchemyError as error:
-        reason = str(error.orig if isinstance(error, DBAPIError) else error)
         kind = ConflictError if isinstance(error, IntegrityError) else StorageError
-        advice = next((words for sign, words in _ADVICE.items() if sign in reason), None)
-        default = f"expected a working database, found: {' '.join(reason.split())}; check the URL"
-        raise kind(f"storage {_shown(url)}: {advice or default}") from error
+        raise kind(f"storage {_shown(url)}: {explained(error)}") from error
+
+
+def explained(error: BaseException) -> str:
+    """What was expected of the database, what was found, what to do: by an error of SQLAlchemy."""
+    reason = str(error.orig if isinstance(error, DBAPIError) else error)
+    advice = next((words for sign, words in _ADVICE.items() if sign in reason), None)
+    default = f"expected a working database, found: {' '.join(reason.split())}; check the URL"
+    return advice or default
 
 
 def _shown(url: URL) -> str:

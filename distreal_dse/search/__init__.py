@@ -7,6 +7,7 @@ from distreal_dse.search._samplers import SAMPLERS
 from distreal_dse.search._search import search
 from distreal_dse.search._settings import SearchProgress, SearchSettings
 from distreal_dse.search._space import SearchSpace
+from distreal_dse.search._trial_tables import close_trials, open_trials, plain_errors
 from distreal_dse.search._tried import StoredSearch, TriedVector, stored_search, tried_vectors
 
 __all__ = [
@@ -23,6 +24,9 @@ __all__ = [
     "Task",
     "StoredSearch",
     "TriedVector",
+    "close_trials",
+    "open_trials",
+    "plain_errors",
     "reverify",
     "search",
     "stored_search",

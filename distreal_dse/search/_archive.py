@@ -10,19 +10,17 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import optuna
-from optuna.storages import RDBStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy.exc import SQLAlchemyError
 
-from distreal_dse.errors import InputError, StorageError
-from distreal_dse.fronts import normalise_url
+from distreal_dse.errors import InputError
 from distreal_dse.search._comparable import SAME_LOSS, check_agreement
+from distreal_dse.search._trial_tables import close_trials, open_trials, plain_errors
 
 DIRECTIONS = (StudyDirection.MINIMIZE, StudyDirection.MAXIMIZE)
 COST_NAMES = {"macs": "training MACs", "latency": "seconds per mini-batch"}
@@ -60,10 +58,9 @@ class TrialArchive:
     def __init__(
         self, url: str, name: str, settings: Mapping[str, Any], attributes: Mapping[str, Any]
     ) -> None:
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._name = name
-        with plain_errors(name):
-            self._storage = RDBStorage(normalise_url(url))
+        self._storage = open_trials(url)
+        with plain_archive_errors(name):
             study = optuna.create_study(
                 study_name=name,
                 storage=self._storage,
@@ -104,7 +101,7 @@ class TrialArchive:
             If the workers disagree.
         """
         check_agreement(losses, f"search '{self._name}'")
-        with plain_errors(self._name):
+        with plain_archive_errors(self._name):
             stored = self._storage.get_study_user_attrs(self._study_id).get(SNAPSHOT)
             if stored is None:
                 self._storage.set_study_user_attr(self._study_id, SNAPSHOT, losses[0])
@@ -117,32 +114,31 @@ class TrialArchive:
 
     def recall(self, key: str) -> Any:
         """What was remembered of the search as a whole; None if nothing."""
-        with plain_errors(self._name):
+        with plain_archive_errors(self._name):
             return self._storage.get_study_user_attrs(self._study_id).get(key)
 
     def remember(self, key: str, value: Any) -> Any:
         """Store something of the search as a whole, anything JSON can hold; returns it."""
-        with plain_errors(self._name):
+        with plain_archive_errors(self._name):
             self._storage.set_study_user_attr(self._study_id, key, value)
         return value
 
     def trials(self) -> list[FrozenTrial]:
         """All finished trials, by number."""
-        with plain_errors(self._name):
+        with plain_archive_errors(self._name):
             return self._storage.get_all_trials(
                 self._study_id, deepcopy=False, states=(TrialState.COMPLETE, TrialState.FAIL)
             )
 
     def add(self, trial: FrozenTrial) -> int:
         """Store a finished trial; returns its number in the database."""
-        with plain_errors(self._name):
+        with plain_archive_errors(self._name):
             trial_id = self._storage.create_new_trial(self._study_id, template_trial=trial)
             return self._storage.get_trial_number_from_id(trial_id)
 
     def close(self) -> None:
         """Give the connections back."""
-        self._storage.remove_session()
-        self._storage.engine.dispose()
+        close_trials(self._storage)
 
 
 def cost_metric(settings: Mapping[str, Any]) -> str:
@@ -160,15 +156,9 @@ def _check_same(name: str, stored: Mapping[str, Any], given: Mapping[str, Any]) 
             )
 
 
-@contextmanager
-def plain_errors(name: str) -> Iterator[None]:
+def plain_archive_errors(name: str) -> AbstractContextManager[None]:
     """Turn errors of Optuna's storage into ours, naming the search."""
-    try:
-        yield
-    except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
-        cause = error.__cause__ or error
-        reason = str(getattr(cause, "orig", None) or cause).splitlines()[0]
-        raise StorageError(
-            f"storage of search '{name}' failed ({reason}): expected a writable database; all "
-            "finished trials are kept, run the same command again to go on"
-        ) from error
+    return plain_errors(
+        f"storage of search '{name}'",
+        "; all finished trials are kept, run the same command again to go on",
+    )

@@ -10,10 +10,11 @@ import optuna
 from optuna.trial import TrialState
 
 from distreal_dse.dropout import uniform_rate
-from distreal_dse.fronts import ChannelCounts, Front, FrontGroup, normalise_url
-from distreal_dse.search._archive import IMPLIED, SETTINGS, cost_metric, plain_errors
+from distreal_dse.fronts import ChannelCounts, Front, FrontGroup
+from distreal_dse.search._archive import IMPLIED, SETTINGS, cost_metric
 from distreal_dse.search._costs import REFERENCE, REFERENCE_MACS
 from distreal_dse.search._space import SearchSpace
+from distreal_dse.search._trial_tables import close_trials, open_trials, plain_errors
 
 CHANNELS_OF_A_UNIT = "channels of a unit"
 
@@ -95,7 +96,7 @@ def stored_search(study: optuna.Study) -> StoredSearch | None:
     StorageError
         If the database can't be read.
     """
-    with plain_errors(study.study_name):
+    with plain_errors(f"storage of search '{study.study_name}'"):
         attributes = study.user_attrs
         settings = attributes.get(SETTINGS)
         if settings is None or "channel groups" not in attributes:
@@ -156,11 +157,14 @@ def tried_vectors(storage: str, front: Front) -> Sequence[TriedVector]:
     StorageError
         If the database can't be read.
     """
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    with plain_errors(front.name):
-        try:
-            study = optuna.load_study(study_name=front.name, storage=normalise_url(storage))
-        except KeyError:
-            return []
-    search = stored_search(study)
+    trials = open_trials(storage)
+    try:
+        with plain_errors(f"storage of search '{front.name}'"):
+            try:
+                study = optuna.load_study(study_name=front.name, storage=trials)
+            except KeyError:
+                return []
+        search = stored_search(study)
+    finally:
+        close_trials(trials)
     return search.tried_for(front) if search is not None and search.made(front) else []

@@ -3,7 +3,10 @@ from __future__ import annotations
 import sqlite3
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -109,6 +112,89 @@ def test_optuna_lives_in_the_same_postgres_database(postgres_url: str) -> None:
     assert load_front(engine, "beside-optuna") == stored
     storage.engine.dispose()
     engine.dispose()
+
+
+@pytest.fixture
+def empty_postgres_urls(postgres_url: str) -> Iterator[list[str]]:
+    """Databases without any table."""
+    server = create_engine(normalise_url(postgres_url), isolation_level="AUTOCOMMIT")
+    names = [f"empty_{number}" for number in range(3)]
+    with server.connect() as connection:
+        for name in names:
+            connection.execute(text(f"CREATE DATABASE {name}"))
+        yield [postgres_url.replace("/postgres?", f"/{name}?") for name in names]
+        for name in names:
+            connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+    server.dispose()
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "sqlite in WAL mode", "postgres"])
+def test_many_make_optunas_tables_at_once(
+    kind: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    from distreal_dse.search import tried_vectors
+
+    if kind == "postgres":
+        urls = request.getfixturevalue("empty_postgres_urls")
+    else:
+        urls = [f"sqlite:///{tmp_path}/{number}.db" for number in range(6)]
+    front, idle = make_front(), []
+    for number, url in enumerate(urls):
+        if "WAL" in kind:
+            with closing(sqlite3.connect(tmp_path / f"{number}.db")) as connection:
+                connection.execute("PRAGMA journal_mode = WAL")
+        together = threading.Barrier(6)
+
+        def first(url: str = url, together: threading.Barrier = together) -> Engine:
+            together.wait()
+            engine = open_database(url)
+            assert tried_vectors(url, front) == []
+            return engine  # open, as that of a search is
+
+        with ThreadPoolExecutor(6) as pool:
+            idle += [begun.result() for begun in [pool.submit(first) for _ in range(6)]]
+        with idle[-1].connect() as connection:
+            assert connection.scalar(text("SELECT count(*) FROM alembic_version")) == 1
+            assert connection.scalar(text("SELECT count(*) FROM version_info")) == 1
+    for engine in idle:
+        engine.dispose()
+
+
+def test_a_process_that_dies_while_it_makes_optunas_tables_leaves_none(
+    url: str, tmp_path: Path
+) -> None:
+    code = (
+        "import os, sys; from sqlalchemy import Engine, event; from distreal_dse.search import "
+        "open_trials\n"
+        "made = []\n"
+        "def count(_connection, _cursor, statement, *_):\n"
+        "    made.append('CREATE TABLE trials' in statement)\n"
+        "    if any(made[:-1]): os._exit(9)\n"
+        "event.listen(Engine, 'before_cursor_execute', count)\n"
+        "open_trials(sys.argv[1])"
+    )
+    open_database(url).dispose()
+    assert subprocess.run([sys.executable, "-c", code, url]).returncode == 9
+    with closing(sqlite3.connect(tmp_path / "fronts.db")) as connection:
+        found = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+    assert "trials" not in found and "fronts" in found
+
+
+def test_a_database_that_only_optuna_can_not_write_is_named_for_what_it_is(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from distreal_dse.search import tried_vectors
+
+    open_database(url).dispose()
+    read_only = f"sqlite:///file:{tmp_path}/fronts.db?mode=ro&uri=true"
+    with pytest.raises(StorageError, match="expected a writable database, found a read-only one"):
+        tried_vectors(read_only, make_front())
+    monkeypatch.setattr("distreal_dse.fronts._database._BUSY_SECONDS", 0.1)
+    with closing(sqlite3.connect(tmp_path / "fronts.db", isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(StorageError, match="locked by another process") as caught:
+            tried_vectors(url, make_front())
+    assert "writable" not in str(caught.value)
 
 
 def test_foreign_keys_are_enforced(database: Engine) -> None:
