@@ -98,10 +98,12 @@ class DeviceRoundRow(Base):
 
 
 class CheckpointRow(Base):
-    """The newest checkpoint of a run that is not finished; ``content`` is safetensors."""
+    """One of the newest checkpoints of a run that is not finished; ``content`` is safetensors."""
 
     __tablename__ = "run_checkpoints"
 
     run_id: Mapped[int] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True)
-    round: Mapped[int]
+    round: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     content: Mapped[bytes] = mapped_column(LargeBinary)
+    # None where an earlier version stored it.
+    content_hash: Mapped[str | None]

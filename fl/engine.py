@@ -159,8 +159,8 @@ class FederatedRun:
         InputError
             If its state is of another network.
         """
-        expected = {name: tensor.shape for name, tensor in self._state.items()}
-        found = {name: tensor.shape for name, tensor in checkpoint.state.items()}
+        expected = {name: (one.shape, one.dtype) for name, one in self._state.items()}
+        found = {name: (one.shape, one.dtype) for name, one in checkpoint.state.items()}
         if expected != found:
             raise InputError(
                 f"checkpoint of round {checkpoint.round} is of another network than study "

@@ -21,6 +21,7 @@ from fl.runs import (
     forget_rounds,
     last_round,
     load_run,
+    missing_round,
     note_failure,
     save_round,
     start_run,
@@ -65,7 +66,7 @@ def carry_out(
     workers: int = 1,
     study: str | None = None,
 ) -> None:
-    """Carry a stored run out to its end, from its newest checkpoint on.
+    """Carry a stored run out to its end, from its newest checkpoint that is whole on.
 
     Whatever stops it, the next call goes on, and the result is the same. Rounds behind the
     checkpoint are trained again. Why it failed is stored with it.
@@ -129,11 +130,11 @@ def _go_on(
     _check_unchanged(run, spec, federated)
     if run.failure is not None:
         note_failure(engine, run.id, None, owner)
-    checkpoint = load_checkpoint(engine, run.id)
-    if checkpoint is not None:
-        before = [result.round for result in run.rounds if result.round <= checkpoint.round]
-        if before != list(range(checkpoint.round + 1)):
-            checkpoint = None  # the checkpoint has no figures of rounds that are missing
+    # A checkpoint has no figures of rounds before it that are missing.
+    numbers = [result.round for result in run.rounds]
+    missing = missing_round(numbers)
+    up_to = (len(numbers) if missing is None else missing) - 1
+    checkpoint = load_checkpoint(engine, run.id, federated.checkpoint(), up_to)
     if checkpoint is not None:
         federated.resume(checkpoint)
     forget_rounds(engine, run.id, after=checkpoint.round if checkpoint else -1, owner=owner)

@@ -148,7 +148,7 @@ def save_round(
 
 
 def finish_run(engine: Engine, run_id: int, owner: Owner | None = None) -> None:
-    """Mark a run as complete, and forget its checkpoint.
+    """Mark a run as complete, and forget its checkpoints.
 
     Raises
     ------
@@ -245,7 +245,7 @@ def find_run(engine: Engine, comparison: str, strategy: str, seed: int) -> int |
 
 
 def forget_rounds(engine: Engine, run_id: int, after: int, owner: Owner | None = None) -> None:
-    """Delete the rounds of a run behind a round, to train them again.
+    """Delete the rounds of a run behind a round, and its checkpoints there, to train them again.
 
     Raises
     ------
@@ -260,6 +260,9 @@ def forget_rounds(engine: Engine, run_id: int, after: int, owner: Owner | None =
             select(RoundRow).where(RoundRow.run_id == run_id, RoundRow.round > after)
         ):
             session.delete(row)
+        session.execute(
+            delete(CheckpointRow).where(CheckpointRow.run_id == run_id, CheckpointRow.round > after)
+        )
 
 
 def last_round(engine: Engine, run_id: int) -> int | None:

@@ -25,7 +25,7 @@ from sqlalchemy.orm import Session
 
 from distreal_dse.errors import InputError, StorageError
 
-SCHEMA_VERSION = "0004"
+SCHEMA_VERSION = "0005"
 """The newest revision in ``migrations/versions``; here so that reading it needs no Alembic."""
 
 VERSION_TABLE = "distreal_version"

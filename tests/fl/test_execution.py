@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch as safetensors
+import torch
 from sqlalchemy import Engine, event, text
 from sqlalchemy.orm import Session
 
@@ -129,6 +132,31 @@ def test_a_killed_run_goes_on_from_its_checkpoint(database: Engine, spec: RunSpe
     assert figures(load_run(database, run_id)) == figures(expected)
     carry_out(database, run_id)  # it is finished: nothing happens
     assert figures(load_run(database, run_id)) == figures(expected)
+
+
+@pytest.mark.parametrize("damage", ["UPDATE {0} SET content = :nan", "UPDATE {0} SET round = 3"])
+def test_a_run_whose_newest_checkpoint_is_damaged_goes_on_from_the_one_before(
+    database: Engine, spec: RunSpec, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    spec = replace(spec, strategy="small", front=None, rounds=6)
+    expected = through(database, spec)
+    run_id = interrupted(database, spec, in_round=4)
+    with database.begin() as connection:
+        where = f"WHERE run_id = {run_id} AND round = 4"
+        content = connection.scalar(text(f"SELECT content FROM run_checkpoints {where}"))
+        tensors = safetensors.load(content)
+        next(one for one in tensors.values() if one.is_floating_point()).fill_(torch.nan)
+        connection.execute(
+            text(f"{damage.format('run_checkpoints')} {where}"), {"nan": safetensors.save(tensors)}
+        )
+    trained: list[int] = []
+    carry_out(database, run_id, listen=lambda result: trained.append(result.round))
+    assert trained == [3, 4, 5, 6]
+    assert re.search(
+        f"run {run_id}: that of round [34] is damaged.*on from that of round 2", caplog.text
+    )
+    run = load_run(database, run_id)
+    assert run.finished and figures(run) == figures(expected)
 
 
 def test_clients_in_processes_give_the_same_run(database: Engine, spec: RunSpec) -> None:

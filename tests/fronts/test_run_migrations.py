@@ -6,11 +6,16 @@ import json
 from typing import Any
 
 import pytest
+import torch
 from alembic import command
 from alembic.config import Config
+from safetensors.torch import save
 from sqlalchemy import Connection, create_engine, inspect, text
 
+from distreal_dse.errors import StorageError
 from distreal_dse.fronts import ConflictError, normalise_url, open_database
+from fl.checkpoints import load_checkpoint, save_checkpoint
+from fl.engine import Checkpoint
 from fl.runs import Run, list_runs, start_run
 
 
@@ -18,7 +23,7 @@ def migrate(connection: Connection, to: str) -> None:
     config = Config()
     config.set_main_option("script_location", "distreal_dse.fronts:migrations")
     config.attributes["connection"] = connection
-    (command.downgrade if to == "-1" else command.upgrade)(config, to)
+    (command.downgrade if to.startswith("-") else command.upgrade)(config, to)
 
 
 def insert(connection: Connection, table: str, **values: Any) -> None:
@@ -103,7 +108,7 @@ def test_runs_of_the_third_schema_keep_their_rounds_and_doubles_leave_their_comp
 def test_the_fourth_schema_can_be_left_again(third_schema: str) -> None:
     engine = open_database(third_schema)
     with engine.begin() as connection:
-        migrate(connection, "-1")
+        migrate(connection, "-2")
         assert "owner" not in {one["name"] for one in inspect(connection).get_columns("runs")}
         assert connection.scalar(text("SELECT count(*) FROM run_rounds")) == sum(
             run[-1] for run in RUNS
@@ -111,4 +116,42 @@ def test_the_fourth_schema_can_be_left_again(third_schema: str) -> None:
     engine.dispose()
     again = open_database(third_schema)
     assert rounds_of(list_runs(again)) == {run[0]: run[-1] for run in RUNS}
+    again.dispose()
+
+
+def checkpoint(number: int) -> Checkpoint:
+    return Checkpoint(number, 1.0, {"w": torch.full((2,), float(number))}, {})
+
+
+def test_checkpoints_of_the_fourth_schema_stay_and_the_fifth_can_be_left_again(
+    third_schema: str,
+) -> None:
+    engine = create_engine(normalise_url(third_schema))
+    content = {"state.w": torch.full((2,), 2.0), "virtual_seconds": torch.tensor(1.0).double()}
+    with engine.begin() as connection:
+        migrate(connection, "0004")
+        connection.execute(
+            text("UPDATE run_checkpoints SET content = :content"), {"content": save(content)}
+        )
+    engine.dispose()
+    engine = open_database(third_schema)
+    found = load_checkpoint(engine, 1, checkpoint(0))  # it has no hash
+    assert found is not None and found.round == 2 and found.state["w"].tolist() == [2.0, 2.0]
+    save_checkpoint(engine, 1, checkpoint(3))
+    save_checkpoint(engine, 2, checkpoint(1))
+    with pytest.raises(StorageError):  # of no run
+        save_checkpoint(engine, 77, checkpoint(1))
+    with engine.begin() as connection:
+        migrate(connection, "-1")
+        stored = connection.execute(text("SELECT run_id, round FROM run_checkpoints"))
+        assert sorted(map(tuple, stored)) == [(1, 3), (2, 1)]
+        assert connection.scalar(text("SELECT count(*) FROM run_rounds")) == sum(
+            run[-1] for run in RUNS
+        )
+        connection.execute(text("DELETE FROM runs WHERE id = 2"))
+        assert connection.scalar(text("SELECT count(*) FROM run_checkpoints")) == 1
+    engine.dispose()
+    again = open_database(third_schema)
+    found = load_checkpoint(again, 1, checkpoint(0))
+    assert found is not None and found.round == 3
     again.dispose()
