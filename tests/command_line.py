@@ -60,7 +60,7 @@ def run(*arguments: str | Path, cwd: Path | None = None, installed: bool = False
     """
     with _process(arguments, cwd, installed) as process:
         try:
-            return finish(process, seconds=120)
+            return finish(process)
         finally:
             process.kill()  # where it took too long
 
@@ -89,12 +89,12 @@ def heed_signals() -> None:
         signal.signal(number, signal.SIG_DFL)
 
 
-def finish(process: subprocess.Popen[str], seconds: float = 60) -> Ended:
-    stdout, stderr = process.communicate(timeout=seconds)
+def finish(process: subprocess.Popen[str]) -> Ended:
+    stdout, stderr = process.communicate(timeout=120)
     return Ended(process.returncode, stdout, stderr)
 
 
-def wait_until(holds: Callable[[], object], seconds: float = 60) -> None:
+def wait_until(holds: Callable[[], object], seconds: float = 120) -> None:
     end = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < end, "it did not happen in time"

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
+import fcntl
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -25,3 +26,17 @@ def state_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
         yield
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Let a test that is marked ``alone`` run while no other process runs one of ours."""
+    if not hasattr(item.config, "workerinput"):  # of pytest-xdist; else there is one process
+        return (yield)
+    # Any two files do. Who waits for the others to end has the first one: it is the next.
+    with open(item.config.rootpath / "pyproject.toml") as turn, open(__file__) as running:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        alone = item.get_closest_marker("alone") is not None
+        fcntl.flock(running, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        fcntl.flock(turn, fcntl.LOCK_UN)
+        return (yield)

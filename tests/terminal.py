@@ -50,7 +50,7 @@ class Terminal:
             os.close(opened)
         self.shown = b""
 
-    def read_until(self, holds: Callable[[str], object], seconds: float = 60) -> None:
+    def read_until(self, holds: Callable[[str], object], seconds: float = 120) -> None:
         """Read until it holds for all that was shown so far."""
         end = time.monotonic() + seconds
         while not holds(self.text):
@@ -59,7 +59,7 @@ class Terminal:
     def type(self, keys: bytes) -> None:
         os.write(self._master, keys)
 
-    def finish(self, seconds: float = 60) -> int:
+    def finish(self, seconds: float = 120) -> int:
         """Read to the end; return the exit code."""
         end = time.monotonic() + seconds
         while self._read(end):

@@ -95,7 +95,7 @@ def test_ctrl_c_ends_the_workers_too_and_only_the_driver_speaks(slow: Path, tmp_
     assert ended.code == 130
     assert "Traceback" not in ended.stderr
     assert "interrupted" in ended.stderr.splitlines()[-1]
-    wait_until(lambda: not any(map(is_running, children)), seconds=5)
+    wait_until(lambda: not any(map(is_running, children)))
     assert {state for state, *_ in stored_trials(file, "slow").values()} == {TrialState.COMPLETE}
 
 
@@ -108,7 +108,7 @@ def test_workers_end_when_the_driver_is_killed(slow: Path, tmp_path: Path) -> No
     assert len(children) >= 2
     process.kill()
     process.wait()
-    wait_until(lambda: not any(map(is_running, children)), seconds=5)
+    wait_until(lambda: not any(map(is_running, children)))
     before = finished_trials(file)
     time.sleep(0.3)
     assert finished_trials(file) == before

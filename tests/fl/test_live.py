@@ -292,6 +292,7 @@ def busy(core: int, processes: int, seconds: float) -> Iterator[None]:
 
 
 @needs_pinning
+@pytest.mark.alone
 def test_other_programs_are_seen() -> None:
     with on_one_core() as core:
         load = CpuLoad()
@@ -309,6 +310,7 @@ def test_other_programs_are_seen() -> None:
 
 
 @needs_pinning
+@pytest.mark.alone
 def test_real_steps_keep_to_their_slot_under_real_load(
     make_cnn: Callable[..., nn.Module], study: Study
 ) -> None:
