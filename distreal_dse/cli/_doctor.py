@@ -27,7 +27,12 @@ def doctor(storage: StorageOption = None, as_json: JsonOption = False) -> None:
         table = Table("", "state", "found", "what to do")
         for one in findings:
             style = {"works": "green", "missing": "yellow", "broken": "red"}[one.state]
-            table.add_row(one.subject, Text(one.state, style), Text(one.found), Text(one.advice))
+            table.add_row(
+                one.subject,
+                Text(one.state, style),
+                Text(one.found, overflow="fold"),
+                Text(one.advice),
+            )
         screen.print(table)
     if broken:
         typer.echo(f"error: broken here: {', '.join(broken)}", err=True)
