@@ -8,13 +8,14 @@ from sqlalchemy import BigInteger, ForeignKey, ForeignKeyConstraint, Index, Larg
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from distreal_dse.fronts import Base
+from distreal_dse.leases import Leased
 
 
-class RunRow(Base):
+class RunRow(Leased, Base):
     """A federated run.
 
-    After it was started, who carries it out changes, why it failed last, and ``finished``. A
-    comparison has one run of each strategy and seed.
+    After it was started, who carries it out (see `fl.leases`) changes, why it failed last, and
+    ``finished``. A comparison has one run of each strategy and seed.
     """
 
     __tablename__ = "runs"
@@ -33,10 +34,6 @@ class RunRow(Base):
     created_at: Mapped[str]
     finished: Mapped[bool]
     comparison: Mapped[str | None]
-    # Who carries it out (see `fl.leases`), and the seconds since 1970 of its last sign of life.
-    owner: Mapped[str | None]
-    owned_since: Mapped[str | None]
-    heartbeat: Mapped[float | None]
     failure: Mapped[str | None]
     contents: Mapped[dict[str, Any]]
     rounds: Mapped[list[RoundRow]] = relationship(

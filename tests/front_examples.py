@@ -18,6 +18,7 @@ OWN_TABLES = {
     "run_checkpoints",
     "run_devices",
     "run_rounds",
+    "searches",
 }
 
 

@@ -25,7 +25,7 @@ from sqlalchemy.orm import Session
 
 from distreal_dse.errors import InputError, StorageError
 
-SCHEMA_VERSION = "0005"
+SCHEMA_VERSION = "0006"
 """The newest revision in ``migrations/versions``; here so that reading it needs no Alembic."""
 
 VERSION_TABLE = "distreal_version"
@@ -59,6 +59,17 @@ def normalise_url(url: str) -> str:
         Where the text is no URL of a SQLite or PostgreSQL database.
     """
     return _parse(url).render_as_string(hide_password=False)
+
+
+def engine_options(url: str) -> dict[str, Any]:
+    """Return what SQLAlchemy and Optuna are to make an engine with: how long it waits, for whom.
+
+    Raises
+    ------
+    InputError
+        As `normalise_url`.
+    """
+    return _options(_parse(url))
 
 
 def open_database(url: str, create: bool = True) -> Engine:
@@ -95,17 +106,6 @@ def open_database(url: str, create: bool = True) -> Engine:
         engine.dispose()
         raise
     return engine
-
-
-def engine_options(url: str) -> dict[str, Any]:
-    """Return what `sqlalchemy.create_engine` needs beside a URL, for ours and for Optuna's part.
-
-    Raises
-    ------
-    InputError
-        Where the text is no URL of a SQLite or PostgreSQL database.
-    """
-    return _options(_parse(url))
 
 
 def make_tables(url: str, filled_last: str, make: Callable[[dict[str, Any]], None]) -> None:
@@ -199,16 +199,6 @@ def _parse(url: str) -> URL:
     return parsed
 
 
-def _options(url: URL) -> dict[str, Any]:
-    if url.get_backend_name() == "sqlite":
-        return {"connect_args": {"timeout": _BUSY_SECONDS}}
-    # A search runs for days; the server may restart in between.
-    options: dict[str, Any] = {"pool_pre_ping": True}
-    if "connect_timeout" not in url.query:
-        options["connect_args"] = {"connect_timeout": _CONNECT_SECONDS}
-    return options
-
-
 def _create_engine(url: URL) -> Engine:
     try:
         engine = create_engine(url, **_options(url))
@@ -226,6 +216,14 @@ def _create_engine(url: URL) -> Engine:
         event.listen(engine, "connect", _configure_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def _options(url: URL) -> dict[str, Any]:
+    if url.get_backend_name() == "sqlite":
+        return {"connect_args": {"timeout": _BUSY_SECONDS}}
+    # A search runs for days; the server may restart in between.
+    connect = {} if "connect_timeout" in url.query else {"connect_timeout": _CONNECT_SECONDS}
+    return {"connect_args": connect, "pool_pre_ping": True}
 
 
 def _configure_sqlite(connection: Any, _record: object) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -46,6 +46,8 @@ class TrialArchive:
         What makes trials comparable. A search is only continued under the same settings.
     attributes
         Further facts for a reader of the study in optuna-dashboard.
+    check
+        Called before anything is stored; raises if another process took the search over.
 
     Raises
     ------
@@ -56,9 +58,14 @@ class TrialArchive:
     """
 
     def __init__(
-        self, url: str, name: str, settings: Mapping[str, Any], attributes: Mapping[str, Any]
+        self,
+        url: str,
+        name: str,
+        settings: Mapping[str, Any],
+        attributes: Mapping[str, Any],
+        check: Callable[[], None] = lambda: None,
     ) -> None:
-        self._name = name
+        self._name, self._check = name, check
         self._storage = open_trials(url)
         with plain_archive_errors(name):
             study = optuna.create_study(
@@ -119,6 +126,7 @@ class TrialArchive:
 
     def remember(self, key: str, value: Any) -> Any:
         """Store something of the search as a whole, anything JSON can hold; returns it."""
+        self._check()
         with plain_archive_errors(self._name):
             self._storage.set_study_user_attr(self._study_id, key, value)
         return value
@@ -132,6 +140,7 @@ class TrialArchive:
 
     def add(self, trial: FrozenTrial) -> int:
         """Store a finished trial; returns its number in the database."""
+        self._check()
         with plain_archive_errors(self._name):
             trial_id = self._storage.create_new_trial(self._study_id, template_trial=trial)
             return self._storage.get_trial_number_from_id(trial_id)

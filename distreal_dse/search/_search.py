@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from importlib.metadata import version
 from typing import Any
+
+from sqlalchemy import Engine
 
 from distreal_dse.cost import MacCost
 from distreal_dse.dropout import DroppableNetwork, make_policy, uniform_rate
@@ -28,6 +30,7 @@ from distreal_dse.search._comparable import comparable_settings
 from distreal_dse.search._costs import check_metric, trial_cost
 from distreal_dse.search._executors import make_executor
 from distreal_dse.search._explorer import Explorer
+from distreal_dse.search._holding import holding_search
 from distreal_dse.search._samplers import make_sampler
 from distreal_dse.search._settings import Listener, SearchProgress, SearchSettings
 from distreal_dse.search._tried import CHANNELS_OF_A_UNIT
@@ -41,7 +44,8 @@ def search(
     """Find the Pareto front of a study and store it; continue a search that was begun.
 
     Finished trials and verification runs are in the database when ``listen`` hears of them, and
-    stay there whatever happens: the same call goes on from there.
+    stay there whatever happens: the same call goes on from there. One process at a time carries
+    out the search of a name.
 
     Parameters
     ----------
@@ -61,6 +65,8 @@ def search(
     ------
     InputError
         If a setting, the study, its model or its data can't be used.
+    HeldError
+        If another process carries out a search of this name.
     StorageError
         If the database can't be written.
     NoGainError
@@ -74,6 +80,25 @@ def search(
     check_front_name(name)
     make_policy(study.masks)  # before anything takes long
     engine = open_database(storage)
+    try:
+        with holding_search(engine, name) as check:
+            front = _find(settings, study, name, storage, engine, check, listen)
+            check()
+            return save_front(engine, front)
+    finally:
+        engine.dispose()
+
+
+def _find(
+    settings: SearchSettings,
+    study: Study,
+    name: str,
+    storage: str,
+    engine: Engine,
+    check: Callable[[], None],
+    listen: Listener,
+) -> Front:
+    """Find the front; ``check`` raises if the search was taken over."""
     network, data = prepare(study, settings.seed, settings.device)
     _check_granularity(study, network)
     cost = trial_cost(settings.cost, study, network, data, settings.seed)
@@ -91,7 +116,7 @@ def search(
         **cost.attributes,
     }
     with (
-        closing(TrialArchive(storage, name, comparable, attributes)) as archive,
+        closing(TrialArchive(storage, name, comparable, attributes, check)) as archive,
         closing(
             make_executor(
                 study,
@@ -128,7 +153,7 @@ def search(
     points, harmful = useful_front(verified)
     if not points:
         raise _no_gain(name, verified)
-    front = Front(
+    return Front(
         name=name,
         study=study.name,
         model_fingerprint=network.channels.fingerprint,
@@ -152,7 +177,6 @@ def search(
         },
         points=points,
     )
-    return save_front(engine, front)
 
 
 def _no_gain(name: str, verified: Sequence[FrontPoint]) -> NoGainError:

@@ -19,7 +19,7 @@ LAST_TABLE = "alembic_version"
 
 
 def open_trials(url: str) -> RDBStorage:
-    """Open Optuna's part of a database.
+    """Open Optuna's part of a database; to be closed with `close_trials`.
 
     Any number of processes may open a database without Optuna's tables at the same time: Optuna
     makes them in several steps, and of two that make them at once one fails.

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, text
 
+from distreal_dse import leases
 from distreal_dse.errors import InputError, StorageError
-from fl import leases
 from fl.checkpoints import load_checkpoint, save_checkpoint
 from fl.execution import begin_run, carry_out
 from fl.leases import Owner, RunHeldError, holding
@@ -44,17 +44,20 @@ def stored(database: Engine) -> Any:
 
 def test_a_run_is_held_by_one(database: Engine, run_id: int) -> None:
     with holding(database, run_id) as owner:
-        assert Owner.read(str(owner)) == owner and not owner.is_gone
+        assert Owner.read(stored(database).owner) == owner and owner.alive
         expected = (
             f"run {run_id} is carried out by process {os.getpid()} on {socket.gethostname()} since "
-            r"20\d\d-.*, last heard of at 20\d\d-.*: expected nobody else; wait for it or end it"
+            r"20\d\d-.*, last heard of at 20\d\d-.*: expected nobody else; wait for it or end it$"
         )
         with pytest.raises(RunHeldError, match=expected), holding(database, run_id):
             pass
     assert tuple(stored(database)) == (None, None)
     with holding(database, run_id):  # it was given back
         pass
-    with pytest.raises(InputError, match="run 77: expected a stored run"), holding(database, 77):
+    with (
+        pytest.raises(InputError, match="run 77: expected one that is stored"),
+        holding(database, 77),
+    ):
         pass
 
 
@@ -81,9 +84,10 @@ def test_of_many_who_want_a_run_at_once_one_gets_it(database: Engine, run_id: in
 def test_a_run_of_another_machine_is_taken_over_when_nothing_was_heard_of_it(
     database: Engine, run_id: int
 ) -> None:
-    elsewhere = Owner("far away", 12, 0.0, "key")
+    elsewhere = replace(Owner.here(), host="far away", boot="another", pid=12)
     store_owner(database, run_id, elsewhere, seconds_ago=leases.STALE - 60)
-    with pytest.raises(RunHeldError, match="process 12 on far away"), holding(database, run_id):
+    expected = "process 12 on far away since .*if it is gone, try again at 20"
+    with pytest.raises(RunHeldError, match=expected), holding(database, run_id):
         pass
     for seconds in (leases.STALE + 1, -1e6):  # a clock far ahead keeps no run for ever
         store_owner(database, run_id, elsewhere, seconds)
@@ -105,8 +109,53 @@ def test_a_process_of_this_machine_that_ended_holds_nothing(database: Engine, ru
     with holding(database, run_id) as owner:  # although nobody has waited for the dead one yet
         assert stored(database).owner == str(owner)
     process.wait()
-    reused = replace(Owner.here(), started=1.0)  # its number is that of another process now
-    store_owner(database, run_id, reused)
+
+
+def test_a_process_of_this_machine_that_lives_keeps_its_run_however_silent_it_is(
+    database: Engine, run_id: int
+) -> None:
+    store_owner(database, run_id, Owner.here(), seconds_ago=10 * leases.STALE)  # stopped, say
+    with pytest.raises(RunHeldError, match=f"process {os.getpid()} on"), holding(database, run_id):
+        pass
+
+
+@pytest.mark.parametrize("proc", [["--mount-proc"], []], ids=["own /proc", "the /proc of all"])
+def test_a_live_run_is_not_taken_over_from_another_pid_namespace(
+    database: Engine, run_id: int, proc: list[str]
+) -> None:
+    code = (
+        "import sys; from distreal_dse.errors import DistrealError; from distreal_dse.fronts "
+        "import open_database; from fl.leases import holding\n"
+        "try:\n"
+        f"    with holding(open_database(sys.argv[1]), {run_id}): print('taken over')\n"
+        "except DistrealError as error: print(error)"
+    )
+    command = ["unshare", "--pid", "--fork", *proc, sys.executable, "-c", code]
+    with holding(database, run_id) as owner:
+        try:
+            found = subprocess.run(
+                [*command, database.url.render_as_string()], capture_output=True, text=True
+            )
+        except FileNotFoundError:
+            pytest.skip("there is no unshare")
+        if "Operation not permitted" in found.stderr:
+            pytest.skip(f"no PID namespace can be made here: {found.stderr.strip()}")
+        assert stored(database).owner == str(owner)
+    assert f"run {run_id} is carried out by process {os.getpid()} on" in found.stdout
+    assert "in another PID namespace" in found.stdout and "try again at 20" in found.stdout
+    assert "nothing was heard" not in found.stdout
+
+
+def test_runs_that_an_earlier_version_holds_are_left_to_it(database: Engine, run_id: int) -> None:
+    def store(seconds_ago: float) -> None:
+        values = {"at": time.time() - seconds_ago, "by": "here 12 1700000000.5 0123abcd"}
+        with database.begin() as connection:
+            connection.execute(text("UPDATE runs SET owner = :by, heartbeat = :at"), values)
+
+    store(seconds_ago=leases.STALE - 60)
+    with pytest.raises(RunHeldError, match="process 12 on here since"), holding(database, run_id):
+        pass
+    store(seconds_ago=leases.STALE + 1)
     with holding(database, run_id):
         pass
 
@@ -134,14 +183,16 @@ def test_who_lost_a_run_stores_nothing_of_it_any_more(database: Engine, run_id: 
 
     with holding(database, run_id) as owner:
         save_round(database, run_id, result(0), owner)
-        other = Owner("far away", 12, 0.0, "key")
+        other = replace(Owner.here(), host="far away", boot="another", pid=12)
         store_owner(database, run_id, other)
         for store in (
             lambda: save_round(database, run_id, result(1), owner),
             lambda: forget_rounds(database, run_id, after=-1, owner=owner),
             lambda: finish_run(database, run_id, owner),
         ):
-            with pytest.raises(RunHeldError, match=f"run {run_id} was taken over by another"):
+            with pytest.raises(
+                RunHeldError, match=f"run {run_id} was taken over by process 12 on far away at 2026"
+            ):
                 store()
     assert stored(database).owner == str(other)  # nor does it give it back
     run = load_run(database, run_id)

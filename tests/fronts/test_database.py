@@ -31,9 +31,11 @@ from distreal_dse.fronts import (
 )
 from distreal_dse.fronts._database import _MIGRATION_LOCK
 from distreal_dse.fronts._schema import FrontPointRow
+from distreal_dse.search import tried_vectors
+from distreal_dse.search._schema import SearchRow
 from front_examples import OWN_TABLES, make_front
 
-MODELLED = {"fronts", "front_points", "verifications", "latencies"}
+MODELLED = {"fronts", "front_points", "verifications", "latencies", SearchRow.__tablename__}
 
 
 def differences(engine: Engine) -> list[object]:
@@ -132,12 +134,10 @@ def empty_postgres_urls(postgres_url: str) -> Iterator[list[str]]:
 def test_many_make_optunas_tables_at_once(
     kind: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    from distreal_dse.search import tried_vectors
-
     if kind == "postgres":
         urls = request.getfixturevalue("empty_postgres_urls")
     else:
-        urls = [f"sqlite:///{tmp_path}/{number}.db" for number in range(6)]
+        urls = [f"sqlite:///{tmp_path}/{number}.db" for number in range(4)]
     front, idle = make_front(), []
     for number, url in enumerate(urls):
         if "WAL" in kind:
@@ -183,8 +183,6 @@ def test_a_process_that_dies_while_it_makes_optunas_tables_leaves_none(
 def test_a_database_that_only_optuna_can_not_write_is_named_for_what_it_is(
     url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from distreal_dse.search import tried_vectors
-
     open_database(url).dispose()
     read_only = f"sqlite:///file:{tmp_path}/fronts.db?mode=ro&uri=true"
     with pytest.raises(StorageError, match="expected a writable database, found a read-only one"):

@@ -55,7 +55,8 @@ def third_schema(request: pytest.FixtureRequest) -> str:
     engine = create_engine(normalise_url(url))
     with engine.begin() as connection:
         for table in ("run_devices", "run_checkpoints", "run_rounds", "runs", "front_points",
-                      "fronts", "verifications", "latencies", "distreal_version"):  # fmt: skip
+                      "fronts", "verifications", "latencies", "searches",
+                      "distreal_version"):  # fmt: skip
             connection.execute(text(f"DROP TABLE {table}"))
         migrate(connection, "0003")
         for run_id, comparison, strategy, seed, finished, rounds in RUNS:
