@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -33,7 +34,7 @@ class Outcome:
 
 
 class Evaluator:
-    """Does tasks in this process.
+    """Does tasks in this process, with one thread.
 
     Parameters
     ----------
@@ -56,9 +57,9 @@ class Evaluator:
         device: str,
         progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> None:
-        torch.set_num_threads(1)  # two threads beside another busy process are far slower than one
         try:
-            self._runs = ShortRuns(study, data, network, seed, torch.device(device), progress)
+            with _one_thread():
+                self._runs = ShortRuns(study, data, network, seed, torch.device(device), progress)
         except DistrealError:
             raise
         except Exception as error:  # likewise the user's code
@@ -77,10 +78,22 @@ class Evaluator:
         replicates: tuple[Replicate, ...] = ()
         failure = ""
         try:
-            for number in task.replicates:
-                replicates += (self._runs.run(task.counts, task.stream, number),)
+            with _one_thread():
+                for number in task.replicates:
+                    replicates += (self._runs.run(task.counts, task.stream, number),)
         except DivergedError as error:
             failure = f"diverged: {error}"
         except Exception as error:  # the study's model, loss and data may raise anything
             failure = described(error)
         return Outcome(replicates, time.perf_counter() - start, failure)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Two threads beside another busy process are far slower than one."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

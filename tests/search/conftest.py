@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from distreal_dse.catalogue import StudySource
 from distreal_dse.search import SearchSettings, search
@@ -24,3 +26,11 @@ def finished(source: StudySource, tmp_path_factory: pytest.TempPathFactory) -> F
 @pytest.fixture
 def url(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path}/search.db"
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from sqlalchemy import Engine
 
 from distreal_dse.catalogue import StudySource
@@ -101,3 +102,12 @@ def test_what_can_not_be_measured_again_is_refused(
     diverging = write_study(tmp_path, "diverging", spoilt)
     with pytest.raises(DivergedError, match="training loss is nan"):
         reverify(finished.front, StudySource(str(diverging)), database)
+
+
+def test_a_front_that_is_measured_again_leaves_its_caller_the_threads(
+    finished: Finished, source: StudySource, url: str, two_threads: None
+) -> None:
+    engine = open_database(url)
+    reverify(finished.front, source, engine)
+    assert torch.get_num_threads() == 2
+    engine.dispose()

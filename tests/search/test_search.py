@@ -6,14 +6,17 @@ import math
 import shutil
 import sqlite3
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
+import torch
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy import Engine, event
 
 from distreal_dse.catalogue import StudySource
 from distreal_dse.convergence import ShortRuns
@@ -498,3 +501,33 @@ def test_the_database_of_a_finished_search_is_not_left_locked(finished: Finished
     connection.execute("BEGIN EXCLUSIVE")
     connection.rollback()
     connection.close()
+
+
+@pytest.fixture
+def connections() -> Iterator[set[object]]:
+    """The connections to databases that are open."""
+    found: set[object] = set()
+    opened, closed = lambda one, _: found.add(one), lambda one, _: found.discard(one)
+    event.listen(Engine, "connect", opened)
+    event.listen(Engine, "close", closed)
+    yield found
+    event.remove(Engine, "connect", opened)
+    event.remove(Engine, "close", closed)
+
+
+def test_a_search_leaves_its_caller_the_threads_and_no_connection(
+    source: StudySource, url: str, two_threads: None, connections: set[object]
+) -> None:
+    search(SearchSettings(source, trials=2), url)
+    assert torch.get_num_threads() == 2
+    assert connections == set()
+
+
+def test_a_search_that_fails_leaves_its_caller_the_threads_and_no_connection(
+    tmp_path: Path, url: str, two_threads: None, connections: set[object]
+) -> None:
+    source = StudySource(str(write_study(tmp_path, change=DIVERGES_ALWAYS)))
+    with pytest.raises(DistrealError):
+        search(SearchSettings(source, trials=2), url)
+    assert torch.get_num_threads() == 2
+    assert connections == set()
