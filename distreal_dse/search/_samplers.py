@@ -10,12 +10,18 @@ from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler
 from optuna.samplers.nsgaii import SBXCrossover
 
 from distreal_dse.errors import InputError
+from distreal_dse.search._space import UNIFORM_RATES
+
+# Trials drawn at random before a model is fitted: as many as Optuna takes by itself. It counts
+# all that are complete, and the uniform ones, which lie on a line, tell a model little.
+RANDOM_START = 10
+START = UNIFORM_RATES + RANDOM_START
 
 SAMPLERS: Mapping[str, Callable[[int], BaseSampler]] = {
-    "gp": lambda seed: GPSampler(seed=seed),
+    "gp": lambda seed: GPSampler(n_startup_trials=START, seed=seed),
     "nsga2": lambda seed: NSGAIISampler(population_size=20, crossover=SBXCrossover(), seed=seed),
     "random": lambda seed: RandomSampler(seed=seed),
-    "tpe": lambda seed: TPESampler(multivariate=True, seed=seed),
+    "tpe": lambda seed: TPESampler(n_startup_trials=START, multivariate=True, seed=seed),
 }
 
 
