@@ -41,6 +41,7 @@ _FILE: dict[str, Any] = {
     "created_at": str,
     "content_hash": str,
 }
+_BITS = 31  # without the sign: what a column of whole numbers holds in PostgreSQL
 _JSON_NAMES = {
     dict: "an object",
     list: "a list",
@@ -119,6 +120,11 @@ def _check_shape(value: Any, shape: Any, where: str) -> None:
     if type(value) not in kinds and not (float in kinds and type(value) is int):
         names = " or ".join(_JSON_NAMES[kind] for kind in kinds)
         raise FrontError(f"{where}: expected {names}, found {_short(value)}; get an unchanged copy")
+    if float not in kinds and type(value) is int and value.bit_length() > _BITS:
+        raise FrontError(
+            f"{where}: expected a whole number that fits into 32 bits, found {_short(value)}; get "
+            "an unchanged copy"
+        )
     if isinstance(shape, dict):
         for problem, keys in (("missing", shape.keys() - value), ("unknown", value.keys() - shape)):
             if keys:

@@ -138,6 +138,12 @@ def without(key: str) -> Any:
         (edit(groups={}), "groups: expected a list"),
         (edit(groups=[{"name": "a", "channels": 16.0}]), "channels: expected a whole number"),
         (edit(groups=[{"name": "a", "channels": True}]), "channels: expected a whole number"),
+        (
+            edit(groups=[{"name": "a", "channels": 10**30}]),
+            "channels: expected .* 32 bits, found 1000",
+        ),
+        (lambda text: text.replace('"trial": 3', f'"trial": {2**31}'), "trial: expected .*32 bits"),
+        (lambda text: text.replace('"replicates": 8', f'"replicates": {10**4000}', 1), "32 bits"),
         (edit(reference_cost="1600"), "reference_cost: expected a number, found '1600'"),
         (edit(reference_cost=True), "reference_cost: expected a number"),
         (edit(reference_cost=10**400), "reference cost: expected a finite number"),
