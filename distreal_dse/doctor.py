@@ -184,11 +184,17 @@ def _cuda() -> tuple[State, str, str]:
 def _storage(url: str) -> tuple[State, str, str]:
     from sqlalchemy import make_url
 
-    from distreal_dse.fronts import check_writable, list_fronts, normalise_url, open_database
+    from distreal_dse.fronts import (
+        check_writable,
+        list_fronts,
+        normalise_url,
+        open_database,
+        shown_storage,
+    )
     from fl.runs import count_runs
 
     parsed = make_url(normalise_url(url))
-    shown, file = parsed.render_as_string(hide_password=True), parsed.database
+    shown, file = shown_storage(url), parsed.database
     plain = parsed.get_backend_name() == "sqlite" and file and not file.startswith("file:")
     if plain and not os.path.exists(str(file)):
         return "missing", f"{shown} is not there yet", "the first search or run makes it"

@@ -23,7 +23,8 @@ COMMAND = Path(sys.executable).with_name("distreal-dse")
 
 
 def environment() -> dict[str, str]:
-    own = {name: text for name, text in os.environ.items() if name != "DISTREAL_STORAGE"}
+    elsewhere = ("DISTREAL_STORAGE", "OPTUNA_STORAGE")
+    own = {name: text for name, text in os.environ.items() if name not in elsewhere}
     return {**own, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -32,7 +33,7 @@ StorageOption = Annotated[
     typer.Option(
         "--storage",
         metavar="URL",
-        help=f"Database. Default: $DISTREAL_STORAGE, else {DEFAULT_STORAGE}.",
+        help=f"Database. Default: $DISTREAL_STORAGE, else $OPTUNA_STORAGE, else {DEFAULT_STORAGE}.",
     ),
 ]
 DataOption = Annotated[
@@ -71,7 +72,25 @@ JsonOption = Annotated[
 
 def storage_url(given: str | None) -> str:
     """The database to use."""
-    return given or os.environ.get("DISTREAL_STORAGE") or DEFAULT_STORAGE
+    own, of_optuna = (os.environ.get(name) for name in ("DISTREAL_STORAGE", "OPTUNA_STORAGE"))
+    return given or own or of_optuna or DEFAULT_STORAGE
+
+
+def same_storage(given: str | None) -> tuple[str, str]:
+    """What a suggested command line ends with, for the same database, and a comment for its reader.
+
+    A URL with a secret is not repeated.
+    """
+    if given is None:
+        return "", ""
+    from distreal_dse.fronts import has_secret
+
+    if has_secret(given):
+        return (
+            ' --storage "$DISTREAL_STORAGE"',
+            "  # with DISTREAL_STORAGE set to the URL, which holds a secret",
+        )
+    return f" --storage {shlex.quote(given)}", ""
 
 
 def study_source(spec: str, data: str | None, options: list[str] | None) -> StudySource:

@@ -18,6 +18,7 @@ from distreal_dse.cli._arguments import (
     StudyArgument,
     StudyOptions,
     check_device,
+    same_storage,
     seconds,
     storage_url,
     study_source,
@@ -118,9 +119,11 @@ def optimize(
     screen.print(front_table(front))
     screen.print("\n".join([_summary(front, failed), *front_notes(front)]), markup=False)
     asked = ["distreal-dse", "fl", "run", study, "--front", front.name]
-    for flag, values in (("--data", [data]), ("-o", option or []), ("--storage", [storage])):
+    for flag, values in (("--data", [data]), ("-o", option or [])):
         asked += [part for value in values if value is not None for part in (flag, value)]
-    screen.print(f"Train with it: {shlex.join(asked)}", markup=False, soft_wrap=True)
+    there, comment = same_storage(storage)
+    line = f"Train with it: {shlex.join(asked)}{there}{comment}"
+    screen.print(line, markup=False, soft_wrap=True)
 
 
 def _publish(url: str, name: str, screen: Console) -> None:

@@ -11,10 +11,12 @@ from distreal_dse.fronts._database import (
     check_writable,
     engine_options,
     explained,
+    has_secret,
     make_tables,
     normalise_url,
     open_database,
     reading,
+    shown_storage,
     writing,
 )
 from distreal_dse.fronts._exchange import SCHEMA, export_front, import_front
@@ -78,6 +80,7 @@ __all__ = [
     "explained",
     "export_front",
     "find_front",
+    "has_secret",
     "hypervolume",
     "import_front",
     "kept_counts_key",
@@ -94,6 +97,7 @@ __all__ = [
     "save_front",
     "save_latencies",
     "save_verification",
+    "shown_storage",
     "verification_keys",
     "useful_front",
     "utc_now",

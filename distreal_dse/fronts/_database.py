@@ -24,6 +24,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, SQLAlchemy
 from sqlalchemy.orm import Session
 
 from distreal_dse.errors import InputError, StorageError
+from distreal_dse.fronts._urls import described_text, secrets_of, shown_url, without_secrets
 
 SCHEMA_VERSION = "0006"
 """The newest revision in ``migrations/versions``; here so that reading it needs no Alembic."""
@@ -72,6 +73,29 @@ def engine_options(url: str) -> dict[str, Any]:
     return _options(_parse(url))
 
 
+def shown_storage(url: str) -> str:
+    """The URL of a database with asterisks in place of its secrets.
+
+    Raises
+    ------
+    InputError
+
+    Raises
+    ------
+    InputError
+        Where the text is no URL of a SQLite or PostgreSQL database.
+    """
+    return shown_url(_parse(url))
+
+
+def has_secret(url: str) -> bool:
+    """Whether a URL holds what nobody else should read; so does what is no URL of ours."""
+    try:
+        return bool(secrets_of(_parse(url)))
+    except InputError:
+        return True
+
+
 def open_database(url: str, create: bool = True) -> Engine:
     """Open a database and bring our tables up to date.
 
@@ -96,8 +120,8 @@ def open_database(url: str, create: bool = True) -> Engine:
     file = engine.url.database if engine.dialect.name == "sqlite" else None
     if not create and file and not file.startswith((":memory:", "file:")) and not exists(file):
         raise StorageError(
-            f"storage {_shown(engine.url)}: expected a database, found no such file; make one with "
-            "`distreal-dse optimize`, or name another with --storage"
+            f"storage {shown_url(engine.url)}: expected a database, found no such file; make one "
+            "with `distreal-dse optimize`, or name another with --storage"
         )
     try:
         with _plain_errors(engine.url):
@@ -181,9 +205,6 @@ def _locking(engine: Engine) -> Engine:
 
 
 def _parse(url: str) -> URL:
-    # What can't be parsed may hold a password anywhere: show the part before the first colon only,
-    # and drop the original error, which may quote more of it.
-    shown = url.partition(":")[0].rpartition("@")[2]
     try:
         parsed = make_url(url)
         if parsed.drivername in ("postgres", "postgresql"):
@@ -194,8 +215,8 @@ def _parse(url: str) -> URL:
     if not known:
         raise InputError(
             "storage URL: expected sqlite:///FILE or postgresql://USER:PASSWORD@HOST/DATABASE, "
-            f"found {shown + '…'!r}; set --storage or $DISTREAL_STORAGE"
-        ) from None
+            f"found {described_text(url)}; set --storage or $DISTREAL_STORAGE"
+        ) from None  # the original error may quote all of it
     return parsed
 
 
@@ -204,12 +225,12 @@ def _create_engine(url: URL) -> Engine:
         engine = create_engine(url, **_options(url))
     except ImportError as error:
         raise StorageError(
-            f"storage {_shown(url)}: expected the driver of {url.drivername}, found: {error}; "
+            f"storage {shown_url(url)}: expected the driver of {url.drivername}, found: {error}; "
             f"`pip install 'distreal-dse[postgres]'` and give postgresql://… without a driver"
         ) from error
     except SQLAlchemyError as error:
         raise InputError(
-            f"storage {_shown(url)}: expected a driver that SQLAlchemy knows, found "
+            f"storage {shown_url(url)}: expected a driver that SQLAlchemy knows, found "
             f"{url.drivername!r}; leave the driver out of the URL"
         ) from error
     if engine.dialect.name == "sqlite":
@@ -243,7 +264,7 @@ def _bring_up_to_date(engine: Engine) -> None:
         _migrate(engine)
     elif version > SCHEMA_VERSION:
         raise StorageError(
-            f"storage {_shown(engine.url)}: expected schema {SCHEMA_VERSION} or older, found "
+            f"storage {shown_url(engine.url)}: expected schema {SCHEMA_VERSION} or older, found "
             f"{version} of a newer distreal-dse; update with `pip install -U distreal-dse`"
         )
 
@@ -315,16 +336,16 @@ def _plain_errors(url: URL) -> Iterator[None]:
         yield
     except SQLAlchemyError as error:
         kind = ConflictError if isinstance(error, IntegrityError) else StorageError
-        raise kind(f"storage {_shown(url)}: {explained(error)}") from error
+        told = without_secrets(explained(error), url)
+        raise kind(f"storage {shown_url(url)}: {told}") from error
 
 
-def explained(error: BaseException) -> str:
-    """What was expected of the database, what was found, what to do: by an error of SQLAlchemy."""
-    reason = str(error.orig if isinstance(error, DBAPIError) else error)
-    advice = next((words for sign, words in _ADVICE.items() if sign in reason), None)
-    default = f"expected a working database, found: {' '.join(reason.split())}; check the URL"
-    return advice or default
+def explained(error: Exception) -> str:
+    """What was expected of a database, what was found, and what to do: a line without SQL."""
+    own = _own(error)
+    default = f"expected a working database, found: {' '.join(str(own).split())}; check the URL"
+    return next((words for sign, words in _ADVICE.items() if sign in str(own)), default)
 
 
-def _shown(url: URL) -> str:
-    return url.render_as_string(hide_password=True)
+def _own(error: Exception) -> BaseException:
+    return (error.orig or error) if isinstance(error, DBAPIError) else error
