@@ -38,10 +38,14 @@ _CONNECT_SECONDS = 10  # libpq's default is to wait for an unreachable server wi
 
 _ADVICE = {
     "file is not a database": "expected a SQLite database, found another file; give another path",
+    "SQLITE_READONLY_DBMOVED": "expected the file that was opened, found it moved away or deleted; "
+    "bring it back, or start again with its new path",
     "readonly database": "expected a writable database, found a read-only one; change its "
     "permissions or give another path",
     "unable to open database file": "expected a file in an existing, writable folder, found none "
     "that can be opened; create the folder or give another path",
+    "no such table": "expected the tables of this project, found a database without; it was moved "
+    "away, deleted or replaced while it was in use: bring it back",
     "database is locked": f"found it locked by another process for {_BUSY_SECONDS} s; "
     "try again when that is done",
 }
@@ -343,8 +347,10 @@ def _plain_errors(url: URL) -> Iterator[None]:
 def explained(error: Exception) -> str:
     """What was expected of a database, what was found, and what to do: a line without SQL."""
     own = _own(error)
+    # SQLite's code says more than its text: of a file that was moved, too, it says "readonly".
+    signs = f"{getattr(own, 'sqlite_errorname', '')} {own}"
     default = f"expected a working database, found: {' '.join(str(own).split())}; check the URL"
-    return next((words for sign, words in _ADVICE.items() if sign in str(own)), default)
+    return next((words for sign, words in _ADVICE.items() if sign in signs), default)
 
 
 def _own(error: Exception) -> BaseException:

@@ -285,6 +285,17 @@ def test_a_locked_database_is_waited_for_and_then_named(
     engine.dispose()
 
 
+def test_a_database_that_was_moved_away_is_not_called_read_only(tmp_path: Path) -> None:
+    engine = open_database(f"sqlite:///{tmp_path}/here.db")
+    (tmp_path / "here.db").rename(tmp_path / "there.db")
+    with pytest.raises(StorageError, match="expected the file that was opened, found it moved"):
+        save_front(engine, make_front())
+    engine.dispose()  # what connects now finds an empty file
+    with pytest.raises(StorageError, match="found a database without; it was moved away"):
+        save_front(engine, make_front())
+    engine.dispose()
+
+
 @pytest.mark.parametrize(
     "url",
     [
