@@ -6,8 +6,10 @@ import json
 import re
 import signal
 import socket
+import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,17 +18,27 @@ from command_line import finish, run, start
 
 
 def test_the_dashboard_shows_a_search_until_it_is_interrupted(storage: str) -> None:
-    process = start("dashboard", "--storage", storage, "--port", "0", installed=True)
+    process = start(
+        "dashboard", "--storage", storage, "--port", "0", "--read-only", "--allow-host",
+        "dash.example.org", installed=True,
+    )  # fmt: skip
     assert process.stderr is not None
     try:
         line = process.stderr.readline()
-        found = re.search(r"http://127\.0\.0\.1:\d+", line)
+        found = re.search(r"(http://127\.0\.0\.1:\d+)/dashboard\?token=([\w-]+) ", line)
         assert found, line
-        with urllib.request.urlopen(f"{found[0]}/api/meta", timeout=30) as answer:
-            assert json.load(answer)["artifact_is_available"]
+        headers = {"Authorization": f"Bearer {found[2]}", "Host": "dash.example.org"}
+
+        def ask(path: str, method: str = "GET") -> Any:
+            request = urllib.request.Request(found[1] + path, headers=headers, method=method)
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                return json.load(answer)
+
+        assert ask("/api/meta")["artifact_is_available"]
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            ask("/api/studies/1", "DELETE")
         # `optimize` has saved these.
-        with urllib.request.urlopen(f"{found[0]}/api/studies/1", timeout=30) as answer:
-            study = json.load(answer)
+        study = ask("/api/studies/1")
         assert {one["id"] for one in study["plotly_graph_objects"]} == {
             "distreal-front", "distreal-rates", "distreal-layers", "distreal-search"
         }  # fmt: skip

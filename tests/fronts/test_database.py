@@ -16,7 +16,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Engine, create_engine, inspect, text
+from sqlalchemy import Engine, create_engine, inspect, make_url, text
 
 from distreal_dse.errors import InputError, StorageError
 from distreal_dse.fronts import (
@@ -31,6 +31,7 @@ from distreal_dse.fronts import (
 )
 from distreal_dse.fronts._database import _MIGRATION_LOCK
 from distreal_dse.fronts._schema import FrontPointRow
+from distreal_dse.fronts._urls import shown_url, without_secrets
 from distreal_dse.search import tried_vectors
 from distreal_dse.search._schema import SearchRow
 from front_examples import OWN_TABLES, make_front
@@ -325,6 +326,16 @@ def test_an_unreachable_server_is_refused_without_showing_a_password() -> None:
     with pytest.raises(StorageError, match=r"user:\*\*\*@127.0.0.1.*refused") as caught:
         open_database("postgresql://user:geheim@127.0.0.1:1/db")
     assert "geheim" not in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_what_a_driver_says_is_shown_without_secrets() -> None:
+    url = make_url("postgresql://u:p%40%2Bw@h/up?sslpassword=two words")
+    said = 'of "p@+w" in u:p%40%2Bw@h, sslpassword=two+words or two words; p@+wide is none'
+    assert without_secrets(said, url) == (
+        'of "***" in u:***@h, sslpassword=*** or ***; p@+wide is none'
+    )
+    assert shown_url(url) == "postgresql://u:***@h/up?sslpassword=***"
+    assert without_secrets("as it is", make_url("sqlite:///x.db")) == "as it is"
 
 
 def test_a_missing_driver_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
