@@ -17,7 +17,7 @@ from sqlalchemy import Engine, Select, delete, select
 from torch import Tensor
 
 from distreal_dse.errors import StorageError, described
-from distreal_dse.fronts import reading, writing
+from distreal_dse.fronts import outlasting_restarts, reading, writing
 from fl._schema import CheckpointRow
 from fl.engine import Checkpoint
 from fl.leases import Owner, check_owner
@@ -35,6 +35,7 @@ class _DamagedError(Exception):
     """A stored checkpoint is not what a run stored; says how."""
 
 
+@outlasting_restarts
 def save_checkpoint(
     engine: Engine, run_id: int, checkpoint: Checkpoint, owner: Owner | None = None
 ) -> None:
@@ -52,15 +53,14 @@ def save_checkpoint(
         | {SERVER + name: tensor for name, tensor in checkpoint.server.items()}
         | {TIME: torch.tensor(checkpoint.virtual_seconds, dtype=torch.float64)}
     )
-    row = CheckpointRow(
-        run_id=run_id,
-        round=checkpoint.round,
-        content=content,
-        content_hash=_hash(run_id, checkpoint.round, content),
-    )
+    content_hash = _hash(run_id, checkpoint.round, content)
     with writing(engine) as session:
         check_owner(session, run_id, owner)
-        session.merge(row)
+        session.merge(
+            CheckpointRow(
+                run_id=run_id, round=checkpoint.round, content=content, content_hash=content_hash
+            )
+        )
         session.flush()
         older = session.scalars(_rounds(run_id)).all()[KEPT:]
         session.execute(
@@ -130,11 +130,13 @@ def _hash(run_id: int, number: int, content: bytes) -> str:
     return hashlib.sha256(f"{run_id} {number} ".encode() + content).hexdigest()
 
 
+@outlasting_restarts
 def _stored_rounds(engine: Engine, run_id: int) -> Sequence[int]:
     with reading(engine) as session:
         return session.scalars(_rounds(run_id)).all()
 
 
+@outlasting_restarts
 def _unpacked(engine: Engine, run_id: int, number: int) -> Checkpoint:
     with reading(engine) as session:
         row = session.get_one(CheckpointRow, (run_id, number))

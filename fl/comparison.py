@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Engine
 
 from distreal_dse.errors import DistrealError, described
-from distreal_dse.fronts import ConflictError, find_front, open_database
+from distreal_dse.fronts import ConflictError, ConnectionLostError, find_front, reopen_database
 from distreal_dse.workers import end_processes, interruptible_task, process_pool
 from fl.conditions import Conditions, check_same
 from fl.contents import file_hashes
@@ -93,6 +93,8 @@ def compare(
         then nothing is trained.
     RunsFailedError
         If runs fail; the others go on first.
+    ConnectionLostError
+        If the server of the database goes away and does not come back.
     """
     wanted = {(spec.strategy, spec.seed): spec for spec in specs}
     stored = check_comparison(engine, name, list(wanted.values()))
@@ -157,6 +159,8 @@ def _one_by_one(
                 _carry_out(engine, name, spec, lambda _: tell())
             except RunHeldError:
                 held.append(spec)
+            except ConnectionLostError:  # so would all others
+                raise
             except Exception as error:
                 failures.append(Failure(spec.strategy, spec.seed, reason(error)))
         left = held
@@ -206,10 +210,10 @@ def _start_worker() -> None:
 
 def _run(url: str, name: str, spec: RunSpec) -> Failure | None:
     with interruptible_task():
-        engine = open_database(url, create=False)
+        engine = reopen_database(url)
         try:
             _carry_out(engine, name, spec)
-        except RunHeldError:
+        except (RunHeldError, ConnectionLostError):
             raise
         except Exception as error:  # not sent as it is: whatever it holds may not travel
             return Failure(spec.strategy, spec.seed, reason(error))

@@ -9,6 +9,7 @@ from functools import partial
 from sqlalchemy import Engine
 
 from distreal_dse.errors import DistrealError, InputError, StorageError, described
+from distreal_dse.fronts import ConnectionLostError, not_waiting
 from fl.checkpoints import load_checkpoint, save_checkpoint
 from fl.clients import InProcess, Processes
 from fl.conditions import check_contents
@@ -69,7 +70,8 @@ def carry_out(
     """Carry a stored run out to its end, from its newest checkpoint that is whole on.
 
     Whatever stops it, the next call goes on, and the result is the same. Rounds behind the
-    checkpoint are trained again. Why it failed is stored with it.
+    checkpoint are trained again. Why it failed is stored with it. A restart of the database's
+    server is waited for (`outlasting_restarts`).
 
     Parameters
     ----------
@@ -91,6 +93,8 @@ def carry_out(
     ------
     RunHeldError
         If another process carries it out.
+    ConnectionLostError
+        If the server of the database goes away and does not come back.
     DistrealError
         If the run is not known, or can't go on.
     """
@@ -104,7 +108,7 @@ def carry_out(
             # Before anything is imported: whoever can write to the database names the study.
             spec = trusted_spec(run.settings, f"run {run_id}", study)
             _go_on(engine, run, spec, begun, listen, workers, owner)
-        except RunHeldError:
+        except (RunHeldError, ConnectionLostError):
             raise
         except Exception as error:
             with suppress(StorageError, RunHeldError):
@@ -154,10 +158,12 @@ def _go_on(
             if result.round % spec.checkpoint_every == 0 and result.round:
                 save_checkpoint(engine, run.id, newest[-1], owner)
     except KeyboardInterrupt:
-        stored = last_round(engine, run.id)
-        for one in newest:
-            if one.round == stored and one.round > 0:
-                save_checkpoint(engine, run.id, one, owner)
+        # Where the database is away, the checkpoint before will do.
+        with not_waiting(), suppress(ConnectionLostError):
+            stored = last_round(engine, run.id)
+            for one in newest:
+                if one.round == stored and one.round > 0:
+                    save_checkpoint(engine, run.id, one, owner)
         raise
     finally:
         clients.close()

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from sqlalchemy import Engine, delete, func, select
 from sqlalchemy.orm import Session
 
 from distreal_dse.errors import InputError, StorageError
-from distreal_dse.fronts import Front, reading, utc_now, writing
+from distreal_dse.fronts import Front, outlasting_restarts, reading, utc_now, writing
 from fl._schema import CheckpointRow, DeviceRoundRow, RoundRow, RunRow
 from fl.conditions import Conditions, check_same
 from fl.leases import Owner, check_owner
@@ -101,52 +101,71 @@ def start_run(
     StorageError
         Where the database can't be written.
     """
-    row = RunRow(
-        study=study,
-        strategy=strategy,
-        front_label=front.label if front else None,
-        front_hash=front.content_hash if front else None,
-        model_fingerprint=model_fingerprint,
-        seed=seed,
-        settings=dict(settings),
-        created_at=utc_now(),
-        finished=False,
-        comparison=comparison,
-        contents=dict(contents or {}),
-    )
-    with writing(engine) as session:
-        if comparison is not None:
-            given = _conditions(row.settings, row.contents, row.model_fingerprint, row.front_hash)
-            for stored in _conditions_in(session, comparison):
-                check_same(comparison, given, stored)
-        session.add(row)
-        session.flush()
-        return row.id
+    values = {
+        "study": study,
+        "strategy": strategy,
+        "front_label": front.label if front else None,
+        "front_hash": front.content_hash if front else None,
+        "model_fingerprint": model_fingerprint,
+        "seed": seed,
+        "settings": dict(settings),
+        "created_at": utc_now(),
+        "comparison": comparison,
+        "contents": dict(contents or {}),
+    }
+    given: list[int] = []
+
+    @outlasting_restarts
+    def store() -> int:
+        with writing(engine) as session:
+            for run_id in given:  # where the connection was lost, the run may be stored or not
+                row = session.get(RunRow, run_id)
+                if row and all(getattr(row, name) == value for name, value in values.items()):
+                    return run_id
+            row = RunRow(**values, finished=False)
+            if comparison is not None:
+                own = _conditions(row.settings, row.contents, row.model_fingerprint, row.front_hash)
+                for stored in _conditions_in(session, comparison):
+                    check_same(comparison, own, stored)
+            session.add(row)
+            session.flush()
+            given.append(row.id)
+            return row.id
+
+    return store()
 
 
+@outlasting_restarts
 def save_round(
     engine: Engine, run_id: int, result: RoundResult, owner: Owner | None = None
 ) -> None:
     """Store a finished round; a loss that is not finite is stored as none.
+
+    Nothing happens where exactly this round is stored already.
 
     Raises
     ------
     RunHeldError
         If ``owner`` does not carry it out any more.
     ConflictError
-        Where the run has this round already, or doesn't exist.
+        Where the run has this round already, with other figures, or doesn't exist.
     StorageError
         Where the database can't be written.
     """
+    if result.loss is not None and not math.isfinite(result.loss):
+        result = replace(result, loss=None)  # SQLite makes NULL of NaN by itself, PostgreSQL not
     values = asdict(result) | {"cohort": list(result.cohort)}
     values["devices"] = [DeviceRoundRow(**one) for one in values["devices"]]
-    if result.loss is not None and not math.isfinite(result.loss):
-        values["loss"] = None  # SQLite turns NaN into NULL by itself, PostgreSQL does not
     with writing(engine) as session:
         check_owner(session, run_id, owner)
-        session.add(RoundRow(run_id=run_id, **values))
+        # Where the connection was lost as it was stored, nobody knows if that was kept.
+        stored = session.get(RoundRow, (run_id, result.round))
+        if stored is None or not _is_same(_result(stored), result):
+            session.expunge_all()
+            session.add(RoundRow(run_id=run_id, **values))
 
 
+@outlasting_restarts
 def finish_run(engine: Engine, run_id: int, owner: Owner | None = None) -> None:
     """Mark a run as complete, and forget its checkpoints.
 
@@ -173,6 +192,7 @@ def finish_run(engine: Engine, run_id: int, owner: Owner | None = None) -> None:
         session.execute(delete(CheckpointRow).where(CheckpointRow.run_id == run_id))
 
 
+@outlasting_restarts
 def note_failure(engine: Engine, run_id: int, failure: str | None, owner: Owner) -> None:
     """Store why a run failed; None where it goes on.
 
@@ -188,6 +208,7 @@ def note_failure(engine: Engine, run_id: int, failure: str | None, owner: Owner)
         _row(session, run_id).failure = failure
 
 
+@outlasting_restarts
 def load_run(engine: Engine, run_id: int) -> Run:
     """Load a run with its rounds.
 
@@ -202,6 +223,7 @@ def load_run(engine: Engine, run_id: int) -> Run:
         return _run(_row(session, run_id))
 
 
+@outlasting_restarts
 def list_runs(engine: Engine, comparison: str | None = None) -> list[Run]:
     """Load all runs with their rounds, or those of a comparison; the oldest first.
 
@@ -217,6 +239,7 @@ def list_runs(engine: Engine, comparison: str | None = None) -> list[Run]:
         return [_run(row) for row in session.scalars(query)]
 
 
+@outlasting_restarts
 def count_runs(engine: Engine) -> int:
     """Count all runs.
 
@@ -229,6 +252,7 @@ def count_runs(engine: Engine) -> int:
         return session.scalar(select(func.count()).select_from(RunRow)) or 0
 
 
+@outlasting_restarts
 def find_run(engine: Engine, comparison: str, strategy: str, seed: int) -> int | None:
     """Return the id of a comparison's run of a strategy and seed; None where it has none.
 
@@ -244,6 +268,7 @@ def find_run(engine: Engine, comparison: str, strategy: str, seed: int) -> int |
         return session.scalar(query)
 
 
+@outlasting_restarts
 def forget_rounds(engine: Engine, run_id: int, after: int, owner: Owner | None = None) -> None:
     """Delete the rounds of a run behind a round, and its checkpoints there, to train them again.
 
@@ -265,6 +290,7 @@ def forget_rounds(engine: Engine, run_id: int, after: int, owner: Owner | None =
         )
 
 
+@outlasting_restarts
 def last_round(engine: Engine, run_id: int) -> int | None:
     """Return the number of the round of a run that was stored last; None where it has none.
 
@@ -282,6 +308,7 @@ def missing_round(rounds: Sequence[int]) -> int | None:
     return next((place for place, number in enumerate(rounds) if place != number), None)
 
 
+@outlasting_restarts
 def finished_rounds(engine: Engine, comparison: str) -> dict[tuple[str, int], tuple[int, bool]]:
     """Return how many rounds each run of a comparison has, round 0 included, and if it is finished.
 
@@ -341,3 +368,9 @@ def _result(row: RoundRow) -> RoundResult:
         for one in row.devices
     )
     return RoundResult(**values | {"cohort": tuple(row.cohort), "devices": devices})
+
+
+def _is_same(one: RoundResult, other: RoundResult) -> bool:
+    """Whether two rounds have the same figures, whatever the order of their devices."""
+    devices = [sorted(result.devices, key=lambda each: each.device) for result in (one, other)]
+    return devices[0] == devices[1] and replace(one, devices=()) == replace(other, devices=())

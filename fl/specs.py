@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 from distreal_dse.catalogue import StudySource
 from distreal_dse.cost import MacCost
 from distreal_dse.errors import InputError
-from distreal_dse.fronts import find_front
+from distreal_dse.fronts import find_front, reopen_database
 from distreal_dse.preparation import prepare
 from distreal_dse.specs import name_of
 from distreal_dse.trusted_studies import trusted
@@ -230,9 +230,7 @@ def exact_front(engine: Engine, front: str | None) -> str | None:
 
 def make_training(spec: RunSpec, url: str) -> LocalTraining:
     """Build what clients need, in a process of its own."""
-    from distreal_dse.fronts import open_database
-
-    engine = open_database(url, create=False)
+    engine = reopen_database(url)
     try:
         return spec.begin(engine).training
     finally:

@@ -8,10 +8,12 @@ mini-batch. Nothing here imports the search, and Alembic is imported only to mig
 from distreal_dse.fronts._database import (
     SCHEMA_VERSION,
     ConflictError,
+    ConnectionLostError,
     check_writable,
     engine_options,
     explained,
     has_secret,
+    is_connection_lost,
     make_tables,
     normalise_url,
     open_database,
@@ -43,6 +45,7 @@ from distreal_dse.fronts._layers import (
     layer_costs,
 )
 from distreal_dse.fronts._lookup import BudgetTooSmallError, LookupTable
+from distreal_dse.fronts._outages import not_waiting, outlasting_restarts, reopen_database
 from distreal_dse.fronts._schema import Base
 from distreal_dse.fronts._store import (
     FrontSummary,
@@ -65,6 +68,7 @@ __all__ = [
     "BudgetTooSmallError",
     "ChannelCounts",
     "ConflictError",
+    "ConnectionLostError",
     "Front",
     "FrontGroup",
     "FrontPoint",
@@ -83,6 +87,7 @@ __all__ = [
     "has_secret",
     "hypervolume",
     "import_front",
+    "is_connection_lost",
     "kept_counts_key",
     "layer_costs",
     "list_fronts",
@@ -92,8 +97,11 @@ __all__ = [
     "make_tables",
     "non_dominated",
     "normalise_url",
+    "not_waiting",
     "open_database",
+    "outlasting_restarts",
     "reading",
+    "reopen_database",
     "save_front",
     "save_latencies",
     "save_verification",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from os.path import exists
@@ -20,7 +21,13 @@ from sqlalchemy import (
     select,
     text,
 )
-from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DBAPIError,
+    IntegrityError,
+    OperationalError,
+    SQLAlchemyError,
+)
 from sqlalchemy.orm import Session
 
 from distreal_dse.errors import InputError, StorageError
@@ -55,6 +62,32 @@ class ConflictError(StorageError):
     """Another process stored a row with the same key first."""
 
 
+class ConnectionLostError(StorageError):
+    """The server of a database that answered before ended the connection, or refuses a new one.
+
+    Parameters
+    ----------
+    what
+        The storage, without a password.
+    found
+        What its driver says, in a line.
+    waited
+        Seconds that it was waited for.
+    """
+
+    def __init__(self, what: str, found: str, waited: float = 0.0) -> None:
+        super().__init__(what, found, waited)
+        self.what, self.found, self.waited = what, found, waited
+
+    def __str__(self) -> str:
+        """Say what to do, in a line."""
+        lost = f"did not come back within {self.waited:g} s" if self.waited else "went away"
+        return (
+            f"{self.what}: the database {lost}: expected a running server, found: {self.found}; "
+            "start it and run the same command again: everything finished is kept"
+        )
+
+
 def normalise_url(url: str) -> str:
     """Return the URL to give to SQLAlchemy and Optuna: PostgreSQL goes through psycopg 3.
 
@@ -79,10 +112,6 @@ def engine_options(url: str) -> dict[str, Any]:
 
 def shown_storage(url: str) -> str:
     """The URL of a database with asterisks in place of its secrets.
-
-    Raises
-    ------
-    InputError
 
     Raises
     ------
@@ -120,6 +149,10 @@ def open_database(url: str, create: bool = True) -> Engine:
     StorageError
         Where the database can't be reached, opened, or read by this version.
     """
+    return _open(url, create, answered=False)
+
+
+def _open(url: str, create: bool, answered: bool) -> Engine:
     engine = _create_engine(_parse(url))
     file = engine.url.database if engine.dialect.name == "sqlite" else None
     if not create and file and not file.startswith((":memory:", "file:")) and not exists(file):
@@ -128,7 +161,7 @@ def open_database(url: str, create: bool = True) -> Engine:
             "with `distreal-dse optimize`, or name another with --storage"
         )
     try:
-        with _plain_errors(engine.url):
+        with _plain_errors(engine.url, answered):
             _bring_up_to_date(engine)
     except BaseException:
         engine.dispose()
@@ -169,7 +202,10 @@ def make_tables(url: str, filled_last: str, make: Callable[[dict[str, Any]], Non
 
 @contextmanager
 def reading(engine: Engine) -> Iterator[Session]:
-    """Read in one transaction; database errors come out as `StorageError`."""
+    """Read in one transaction; database errors come out as `StorageError`.
+
+    A function that does nothing else may be decorated with `outlasting_restarts`.
+    """
     with _plain_errors(engine.url), Session(engine) as session, session.begin():
         yield session
 
@@ -185,6 +221,8 @@ def writing(engine: Engine) -> Iterator[Session]:
     ------
     ConflictError
         Where a constraint is broken, e.g. by a row that another process stored first.
+    ConnectionLostError
+        Where the server went away; `outlasting_restarts` waits for it.
     StorageError
         On any other error of the database.
     """
@@ -334,17 +372,36 @@ class _Lent:
 
 
 @contextmanager
-def _plain_errors(url: URL) -> Iterator[None]:
-    """Turn SQLAlchemy's errors into ours: one line, what to do, no password, no SQL."""
+def _plain_errors(url: URL, answered: bool = True) -> Iterator[None]:
+    """Turn SQLAlchemy's errors into ours: one line, what to do, no password, no SQL.
+
+    ``answered`` tells whether the database did so before: then its URL is right.
+    """
     try:
         yield
     except SQLAlchemyError as error:
+        shown = f"storage {shown_url(url)}"
+        if answered and is_connection_lost(error):
+            reason = " ".join(str(_own(error)).split())
+            raise ConnectionLostError(shown, without_secrets(reason, url)) from error
         kind = ConflictError if isinstance(error, IntegrityError) else StorageError
-        told = without_secrets(explained(error), url)
-        raise kind(f"storage {shown_url(url)}: {told}") from error
+        raise kind(f"{shown}: {without_secrets(explained(error), url)}") from error
 
 
-def explained(error: Exception) -> str:
+def is_connection_lost(error: SQLAlchemyError) -> bool:
+    """Whether the server ended the connection, or refused it, rather than what was asked for.
+
+    SQLite has no server, and waits for other processes by itself.
+    """
+    if not isinstance(error, DBAPIError) or isinstance(error.orig, sqlite3.Error):
+        return False
+    # Whoever can't connect has neither a statement nor a code of the server.
+    refused = isinstance(error, OperationalError) and error.statement is None
+    code = getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None)
+    return error.connection_invalidated or (refused and code is None)
+
+
+def explained(error: BaseException) -> str:
     """What was expected of a database, what was found, and what to do: a line without SQL."""
     own = _own(error)
     # SQLite's code says more than its text: of a file that was moved, too, it says "readonly".
@@ -353,5 +410,5 @@ def explained(error: Exception) -> str:
     return next((words for sign, words in _ADVICE.items() if sign in signs), default)
 
 
-def _own(error: Exception) -> BaseException:
+def _own(error: BaseException) -> BaseException:
     return (error.orig or error) if isinstance(error, DBAPIError) else error

@@ -10,6 +10,7 @@ from sqlalchemy import Engine, select
 
 from distreal_dse.fronts._database import reading, writing
 from distreal_dse.fronts._front import utc_now
+from distreal_dse.fronts._outages import outlasting_restarts
 from distreal_dse.fronts._schema import LatencyRow
 
 
@@ -69,6 +70,7 @@ def save_latencies(engine: Engine, latencies: Sequence[StoredLatency]) -> None:
         session.add_all([LatencyRow(**_columns(latency)) for latency in latencies])
 
 
+@outlasting_restarts
 def load_latencies(engine: Engine, model_fingerprint: str) -> list[StoredLatency]:
     """All measurements of a network, the oldest first.
 

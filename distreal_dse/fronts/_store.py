@@ -16,6 +16,7 @@ from distreal_dse.errors import FrontError, StorageError
 from distreal_dse.fronts._database import ConflictError, open_database, reading, writing
 from distreal_dse.fronts._exchange import import_front
 from distreal_dse.fronts._front import COST_UNITS, Front, FrontPoint
+from distreal_dse.fronts._outages import outlasting_restarts
 from distreal_dse.fronts._schema import FrontPointRow, FrontRow, VerificationRow
 
 # Each attempt is lost to one that another process won, so this many must save one name at once.
@@ -49,6 +50,7 @@ class FrontSummary:
         return COST_UNITS[self.cost_metric]
 
 
+@outlasting_restarts
 def save_front(engine: Engine, front: Front) -> Front:
     """Store a front as the next version of its name, and return it with that version.
 
@@ -86,6 +88,7 @@ def save_front(engine: Engine, front: Front) -> Front:
     )
 
 
+@outlasting_restarts
 def load_front(engine: Engine, label: str) -> Front:
     """Load a stored front.
 
@@ -126,6 +129,7 @@ def load_front(engine: Engine, label: str) -> Front:
     return front
 
 
+@outlasting_restarts
 def list_fronts(engine: Engine) -> list[FrontSummary]:
     """Summaries of all stored fronts, by name and version.
 
@@ -177,6 +181,7 @@ def find_front(storage: Engine | str, spec: str) -> Front:
         engine.dispose()
 
 
+@outlasting_restarts
 def load_verifications(
     engine: Engine, search: str, seed: int
 ) -> dict[tuple[str, int], tuple[float, float]]:
@@ -201,6 +206,7 @@ def load_verifications(
         return {(r.kept_counts_key, r.replicate): (r.loss_gain, r.accuracy) for r in rows}
 
 
+@outlasting_restarts
 def verification_keys(engine: Engine, prefix: str) -> list[str]:
     """Get what verification runs are kept under, of that which begins like this.
 
@@ -214,6 +220,7 @@ def verification_keys(engine: Engine, prefix: str) -> list[str]:
         return list(session.scalars(query.where(VerificationRow.search.startswith(prefix))))
 
 
+@outlasting_restarts
 def save_verification(
     engine: Engine,
     search: str,

@@ -1,10 +1,5 @@
 from __future__ import annotations
 
-import os
-import pwd
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +8,7 @@ from sqlalchemy import Engine, inspect, text
 
 from distreal_dse.fronts import open_database
 from front_examples import OWN_TABLES
+from postgres import running_server
 
 
 @pytest.fixture
@@ -30,41 +26,8 @@ def database(url: str) -> Iterator[Engine]:
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
     """A server of its own on a unix socket, with a role that has a password."""
-    pytest.importorskip("psycopg", reason="psycopg is not installed")
-    installed = sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"))
-    if not installed:
-        pytest.skip("no PostgreSQL server in /usr/lib/postgresql")
-    binaries = installed[-1].parent
-    # The server refuses to run as root.
-    as_owner: list[str] = []
-    if os.geteuid() == 0:
-        try:
-            owner = pwd.getpwnam("postgres")
-        except KeyError:
-            pytest.skip("root can't run PostgreSQL and there is no user postgres")
-        as_owner = ["runuser", "-u", "postgres", "--"]
-    # Not in tmp_path: its parents are closed to other users, and a socket's path must be short.
-    folder = Path(tempfile.mkdtemp(prefix="distreal-pg-", dir="/tmp"))
-    if as_owner:
-        os.chown(folder, owner.pw_uid, owner.pw_gid)
-
-    def run(name: str, *arguments: str) -> None:
-        command = [*as_owner, str(binaries / name), *arguments]
-        # No pipes: the server would inherit them, and the test would wait for it to close them.
-        with (folder / "test.log").open("ab") as log:
-            subprocess.run(command, check=True, cwd="/", stdout=log, stderr=log, timeout=60)
-
-    data = folder / "data"
-    try:
-        run("initdb", "-D", str(data), "-U", "tester", "-A", "trust", "--no-sync", "-E", "UTF8")
-        options = f"-c listen_addresses= -c unix_socket_directories={folder} -c fsync=off"
-        run("pg_ctl", "-D", str(data), "-o", options, "-w", "-l", str(folder / "log"), "start")
-        try:
-            yield f"postgresql://tester:geheim@/postgres?host={folder}"
-        finally:
-            run("pg_ctl", "-D", str(data), "-m", "immediate", "stop")
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with running_server() as server:
+        yield server.url
 
 
 @pytest.fixture
