@@ -18,7 +18,7 @@ from sqlalchemy import Engine, extract, func, select
 from sqlalchemy.orm import Mapped, Session
 
 from distreal_dse.errors import DistrealError, InputError, StorageError
-from distreal_dse.fronts import writing
+from distreal_dse.fronts import outlasting_restarts, writing
 from distreal_dse.owners import Owner
 
 RENEWED = 20.0
@@ -115,6 +115,7 @@ def check_owner(session: Session, lease: Lease, owner: Owner | None) -> None:
         )
 
 
+@outlasting_restarts
 def _take(engine: Engine, lease: Lease, owner: Owner) -> None:
     with writing(engine) as session:
         row = _row(session, lease)

@@ -19,6 +19,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from distreal_dse.errors import InputError
+from distreal_dse.fronts import outlasting_restarts
 from distreal_dse.search._comparable import SAME_LOSS, check_agreement
 from distreal_dse.search._trial_tables import close_trials, open_trials, plain_errors
 
@@ -57,6 +58,7 @@ class TrialArchive:
         If the database can't be written.
     """
 
+    @outlasting_restarts
     def __init__(
         self,
         url: str,
@@ -94,6 +96,7 @@ class TrialArchive:
         canonical = json.dumps(told, sort_keys=True)
         self.key = f"{name}/{hashlib.sha256(canonical.encode()).hexdigest()[:12]}"
 
+    @outlasting_restarts
     def check_snapshots(self, losses: Sequence[float]) -> None:
         """Refuse to compare runs from a snapshot with runs from another one.
 
@@ -119,11 +122,13 @@ class TrialArchive:
                     "versions have changed; undo that, or start a search of its own with --name"
                 )
 
+    @outlasting_restarts
     def recall(self, key: str) -> Any:
         """What was remembered of the search as a whole; None if nothing."""
         with plain_archive_errors(self._name):
             return self._storage.get_study_user_attrs(self._study_id).get(key)
 
+    @outlasting_restarts
     def remember(self, key: str, value: Any) -> Any:
         """Store something of the search as a whole, anything JSON can hold; returns it."""
         self._check()
@@ -131,19 +136,38 @@ class TrialArchive:
             self._storage.set_study_user_attr(self._study_id, key, value)
         return value
 
+    @outlasting_restarts
     def trials(self) -> list[FrozenTrial]:
         """All finished trials, by number."""
         with plain_archive_errors(self._name):
-            return self._storage.get_all_trials(
-                self._study_id, deepcopy=False, states=(TrialState.COMPLETE, TrialState.FAIL)
-            )
+            return self._stored()
 
     def add(self, trial: FrozenTrial) -> int:
         """Store a finished trial; returns its number in the database."""
         self._check()
-        with plain_archive_errors(self._name):
-            trial_id = self._storage.create_new_trial(self._study_id, template_trial=trial)
-            return self._storage.get_trial_number_from_id(trial_id)
+        tried = False
+
+        @outlasting_restarts
+        def store() -> int:
+            nonlocal tried
+            with plain_archive_errors(self._name):
+                again, tried = tried, True
+                # Where the connection was lost, the trial may be stored or not.
+                for stored in self._stored() if again else ():
+                    if (stored.datetime_start, stored.params) == (
+                        trial.datetime_start,
+                        trial.params,
+                    ):
+                        return stored.number
+                trial_id = self._storage.create_new_trial(self._study_id, template_trial=trial)
+                return self._storage.get_trial_number_from_id(trial_id)
+
+        return store()
+
+    def _stored(self) -> list[FrozenTrial]:
+        return self._storage.get_all_trials(
+            self._study_id, deepcopy=False, states=(TrialState.COMPLETE, TrialState.FAIL)
+        )
 
     def close(self) -> None:
         """Give the connections back."""

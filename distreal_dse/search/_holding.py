@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 
 from sqlalchemy import Engine
 
-from distreal_dse.fronts import ConflictError, reading, writing
+from distreal_dse.fronts import ConflictError, outlasting_restarts, reading, writing
 from distreal_dse.leases import Lease, check_owner, holding
 from distreal_dse.search._schema import SearchRow
 
@@ -38,6 +38,7 @@ def holding_search(engine: Engine, name: str) -> Iterator[Callable[[], None]]:
     )
     with holding(engine, lease) as owner:
 
+        @outlasting_restarts
         def check() -> None:
             with reading(engine) as session:
                 check_owner(session, lease, owner)

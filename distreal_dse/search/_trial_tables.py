@@ -12,7 +12,14 @@ from optuna.storages import RDBStorage
 from sqlalchemy.exc import SQLAlchemyError
 
 from distreal_dse.errors import StorageError
-from distreal_dse.fronts import engine_options, explained, make_tables, normalise_url
+from distreal_dse.fronts import (
+    ConnectionLostError,
+    engine_options,
+    explained,
+    is_connection_lost,
+    make_tables,
+    normalise_url,
+)
 
 # Optuna writes it when all of its tables are there.
 LAST_TABLE = "alembic_version"
@@ -70,5 +77,7 @@ def plain_errors(what: str, then: str = "") -> Iterator[None]:
     try:
         yield
     except (SQLAlchemyError, StorageInternalError) as error:
-        cause = error.__cause__ or error if isinstance(error, StorageInternalError) else error
+        cause = (error.__cause__ or error) if isinstance(error, StorageInternalError) else error
+        if isinstance(cause, SQLAlchemyError) and is_connection_lost(cause):
+            raise ConnectionLostError(what, explained(cause)) from error
         raise StorageError(f"{what}: {explained(cause)}{then}") from error
