@@ -12,13 +12,13 @@ import types
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distreal_dse.compat import help_torchvision
 from distreal_dse.errors import DistrealError, StudyError, described
 from distreal_dse.shadows import HOME, claim_packages, importing_beside
+from distreal_dse.specs import did_you_mean, slug
 from distreal_dse.trusted_studies import trust
 
 if TYPE_CHECKING:
@@ -45,6 +45,14 @@ def shipped_description(name: str) -> str:
         if isinstance(node, ast.keyword) and node.arg == "description":
             return str(node.value.value) if isinstance(node.value, ast.Constant) else ""
     return ""
+
+
+def study_file_beside(name: str) -> str | None:
+    """Return the path of a study file that somebody may mean who writes its name alone."""
+    for stem in dict.fromkeys((name, name.replace("-", "_"))):
+        if Path(f"{stem}.py").is_file():
+            return f"./{stem}.py"
+    return None
 
 
 @dataclass(frozen=True)
@@ -98,7 +106,7 @@ class StudySource:
             study = found
         else:
             study = self._call(found)
-        name = study.name or Path(str(module.__file__)).stem.replace("_", "-")
+        name = study.name or slug(Path(str(module.__file__)).stem.replace("_", "-"))
         study = replace(study, name=name, **dict(self.changes))
         if self.is_file:
             trust(self.spec, name)
@@ -107,9 +115,14 @@ class StudySource:
     def _import_shipped(self) -> types.ModuleType:
         names = shipped_studies()
         if self.spec not in names:
-            near = get_close_matches(self.spec, names, n=3, cutoff=0.3) or names
+            if beside := study_file_beside(self.spec):
+                raise StudyError(
+                    f"study '{self.spec}' is not known, but there is a file of this name: did you "
+                    f"mean {beside}?"
+                )
+            near = did_you_mean(self.spec, names, 0.3) or f"; did you mean {' or '.join(names)}?"
             raise StudyError(
-                f"study '{self.spec}' is not known: did you mean {' or '.join(near)}? "
+                f"study '{self.spec}' is not known{near} "
                 "A study of your own is given by the path of its file, such as ./my_study.py"
             )
         return importlib.import_module(f"studies.{self.spec.replace('-', '_')}")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
+from difflib import get_close_matches
+from unicodedata import normalize
 
 from distreal_dse.errors import InputError
 
@@ -38,6 +41,20 @@ def parse_spec(kind: str, spec: str) -> tuple[str, dict[str, str]]:
             )
         settings[setting] = value
     return name, settings
+
+
+def slug(text: str) -> str:
+    """Return a name that a search and its front can have, as near to the text as possible.
+
+    A text that is such a name (see `distreal_dse.fronts.check_front_name`) stays as it is. Spaces
+    and other signs become ``-``; letters of any script stay.
+    """
+    name = re.sub(r"^\W+|[^\w.+-]+$", "", normalize("NFC", text))
+    name = re.sub(r"[^\w.+-]+", "-", name)
+    name = re.sub(r"\.json$", "-json", name, flags=re.IGNORECASE)
+    if not name or name.isdecimal():  # a number names a federated run
+        name = f"study-{name}".removesuffix("-")
+    return name
 
 
 def name_of(spec: str) -> str:
@@ -96,6 +113,45 @@ def whole_number(kind: str, spec: str, setting: str, text: str) -> int:
         ) from error
 
 
+def did_you_mean(found: str, known: Iterable[str], cutoff: float = 0.5) -> str:
+    """Return ``; did you mean A or B?`` for the end of an error, or nothing if none is near.
+
+    Parameters
+    ----------
+    found
+        What the user wrote.
+    known
+        The names that there are.
+    cutoff
+        Similarity from which on a name is near, in [0, 1] (see `difflib.get_close_matches`).
+    """
+    near = get_close_matches(found, list(known), n=3, cutoff=cutoff)
+    return f"; did you mean {' or '.join(near)}?" if near else ""
+
+
+def unknown_name(
+    kind: str, spec: str, found: str, known: Iterable[str], advice: str = ""
+) -> InputError:
+    """Make the error for a name that stands for nothing: the choices, and the nearest of them.
+
+    Parameters
+    ----------
+    kind
+        What is chosen, such as ``"mask policy"``.
+    spec
+        The whole text that names it.
+    found
+        The name in it.
+    known
+        The names that there are.
+    advice
+        What to do where none is near.
+    """
+    names = list(known)
+    rest = did_you_mean(found, names) or (f"; {advice}" if advice else "")
+    return InputError(f"{kind} '{spec}': expected one of {', '.join(names)}, found '{found}'{rest}")
+
+
 def check_settings(kind: str, spec: str, found: Iterable[str], known: tuple[str, ...]) -> None:
     """Refuse settings that a name does not take.
 
@@ -109,4 +165,5 @@ def check_settings(kind: str, spec: str, found: Iterable[str], known: tuple[str,
             expected = f"the settings {', '.join(known)}" if known else "no settings"
             raise InputError(
                 f"{kind} '{spec}': expected {expected} of '{name_of(spec)}', found '{setting}'"
+                + did_you_mean(setting, known)
             )

@@ -26,6 +26,7 @@ from torch import Tensor
 
 from distreal_dse.dropout import ChannelMap
 from distreal_dse.errors import InputError
+from distreal_dse.specs import unknown_name
 from fl.results import State, Update
 
 Averaging: TypeAlias = Callable[[State, Sequence[Update], ChannelMap], dict[str, Tensor]]
@@ -47,7 +48,7 @@ def make_averaging(name: str) -> Averaging:
         If it stands for nothing.
     """
     if name not in _NAMED:
-        raise InputError(f"averaging: expected one of {', '.join(_NAMED)}, found '{name}'")
+        raise unknown_name("averaging", name, name, _NAMED)
     return _NAMED[name]
 
 

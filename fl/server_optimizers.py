@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from distreal_dse.errors import InputError
-from distreal_dse.specs import check_settings, number, parse_spec
+from distreal_dse.specs import check_settings, number, parse_spec, unknown_name
 from fl.averaging import is_statistic
 from fl.results import State
 
@@ -181,7 +181,7 @@ def make_server_optimizer(spec: str) -> ServerOptimizer:
     """
     name, settings = parse_spec(_KIND, spec)
     if name not in _NAMED:
-        raise InputError(f"{_KIND} '{spec}': expected one of {', '.join(_NAMED)}, found '{name}'")
+        raise unknown_name(_KIND, spec, name, _NAMED)
     make, known = _NAMED[name]
     check_settings(_KIND, spec, settings, known)
     values = {setting: number(_KIND, spec, setting, text) for setting, text in settings.items()}

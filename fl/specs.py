@@ -14,7 +14,7 @@ from distreal_dse.cost import MacCost
 from distreal_dse.errors import InputError
 from distreal_dse.fronts import find_front, reopen_database
 from distreal_dse.preparation import prepare
-from distreal_dse.specs import name_of
+from distreal_dse.specs import name_of, unknown_name
 from distreal_dse.trusted_studies import trusted
 from fl.availability import make_availability
 from fl.client import LocalTraining
@@ -86,10 +86,7 @@ class RunSpec:
     def __post_init__(self) -> None:
         short = name_of(self.strategy)
         if short not in strategy_names():
-            raise InputError(
-                f"strategy '{self.strategy}': expected one of {', '.join(strategy_names())}, "
-                f"found '{short}'"
-            )
+            raise unknown_name("strategy", self.strategy, short, strategy_names())
         if short == "distreal" and self.front is None:
             raise InputError(
                 "strategy 'distreal': expected a front to look vectors up in, found none; name one "

@@ -184,3 +184,25 @@ def test_a_change_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     source = StudySource(str(write_study(tmp_path)), changes=(("granularity", 0),))
     with pytest.raises(StudyError, match="granularity of a study"):
         source.load()
+
+
+@pytest.mark.parametrize("name", ["good", "two-words"])
+def test_a_name_beside_a_file_of_that_name_is_answered_with_its_path(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    stem = name.replace("-", "_")
+    write_study(tmp_path, stem)
+    with pytest.raises(StudyError, match=rf"study '{name}' is not known.*mean \./{stem}\.py\?"):
+        StudySource(name).load()
+    assert StudySource(f"./{stem}.py").load().name == name
+
+
+@pytest.mark.parametrize(
+    ("stem", "name"),
+    [("my study", "my-study"), ("Größe", "Größe"), ("Gro\u0308ße 2", "Größe-2"), ("7", "study-7")],
+)
+def test_a_file_of_any_name_gives_a_name_that_a_front_can_have(
+    stem: str, name: str, tmp_path: Path
+) -> None:
+    assert StudySource(str(write_study(tmp_path, stem))).load().name == name

@@ -8,7 +8,7 @@ from typing import Any
 
 from distreal_dse.dropout._policies import ROUND, ComposedMasks, MaskPolicy
 from distreal_dse.errors import InputError, described
-from distreal_dse.specs import check_settings, name_of, parse_spec
+from distreal_dse.specs import check_settings, name_of, parse_spec, unknown_name
 
 PLUG_INS = "distreal_dse.mask_policies"
 """Group of entry points: a name of letters, digits and ``-``, and what makes a `MaskPolicy`."""
@@ -54,10 +54,8 @@ def make_policy(spec: str | MaskPolicy) -> MaskPolicy:
         return _built_in(spec, name, settings)
     for point in entry_points(group=PLUG_INS, name=name):
         return _plug_in(spec, name, point.load, settings)
-    raise InputError(
-        f"mask policy '{spec}': expected one of {', '.join(policy_names())}, found '{name}'; if it "
-        "comes from a package, install that"
-    )
+    advice = "if it comes from a package, install that"
+    raise unknown_name("mask policy", spec, name, policy_names(), advice)
 
 
 def _built_in(spec: str, name: str, settings: Mapping[str, str]) -> MaskPolicy:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Engine
 
-from distreal_dse.catalogue import StudySource, shipped_studies
+from distreal_dse.catalogue import StudySource, shipped_studies, study_file_beside
 from distreal_dse.dropout import DroppableNetwork, KeptCounts, kept_counts
 from distreal_dse.errors import FrontError, InputError
 from distreal_dse.fronts import ChannelCounts, Front, find_front
@@ -93,7 +93,8 @@ def find_subject(spec: str, wanted: Wanted, engine: Engine) -> Subject:
             raise
         if spec in shipped_studies():
             return _subject_of_study(source, wanted)
-        raise FrontError(f"{error}, or give a study of `distreal-dse studies`") from error
+        beside = study_file_beside(spec) or "a study of `distreal-dse studies`"
+        raise FrontError(f"{error}, or give {beside}") from error
     if wanted.rates is not None:
         raise InputError(f"--rates are for a study: {spec} is a front, whose points are measured")
     return subject_of_front(front, wanted)

@@ -9,8 +9,8 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.samplers.nsgaii import SBXCrossover
 
-from distreal_dse.errors import InputError
 from distreal_dse.search._space import UNIFORM_RATES
+from distreal_dse.specs import unknown_name
 
 # Trials drawn at random before a model is fitted: as many as Optuna takes by itself. It counts
 # all that are complete, and the uniform ones, which lie on a line, tell a model little.
@@ -34,7 +34,7 @@ def make_sampler(name: str, seed: int) -> BaseSampler:
         If there is none of that name.
     """
     if name not in SAMPLERS:
-        raise InputError(f"sampler '{name}' is not known: expected {', '.join(SAMPLERS)}")
+        raise unknown_name("sampler", name, name, SAMPLERS)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         return SAMPLERS[name](seed % 2**32)

@@ -35,6 +35,7 @@ from distreal_dse.search._samplers import make_sampler
 from distreal_dse.search._settings import Listener, SearchProgress, SearchSettings
 from distreal_dse.search._tried import CHANNELS_OF_A_UNIT
 from distreal_dse.search._verification import verify
+from distreal_dse.specs import slug
 from distreal_dse.study import Study
 
 
@@ -76,7 +77,7 @@ def search(
     """
     _check(settings)
     study = settings.source.load()
-    name = settings.name or study.name
+    name = settings.name or slug(study.name)
     check_front_name(name)
     make_policy(study.masks)  # before anything takes long
     engine = open_database(storage)

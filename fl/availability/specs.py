@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from distreal_dse.errors import InputError
-from distreal_dse.specs import check_settings, number, parse_spec
+from distreal_dse.specs import check_settings, number, parse_spec, unknown_name
 from fl.availability.base import Availability
 from fl.availability.constant import ConstantAvailability
 from fl.availability.markov import MarkovAvailability
@@ -44,8 +44,7 @@ def make_availability(spec: str) -> Availability:
     if name == TRACE:
         return _trace(spec, rest)
     if name not in _NAMED:
-        known = ", ".join((*_NAMED, f"{TRACE}:PATH"))
-        raise InputError(f"{KIND} '{spec}': expected one of {known}, found '{name}'")
+        raise unknown_name(KIND, spec, name, (*_NAMED, f"{TRACE}:PATH"))
     kind, settings = _NAMED[name]
     _, texts = parse_spec(KIND, spec)
     check_settings(KIND, spec, texts, settings)

@@ -8,7 +8,7 @@ from importlib.metadata import entry_points
 from typing import Any
 
 from distreal_dse.errors import InputError, described
-from distreal_dse.specs import check_settings, name_of, parse_spec
+from distreal_dse.specs import check_settings, name_of, parse_spec, unknown_name
 from fl.splits.base import Split
 from fl.splits.by_class import ByClassSplit
 from fl.splits.dirichlet import DirichletSplit
@@ -62,10 +62,8 @@ def make_split(spec: str | Split) -> Split:
         return _built_in(spec, name, settings)
     for point in entry_points(group=PLUG_INS, name=name):
         return _plug_in(spec, name, point.load, settings)
-    raise InputError(
-        f"split '{spec}': expected one of {', '.join(split_names())}, found '{name}'; if it comes "
-        "from a package, install that"
-    )
+    advice = "if it comes from a package, install that"
+    raise unknown_name(_KIND, spec, name, split_names(), advice)
 
 
 def _built_in(spec: str, name: str, settings: Mapping[str, str]) -> Split:

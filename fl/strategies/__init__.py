@@ -7,7 +7,7 @@ from typing import Any
 
 from distreal_dse.errors import InputError
 from distreal_dse.fronts import Front, LookupTable
-from distreal_dse.specs import check_settings, number, parse_spec, whole_number
+from distreal_dse.specs import check_settings, number, parse_spec, unknown_name, whole_number
 from fl.averaging import make_averaging
 from fl.learning_rates import check_learning_rate
 from fl.strategies.base import FixedPlan, LocalPlan, PricedVector, Strategy, Vector
@@ -115,7 +115,7 @@ def check_strategy(name: str, front: Front | None) -> None:
 def _read(name: str, front: Front | None) -> tuple[str, dict[str, Any]]:
     short, texts = parse_spec(_KIND, name)
     if short not in _NAMED:
-        raise InputError(f"{_KIND} '{name}': expected one of {', '.join(_NAMED)}, found '{short}'")
+        raise unknown_name(_KIND, name, short, _NAMED)
     check_settings(_KIND, name, texts, (*_NAMED[short][1], "lr"))
     if short != Distreal.name and front and front.cost_metric != "macs":
         raise InputError(

@@ -74,7 +74,8 @@ def test_text_makes_a_split_and_the_split_its_canonical_text(
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("idd", "expected one of iid, dirichlet, shards, owners, by-class.*found 'idd'; if it"),
+        ("idd", "expected one of iid, dirichlet, shards, owners, by-class.*found 'idd'; did"),
+        ("mine", "expected one of iid, dirichlet, shards, owners, by-class.*found 'mine'; if it"),
         ("", "expected one of iid"),
         ("shards:", "expected NAME:SETTING=VALUE,… with each setting once, found ''"),
         ("shards:2", "expected NAME:SETTING=VALUE,….* found '2'"),

@@ -345,6 +345,12 @@ def test_a_foreign_optuna_study_without_trials_is_refused_too(
         search(SearchSettings(source, trials=2), url)
 
 
+def test_a_study_whose_name_no_front_can_have_needs_no_other_name(tmp_path: Path, url: str) -> None:
+    named = write_study(tmp_path, "tiny", "\nstudy = replace(study, name='My study')\n")
+    front = search(SearchSettings(StudySource(str(named)), trials=9), url)
+    assert (front.label, front.study) == ("My-study@1", "My study")
+
+
 @pytest.mark.parametrize("name", ["two words", "a/b", "front.json"])
 def test_a_name_that_no_front_can_have_is_refused_before_anything_is_trained(
     source: StudySource, url: str, name: str
