@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from distreal_dse.batches import check_data, fetch
+from distreal_dse.batches import check_data, fetch, size_of
 from distreal_dse.dropout import NORMS_WITH_STATISTICS, DroppableNetwork
-from distreal_dse.errors import DistrealError, InputError, StudyError, described
+from distreal_dse.errors import (
+    DistrealError,
+    InputError,
+    StudyError,
+    UnsupportedModelError,
+    described,
+)
 from distreal_dse.seeding import generator, seeded
 from distreal_dse.study import Data, Study
 
@@ -28,6 +34,7 @@ def prepare(study: Study, seed: int, device: str = "cpu") -> tuple[DroppableNetw
     _check_place(seed, device)
     data = _called("data", study, Data)
     check_data(data, study.name)
+    _check_batch_size(study, size_of(data.train))
     inputs, _ = fetch(data.train, torch.arange(2))
     found = tuple(inputs.shape[1:])
     if study.input_shape is not None and tuple(study.input_shape) != found:
@@ -83,7 +90,43 @@ def _network(study: Study, seed: int, device: str, example: Tensor) -> Droppable
     with seeded(seed, "model"):
         module = _called("model", study, nn.Module).to(device)
     scaling = _scaling_for(module) if study.scaling == "auto" else study.scaling
-    return DroppableNetwork(module, example.to(device), scaling)
+    network = DroppableNetwork(module, example.to(device), scaling)
+    with seeded(seed, "outputs"):  # its forward() may draw
+        _check_outputs(study, module, network.example)
+    return network
+
+
+def _check_batch_size(study: Study, samples: int) -> None:
+    """Refuse mini-batches that there are not enough samples for.
+
+    Training would silently take smaller ones, and latency be measured with those asked for.
+    """
+    if study.batch_size > samples:
+        raise StudyError(
+            f"batch_size of study {study.name} is {study.batch_size}: expected at most the "
+            f"{samples} samples of its training data; lower it"
+        )
+
+
+@torch.no_grad()
+def _check_outputs(study: Study, module: nn.Module, example: Tensor) -> None:
+    """Refuse a network whose outputs in evaluation mode are no scores of classes."""
+    modes = [(part, part.training) for part in module.modules()]
+    outputs = module.eval()(example)
+    for part, training in modes:
+        part.training = training
+    if isinstance(outputs, Tensor) and outputs.dim() >= 2 and len(outputs) == len(example):
+        return
+    if isinstance(outputs, Tensor):
+        found = f"a tensor of shape {tuple(outputs.shape)} for {len(example)} samples"
+    elif isinstance(outputs, Mapping):
+        found = f"a {type(outputs).__name__} with {', '.join(map(repr, outputs))}"
+    else:
+        found = f"a {type(outputs).__name__}"
+    raise UnsupportedModelError(
+        f"model {type(module).__name__} of study {study.name} returns {found}: expected a tensor "
+        "of scores, shape [samples, classes]; return that alone from forward()"
+    )
 
 
 def _scaling_for(module: nn.Module) -> str:

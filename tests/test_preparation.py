@@ -11,7 +11,7 @@ from torch.utils.data import TensorDataset
 
 from distreal_dse import Data, Study
 from distreal_dse.catalogue import StudySource
-from distreal_dse.errors import DataError, InputError, StudyError
+from distreal_dse.errors import DataError, InputError, StudyError, UnsupportedModelError
 from distreal_dse.preparation import prepare, prepare_network
 from tiny_study import write_study
 
@@ -139,3 +139,48 @@ def test_scaling_follows_the_running_statistics_unless_the_study_says_otherwise(
     assert prepare(without, 0)[0].scaling == "none"
     assert prepare(replace(study, scaling="none"), 0)[0].scaling == "none"
     assert prepare(replace(without, scaling="inverted"), 0)[0].scaling == "inverted"
+
+
+class Wrapping(torch.nn.Module):
+    """Returns its scores in something."""
+
+    def __init__(self, wrap: Callable[[torch.Tensor], object]) -> None:
+        super().__init__()
+        self.layers = WithoutStatistics()
+        self.wrap = wrap
+
+    def forward(self, inputs: torch.Tensor) -> object:
+        return self.wrap(self.layers(inputs))
+
+
+@pytest.mark.parametrize(
+    ("wrap", "found"),
+    [
+        (lambda scores: {"logits": scores}, "a dict with 'logits'"),
+        (lambda scores: (scores, scores), "a tuple"),
+        (lambda scores: scores[:, 0], r"a tensor of shape \(2,\) for 2 samples"),
+        (lambda scores: scores.mean(), r"a tensor of shape \(\) for 2 samples"),
+    ],
+)
+def test_a_model_that_returns_no_scores_is_refused_by_name_and_type(
+    study: Study, wrap: Callable[[torch.Tensor], object], found: str
+) -> None:
+    wrapping = replace(study, model=lambda: Wrapping(wrap))
+    message = rf"model Wrapping of study tiny returns {found}: expected a tensor of scores"
+    for make in (prepare, prepare_network):
+        with pytest.raises(UnsupportedModelError, match=message):
+            make(wrapping, 0)
+
+
+def test_the_check_of_outputs_leaves_the_network_in_training(study: Study) -> None:
+    module = prepare(study, 0)[0].module
+    assert all(part.training for part in module.modules())
+    for name, buffer in module.named_buffers():
+        if name.endswith("running_mean"):
+            assert not buffer.any()
+
+
+def test_a_batch_size_above_the_training_data_is_refused(study: Study) -> None:
+    assert prepare(replace(study, batch_size=100), 0)[1] is not None
+    with pytest.raises(StudyError, match="batch_size of study tiny is 101: .* the 100 samples"):
+        prepare(replace(study, batch_size=101), 0)

@@ -15,7 +15,7 @@ from distreal_dse.dropout._following import Structure
 from distreal_dse.dropout._numbering import check_tensors, named_tensors
 from distreal_dse.dropout._subnetwork import SubNetwork, Workspace
 from distreal_dse.dropout._tracing import trace_channels
-from distreal_dse.dropout._vector import KeptCounts
+from distreal_dse.dropout._vector import KeptCounts, check_counts
 from distreal_dse.dropout._zeroing import check_dropping_equals_zeroing
 from distreal_dse.errors import InputError
 
@@ -174,8 +174,12 @@ class DroppableNetwork:
         ------
         InputError
             See `follow`.
+        VectorError
+            If they are no sequence that fits the groups.
         """
         self.follow()
+        if not isinstance(counts, tuple):  # which has no place in the cache
+            counts = check_counts(counts, self.groups)
         if self._workspace is None:
             self._workspace = Workspace(self.module, self.channels)
         if counts not in self._subnetworks:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set, Sized
 
 from distreal_dse.dropout._channels import ChannelGroup
 from distreal_dse.errors import VectorError
@@ -36,6 +36,7 @@ def kept_counts(
         If the number of rates is not that of the groups, a rate is outside [0, 1), or the
         granularity is less than 1.
     """
+    _check_sequence("a dropout vector", "rates", rates, groups)
     if len(rates) != len(groups):
         raise VectorError(
             f"dropout vector has {len(rates)} rates: expected one for each of the "
@@ -74,6 +75,16 @@ def _check_granularity(granularity: int) -> None:
         raise VectorError(f"granularity of kept counts is {granularity}: expected 1 or more")
 
 
+def _check_sequence(what: str, of: str, values: object, groups: Sequence[ChannelGroup]) -> None:
+    """Refuse what has no order, such as a dict of rates by the names of groups."""
+    if isinstance(values, (Mapping, Set, str)) or not isinstance(values, Sized):
+        names = ", ".join(group.name for group in groups)
+        raise VectorError(
+            f"{what}: expected a sequence of {of} in the order of the channel groups {names}, "
+            f"found a {type(values).__name__}"
+        )
+
+
 def check_counts(counts: Sequence[int], groups: Sequence[ChannelGroup]) -> KeptCounts:
     """Return ``counts`` as a tuple if they fit the groups.
 
@@ -82,6 +93,7 @@ def check_counts(counts: Sequence[int], groups: Sequence[ChannelGroup]) -> KeptC
     VectorError
         If the number of counts is wrong or one is outside 1 … channels of its group.
     """
+    _check_sequence("a vector of kept counts", "whole numbers", counts, groups)
     if len(counts) != len(groups):
         raise VectorError(
             f"{len(counts)} kept counts given: expected one for each of the "

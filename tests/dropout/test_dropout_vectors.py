@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.nn import functional
 
-from distreal_dse.dropout import ChannelGroup, check_counts, kept_counts
+from distreal_dse.dropout import (
+    ChannelGroup,
+    DropoutTrainer,
+    DroppableNetwork,
+    RandomMasks,
+    check_counts,
+    kept_counts,
+)
 from distreal_dse.errors import VectorError
+from networks import Plain, inputs_of, targets_of
 
 GROUPS = (ChannelGroup("stem", 8, ("stem",)), ChannelGroup("body", 3, ("body", "shortcut")))
 
@@ -116,3 +127,27 @@ def test_granularity_one_rounds_to_the_nearest_integer_and_halves_to_even(
 def test_a_granularity_below_one_is_refused(granularity: int) -> None:
     with pytest.raises(VectorError, match=f"granularity of kept counts is {granularity}: expected"):
         kept_counts([0.5, 0.5], GROUPS, granularity)
+
+
+@pytest.mark.parametrize("vector", [{"stem": 0.5, "body": 0.5}, {0.5, 0.25}, "ab", 0.5])
+def test_a_vector_without_an_order_is_refused_with_the_order(vector: Any) -> None:
+    message = (
+        "dropout vector: expected a sequence of rates in the order of the channel groups "
+        f"{GROUPS[0].name}, {GROUPS[1].name}, found a {type(vector).__name__}"
+    )
+    with pytest.raises(VectorError, match=message):
+        kept_counts(vector, GROUPS)
+
+
+@pytest.mark.parametrize("counts", [{"0": 3, "4": 4}, {3, 4}, 3])
+def test_kept_counts_without_an_order_are_refused_where_they_are_trained(counts: Any) -> None:
+    network = DroppableNetwork(Plain(), inputs_of().float())
+    trainer = DropoutTrainer(
+        network, torch.optim.SGD(network.module.parameters(), 0.1), functional.cross_entropy,
+        RandomMasks(), torch.Generator(),
+    )  # fmt: skip
+    message = "whole numbers in the order of the channel groups 0, 4, found a "
+    with pytest.raises(VectorError, match=message + type(counts).__name__):
+        trainer.step(inputs_of().float(), targets_of(), counts)
+    as_list: Any = [3, 4]
+    assert network.subnetwork(as_list) is network.subnetwork((3, 4))
