@@ -153,7 +153,7 @@ def budget(text: str, front: Front) -> float:
     Raises
     ------
     InputError
-        If it is neither.
+        If it is neither, or less than one MAC, by which a share must be meant.
     """
     units = _SECONDS if front.cost_metric == "latency" else _MACS
     suffixes = {"%": front.reference_cost / 100, **units}
@@ -166,6 +166,11 @@ def budget(text: str, front: Front) -> float:
         raise InputError(
             f"--budget is '{text}': expected a share of the full network's cost such as 40%, or "
             f"a number > 0 of {front.cost_unit} such as {_EXAMPLES[front.cost_metric]}"
+        )
+    if value < 1 and not suffix and front.cost_metric == "macs":
+        raise InputError(
+            f"--budget is '{text}', which is less than one MAC: expected MACs such as "
+            f"{_EXAMPLES['macs']} or a share with a %; did you mean {100 * value:g}%?"
         )
     return value
 

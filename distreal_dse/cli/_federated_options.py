@@ -26,7 +26,9 @@ FrontOption = Annotated[
 ]
 DeadlineOption = Annotated[
     float | None,
-    typer.Option(help="Of a round, over the time allotted to its mini-batches. Default: none."),
+    typer.Option(
+        help="Of a round, over the time allotted to its mini-batches. Without one it has no end."
+    ),
 ]
 CheckpointOption = Annotated[int, typer.Option(help="Rounds from one checkpoint to the next.")]
 WorkersOption = Annotated[

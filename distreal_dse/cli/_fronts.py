@@ -110,10 +110,13 @@ def import_(
     storage: StorageOption = None,
 ) -> None:
     """Store a front from a JSON file, as the next version of its name."""
-    from distreal_dse.fronts import import_front, open_database, save_front
+    from distreal_dse.fronts import import_front, list_fronts, open_database, save_front
 
-    stored = save_front(open_database(storage_url(storage)), import_front(file))
-    console().print(f"Front {stored.label} stored", markup=False)
+    front, engine = import_front(file), open_database(storage_url(storage))
+    before = {one.label for one in list_fronts(engine)}
+    stored = save_front(engine, front)
+    said = "is stored already; nothing was added" if stored.label in before else "stored"
+    console().print(f"Front {stored.label} {said}", markup=False)
 
 
 @app.command("reprice")

@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 
 from command_line import run
+from distreal_dse.cli._arguments import budget
+from distreal_dse.errors import InputError
+from front_examples import make_front
 from tiny_study import DIVERGES_ALWAYS, write_study
 
 EMPTY = "\nstudy = replace(study, data=lambda: Data(data().train, data().validation, []))\n"
@@ -209,7 +212,7 @@ def test_an_unknown_version_of_a_front_is_refused_with_those_there_are(storage: 
 
 
 @pytest.mark.parametrize(
-    ("budget", "parts"),
+    ("text", "parts"),
     [
         ("0.1%", ["too small", "at least"]),
         ("lots", ["'lots'", "40%"]),
@@ -219,9 +222,19 @@ def test_an_unknown_version_of_a_front_is_refused_with_those_there_are(storage: 
         ("", ["''", "> 0"]),
     ],
 )
-def test_a_budget_that_buys_nothing_is_refused(budget: str, parts: list[str], storage: str) -> None:
-    line = run("lookup", "tiny", f"--budget={budget}", "--storage", storage).error(2)
+def test_a_budget_that_buys_nothing_is_refused(text: str, parts: list[str], storage: str) -> None:
+    line = run("lookup", "tiny", f"--budget={text}", "--storage", storage).error(2)
     assert all(part in line for part in parts), line
+
+
+@pytest.mark.parametrize(("text", "share"), [("0.4", "40%"), ("1e-3", "0.1%"), (".25", "25%")])
+def test_a_budget_of_less_than_one_mac_asks_for_a_share(text: str, share: str) -> None:
+    front = make_front()
+    with pytest.raises(InputError, match=f"--budget is '{text}'.*did you mean {share}\\?"):
+        budget(text, front)
+    assert budget(share, front) == pytest.approx(float(text) * front.reference_cost)
+    assert (budget("1", front), budget("0.4k", front)) == (1.0, 400.0)
+    assert budget(text, make_front(cost_metric="latency")) == float(text)  # seconds
 
 
 @pytest.mark.parametrize(

@@ -5,15 +5,18 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
 from command_line import COMMAND, Ended, environment, run
 from distreal_dse.cli import _fronts, _optimize
+from distreal_dse.cli._app import app
 from distreal_dse.errors import NoGainError
-from distreal_dse.fronts import Front, open_database, save_front
+from distreal_dse.fronts import Front, export_front, open_database, save_front
 from front_examples import grouped_front, harmful_front, make_front
 from tiny_study import HARMS_ALWAYS, HARMS_WHEN_NARROW, write_study
 
@@ -386,3 +389,29 @@ def test_optimize_does_not_advise_to_train_where_every_vector_harms(
     with pytest.raises(NoGainError, match="no front is stored"):
         _optimize.optimize(str(study), f"sqlite:///{tmp_path}/search.db", trials=9)
     assert "Train with it" not in capsys.readouterr().err
+
+
+def test_importing_a_front_twice_says_that_it_is_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, url = tmp_path / "front.json", f"sqlite:///{tmp_path}/fronts.db"
+    export_front(make_front(), file)
+    for said in ("stored", "is stored already; nothing was added"):
+        _fronts.import_(file, url)
+        assert capsys.readouterr().err == f"Front digits@1 {said}\n"
+    export_front(grouped_front(), file)
+    _fronts.import_(file, url)
+    assert capsys.readouterr().err == "Front digits@2 stored\n"
+
+
+def test_no_help_names_two_defaults() -> None:
+    def options(command: Any) -> Iterator[Any]:
+        for one in getattr(command, "commands", {}).values():
+            yield from options(one)
+        yield from (one for one in command.params if one.param_type_name == "option")
+
+    found = list(options(typer.main.get_command(app)))
+    assert len(found) > 50
+    for option in found:
+        says = "default" in (option.help or "").lower()
+        assert not (says and option.default not in (None, "", False)), option.name
