@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, TensorDataset, default_collate
+from torch.utils.data import Dataset, Subset, TensorDataset, default_collate
 
 from distreal_dse.errors import DataError
 from distreal_dse.study import Data
@@ -22,7 +22,14 @@ def size_of(dataset: Dataset[Any]) -> int:
 
 
 def fetch(dataset: Dataset[Any], indices: Tensor) -> tuple[Tensor, Tensor]:
-    """The samples ``indices`` (shape [N]) as ``(inputs [N, ...], targets [N])``."""
+    """The samples ``indices`` (shape [N]) as ``(inputs [N, ...], targets [N])``.
+
+    A `TensorDataset`, and a `Subset` of one as `random_split` makes it, gives them all at once;
+    other data sets are asked for one sample after the other.
+    """
+    while type(dataset) is Subset:  # a class made of it may do something else
+        indices = torch.tensor([dataset.indices[index] for index in indices.tolist()])
+        dataset = dataset.dataset
     if isinstance(dataset, TensorDataset):
         inputs, targets = dataset[indices]
         return inputs, targets

@@ -46,6 +46,42 @@ def batches_of(size: int, batch: int, seed: int = 0, samples: Tensor | None = No
     return shuffled_forever(chosen, batch, torch.Generator().manual_seed(seed))
 
 
+class Counted(TensorDataset):
+    """Counts how often it is asked."""
+
+    asked = 0
+
+    def __getitem__(self, index: Any) -> Any:
+        Counted.asked += 1
+        return super().__getitem__(index)
+
+
+def test_a_part_of_tensors_is_fetched_at_once() -> None:
+    whole = Counted(*numbered(20).tensors)
+    part = Subset(Subset(whole, list(range(19, -1, -1))), [4, 2, 7, 0])
+    Counted.asked = 0
+    inputs, targets = fetch(part, torch.tensor([3, 1, 1]))
+    assert Counted.asked == 1
+    assert inputs.flatten().tolist() == [19.0, 17.0, 17.0]
+    assert targets.tolist() == [19 % 3, 17 % 3, 17 % 3]
+
+
+class Shifted(Subset[Any]):
+    """A part that does more than to choose."""
+
+    def __getitem__(self, index: Any) -> Any:
+        inputs, target = super().__getitem__(index)
+        return inputs + 100, target
+
+    def __getitems__(self, indices: list[int]) -> Any:
+        return [self[index] for index in indices]
+
+
+def test_a_part_of_another_kind_is_asked_for_each_sample() -> None:
+    inputs, _ = fetch(Shifted(numbered(5), [4, 2]), torch.tensor([1, 0]))
+    assert inputs.flatten().tolist() == [102.0, 104.0]
+
+
 # --- Order ----------------------------------------------------------------------------------------
 
 

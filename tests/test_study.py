@@ -1,16 +1,23 @@
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from torch import nn
+from torch.utils.data import Subset, TensorDataset
 
 from distreal_dse import Data, ShortRun, Study
+from distreal_dse.catalogue import StudySource
+from distreal_dse.convergence import ShortRuns
 from distreal_dse.dropout import RandomMasks
 from distreal_dse.errors import StudyError
+from distreal_dse.preparation import prepare
 
 
 def model() -> nn.Module:
@@ -96,3 +103,52 @@ def test_the_package_offers_its_public_names_without_importing_torch() -> None:
         "else:\n    raise SystemExit('found nonsense')\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+PAGE = (Path(__file__).parents[1] / "docs" / "studies.md").read_text(encoding="utf-8")
+
+
+def python_blocks() -> list[str]:
+    return re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(Study)])
+def test_every_field_of_a_study_is_documented(name: str) -> None:
+    assert f"| `{name}` |" in PAGE
+
+
+def write_images(folder: Path, kind: str, count: int) -> None:
+    """Write a part of Fashion-MNIST as its files are, made up: a class is a brightness."""
+    folder.mkdir(parents=True, exist_ok=True)
+    labels = np.arange(count, dtype=np.uint8) % 10
+    pictures = np.broadcast_to(labels[:, None, None] * 20, (count, 28, 28))
+    for name, magic, array in (
+        (f"{kind}-labels-idx1-ubyte", 2049, labels),
+        (f"{kind}-images-idx3-ubyte", 2051, pictures),
+    ):
+        head = np.array([magic, *array.shape], dtype=">i4").tobytes()
+        (folder / name).write_bytes(head + array.tobytes())
+
+
+def test_the_example_of_the_page_runs_and_is_fetched_without_a_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my_study.py").write_text(python_blocks()[0])
+    for kind, count in (("train", 200), ("t10k", 40)):
+        write_images(tmp_path / "data" / "FashionMNIST" / "raw", kind, count)
+    monkeypatch.chdir(tmp_path)
+    study = StudySource("./my_study.py").load()
+    assert study.name == "my-study"
+    network, data = prepare(study, seed=0)
+    parts: list[Any] = [data.train, data.validation, data.test]
+    assert [len(part) for part in parts] == [180, 20, 40]
+    for part in parts:
+        assert isinstance(part.dataset if type(part) is Subset else part, TensorDataset)
+    quick = replace(study, short_run=ShortRun(warm_up=1, mini_batches=1))
+    found = ShortRuns(quick, data, network, seed=0).run((16, 32), "search", 0)
+    assert 0 <= found.accuracy <= 1
+
+
+def test_the_mask_policy_of_the_page_is_one() -> None:
+    (block,) = (one for one in python_blocks() if "MaskPolicy" in one)
+    exec(compile(block, "docs/studies.md", "exec"), {})  # it checks itself
