@@ -54,7 +54,9 @@ const darkColors = $dark;
 function inTheDark(value) {
   if (Array.isArray(value)) return value.map(inTheDark);
   if (value !== null && typeof value === "object")
-    return Object.fromEntries(Object.entries(value).map(([key, one]) => [key, inTheDark(one)]));
+    // Digits stand on the colours of cells, which stay.
+    return Object.fromEntries(Object.entries(value).map(
+      ([key, one]) => [key, key === "textfont" ? one : inTheDark(one)]));
   return Object.hasOwn(darkColors, value) ? darkColors[value] : value;
 }
 // The numbers of a heat map as large as their cells allow, none where that can't be read.

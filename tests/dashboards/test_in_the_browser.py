@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -153,10 +154,15 @@ def test_the_page_fits_any_width_and_light(
 @needs_chromium
 def test_figures_are_dark_where_people_like_it(tmp_path: Path, searched: Front) -> None:
     path = tmp_path / "report.html"
-    write_report(path, [(searched, [])])
+    cheap = replace(searched.points[0], rates=(0.95, 0.95))
+    write_report(path, [(replace(searched, points=(cheap, *searched.points[1:])), [])])
     papers = []
     for dark in (False, True):
         page, complaints = render(path.as_uri(), tmp_path / "profile", dark)
         assert not complaints
         papers.append({style for style in page.styles if style.startswith("background: rgb(")})
     assert papers == [{"background: rgb(255, 255, 255);"}, {"background: rgb(27, 35, 42);"}]
+    # Cells keep their colours in the dark, so their numbers do: two on dark cells, six on light.
+    texts = [style for style in page.styles if "white-space: pre" in style]
+    assert sum("fill: rgb(255, 255, 255)" in style for style in texts) == 2
+    assert sum("fill: rgb(5, 5, 5)" in style for style in texts) == 6
