@@ -13,6 +13,7 @@ from distreal_dse.errors import FrontError, InputError
 from distreal_dse.fronts import ChannelCounts, Front, find_front
 from distreal_dse.preparation import prepare_network
 from distreal_dse.study import Study
+from distreal_dse.trusted_studies import trusted_file
 
 DEFAULT_RATES = (0.0, 0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875)
 
@@ -103,17 +104,23 @@ def find_subject(spec: str, wanted: Wanted, engine: Engine) -> Subject:
 def source_of_front(front: Front, wanted: Wanted) -> StudySource:
     """The study that a front was searched for, with the options of the search.
 
+    A front names its study, and no file: what a database or an exchanged file says is not imported.
+    A user's own study is the file that he gave for this name last.
+
     Raises
     ------
     InputError
-        If it is not a shipped one, and no file is given.
+        If it is not a shipped one, no file is given, and none is remembered, or it was changed.
     """
     spec = wanted.study_file or front.study
     if wanted.study_file is None and spec not in shipped_studies():
-        raise InputError(
-            f"front {front.label} was searched for the study '{spec}', which is not a shipped one: "
-            "give its file with --study FILE"
-        )
+        file = trusted_file(front.study)
+        if file is None:
+            raise InputError(
+                f"front {front.label} was searched for the study '{spec}', which is not a shipped "
+                "one, and you gave no file of this name here before: give it with --study FILE"
+            )
+        spec = str(file)
     searched = front.settings.get("options")
     options = dict(searched) if isinstance(searched, Mapping) else {}
     options.update(wanted.options)
@@ -130,9 +137,12 @@ def subject_of_front(front: Front, wanted: Wanted) -> Subject:
     DataError, InputError, StudyError, UnsupportedModelError
         If the study, its model or data can't be used.
     """
-    study = source_of_front(front, wanted).load()
+    source = source_of_front(front, wanted)
+    study = source.load()
     network, shape = prepare_network(study, wanted.seed, wanted.device, wanted.input_shape)
-    front.check_model(network.channels.fingerprint, f"study {study.name} with inputs {shape}")
+    where = f" ({source.spec})" if source.is_file else ""
+    what = f"study {study.name}{where} with inputs {shape}"
+    front.check_model(network.channels.fingerprint, what)
     return Subject(study, network, shape, tuple(point.kept_counts for point in front.points), front)
 
 

@@ -194,7 +194,6 @@ def test_an_interrupted_measurement_keeps_what_it_has(
         (["STUDY", "--device", "tpu"], ["'tpu'", "cpu or cuda"]),
         (["tinny"], ["'tinny'", "tiny close to it", "studies"]),
         (["tiny@9"], ["'tiny@9'", "versions 1"]),
-        (["tiny"], ["tiny@1", "--study FILE"]),
         (["tiny", "--study", "digits-cnn"], ["tiny@1", "another model", "digits-cnn"]),
         (["nowhere.json"], ["nowhere.json", "exchange file"]),
         (["nowhere.py"], ["nowhere.py", "does not exist"]),
@@ -212,7 +211,6 @@ def test_what_can_not_be_measured_is_refused(
     ("arguments", "parts"),
     [
         (["tinny"], ["'tinny'", "tiny close to it"]),
-        (["tiny"], ["tiny@1", "--study FILE"]),
         (["tiny", "--study", "digits-cnn"], ["tiny@1", "another model", "digits-cnn"]),
         (["tiny", "--study", "STUDY", "--name", "a b"], ["'a b'", "--name"]),
         (["tiny", "--study", "STUDY", "--repetitions", "0"], ["--repetitions is 0"]),

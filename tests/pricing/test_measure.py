@@ -15,6 +15,7 @@ from distreal_dse.pricing import (
     Wanted,
     find_subject,
     measure,
+    source_of_front,
     stored_latencies,
     subject_of_front,
 )
@@ -151,13 +152,37 @@ def test_no_data_is_needed_where_the_shape_is_known(tmp_path: Path, database: En
 
 def test_a_front_is_refused_for_inputs_of_another_shape(study: Path) -> None:
     front = make_front(study, {(3, 4): 0.1})
-    with pytest.raises(FrontError, match=r"another model than study tiny with inputs \(1, 8, 8\)"):
+    with pytest.raises(FrontError, match=r"another model than study tiny .* inputs \(1, 8, 8\)"):
         subject_of_front(front, Wanted(study_file=str(study), input_shape=(1, 8, 8)))
 
 
-def test_a_study_of_the_user_has_to_be_named(study: Path) -> None:
-    with pytest.raises(InputError, match="'tiny', which is not a shipped one.*--study FILE"):
-        subject_of_front(make_front(study, {(3, 4): 0.1}), Wanted())
+def test_a_study_that_the_user_never_gave_has_to_be_named(study: Path) -> None:
+    front = replace(make_front(study, {(3, 4): 0.1}), study="elsewhere")
+    with pytest.raises(InputError, match="'elsewhere', which is not a shipped one.*--study FILE"):
+        subject_of_front(front, Wanted())
+
+
+def test_a_study_that_the_user_gave_is_found_by_its_name_until_it_is_changed(
+    tmp_path: Path, database: Engine
+) -> None:
+    path = write_study(tmp_path, "known")
+    front = save_front(database, make_front(path, {(3, 4): 0.1}))  # which loads it
+    assert find_subject(front.label, Wanted(), database).vectors == ((3, 4),)
+    assert source_of_front(front, Wanted()).spec == str(path)
+    path.write_text(path.read_text() + "\n# changed\n")
+    with pytest.raises(StudyError, match="found it changed; give its file with --study FILE"):
+        source_of_front(front, Wanted())
+    assert source_of_front(front, Wanted(study_file=str(path))).load().name == "known"
+
+
+def test_a_file_that_a_front_names_is_not_imported(study: Path, tmp_path: Path) -> None:
+    trap, marker = tmp_path / "trap.py", tmp_path / "imported"
+    trap.write_text(f"open({str(marker)!r}, 'w')\n")
+    for settings in ({}, {"options": {}, "study file": str(trap)}):
+        front = replace(make_front(study, {(3, 4): 0.1}), study=str(trap), settings=settings)
+        with pytest.raises(InputError, match="--study FILE"):
+            subject_of_front(front, Wanted())
+    assert not marker.exists()
 
 
 def test_rates_are_not_for_fronts(study: Path, database: Engine) -> None:
