@@ -53,8 +53,9 @@ class Owner:
     @classmethod
     def here(cls) -> Owner:
         """Return a new owner for this process."""
-        pid = os.getpid()
-        return cls(*_place(), pid, _started(pid), uuid.uuid4().hex)
+        place, pid = _place(), os.getpid()
+        started = 0.0 if UNKNOWN in place else _started(pid)  # there is another one's
+        return cls(*place, pid, started, uuid.uuid4().hex)
 
     @classmethod
     def read(cls, text: str) -> Owner:
