@@ -77,7 +77,8 @@ def plain_errors(what: str, then: str = "") -> Iterator[None]:
     try:
         yield
     except (SQLAlchemyError, StorageInternalError) as error:
-        cause = (error.__cause__ or error) if isinstance(error, StorageInternalError) else error
+        own = error.__cause__ if isinstance(error, StorageInternalError) else None
+        cause = own or error
         if isinstance(cause, SQLAlchemyError) and is_connection_lost(cause):
             raise ConnectionLostError(what, explained(cause)) from error
         raise StorageError(f"{what}: {explained(cause)}{then}") from error
