@@ -72,14 +72,10 @@ def test_pictures_and_notes_show_channels_and_not_units(tmp_path: Path) -> None:
     half = replace(full, kept_counts=front.points[1].kept_counts)
     found = {one.name: one for one in pictures([(front, [])], [], [full, half])}
     heat_map, *digits = found["digits-rates"].figure.data
-    cells = {
-        (row, column): text
-        for trace in digits
-        for column, row, text in zip(trace.x, trace.y, trace.text, strict=True)
+    kept = {
+        (x, y): text for one in digits for x, y, text in zip(one.x, one.y, one.text, strict=True)
     }
-    assert [[cells[row, column] for column in range(3)] for row in range(2)] == [
-        ["8", "16", "32"], ["8", "16", "32"],
-    ]  # fmt: skip
+    assert [[kept[x, y] for x in range(3)] for y in range(2)] == [["8", "16", "32"]] * 2
     assert "16 of 32 channels kept" in heat_map.hovertext[0][1]
     table = found["digits-front"].tables[0]
     assert "channels kept of 32-32" in table and "16-16" in table and "8-4" not in table

@@ -92,7 +92,7 @@ def test_kept_counts_break_between_numbers_alone(path: Path, searched: Front) ->
     html = path.read_text("utf-8")
     broken = "1152-<wbr>192-<wbr>320-<wbr>1280-<wbr>16"
     assert html.count(f'<td class="text counts">{broken}</td>') == len(points)
-    assert f"channels kept of {broken}</span></caption>" in html
+    assert f"units kept of {broken}</span></caption>" in html
     assert "<dd>4-<wbr>3-<wbr>2-<wbr>1</dd>" in html
 
 
