@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
 
+from distreal_dse.cli._kept_counts import KeptCounts
 from distreal_dse.cli._progress import Bars, Lines, Progress, is_live
 from distreal_dse.errors import DistrealError
 from distreal_dse.interrupts import no_interrupt_lost
@@ -186,12 +187,13 @@ def front_table(front: Front) -> Table:
     table = Table(title=Text(f"Front {front.label}"), title_justify="left")
     for heading in (f"cost ({front.cost_unit})", "of full", "loss gain", "accuracy"):
         table.add_column(heading, justify="right")
-    table.add_column(Text(kept_heading(front)), overflow="fold")
+    table.add_column(KeptCounts(kept_heading(front)))
     table.add_column("")
     for point in reversed(front.points):
         remarks = {"one rate": point.uniform, "harms": point.harms}
         said = ", ".join(remark for remark, holds in remarks.items() if holds)
-        table.add_row(*point_cells(front, point), said)
+        *cells, kept = point_cells(front, point)
+        table.add_row(*cells, KeptCounts(kept), said)
     return table
 
 

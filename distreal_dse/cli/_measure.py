@@ -24,6 +24,7 @@ from distreal_dse.cli._arguments import (
     study_source,
 )
 from distreal_dse.cli._console import console, measuring, print_json
+from distreal_dse.cli._kept_counts import KeptCounts
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -121,13 +122,13 @@ def _table(measurement: Measurement) -> Table:
         title_justify="left",
     )
     widths = channels.text(network.full_counts)
-    table.add_column(Text(f"kept channels of {widths}"), overflow="fold")
+    table.add_column(KeptCounts(f"kept channels of {widths}"))
     for heading in ("MACs", "of full", "ms", "quartiles", "of full"):
         table.add_column(heading, justify="right", no_wrap=True)
     for one in measurement.latencies.vectors:
         macs, seconds = measurement.macs[one.counts], one.seconds
         table.add_row(
-            channels.text(one.counts),
+            KeptCounts(channels.text(one.counts)),
             f"{macs:,.0f}",
             f"{macs / measurement.macs[network.full_counts]:.1%}",
             f"{1e3 * seconds.median:.3f}",
@@ -144,7 +145,7 @@ def _stored_table(stored: list[StoredLatency], channels: ChannelCounts) -> Table
     for latency in stored:
         table.add_row(
             latency.measured_at[:16].replace("T", " "),
-            channels.text(latency.kept_counts),
+            KeptCounts(channels.text(latency.kept_counts)),
             str(latency.batch_size),
             f"{1e3 * latency.latency:.3f}",
             f"{latency.ratio_median:.1%}",

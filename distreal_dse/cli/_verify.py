@@ -29,6 +29,7 @@ from distreal_dse.cli._console import (
     progress_bar,
     stage_listener,
 )
+from distreal_dse.cli._kept_counts import KeptCounts
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -84,15 +85,15 @@ def _verified_table(again: Reverified) -> Table:
     table = Table(title=Text(f"Front {again.front.label}, measured again"), title_justify="left")
     for heading in (f"cost ({again.front.cost_unit})", "of full", "loss gain before", "now"):
         table.add_column(heading, justify="right")
-    table.add_column(Text(kept_heading(again.front)), overflow="fold")
+    table.add_column(KeptCounts(kept_heading(again.front)))
     table.add_column("")
     rows = zip(again.pairs, again.non_dominated, strict=True)
     for (before, now), holds in reversed(list(rows)):
-        cost, share, gain, _, key = point_cells(again.front, before)
+        cost, share, gain, _, kept = point_cells(again.front, before)
         gain_now = point_cells(again.front, now)[2]
         remarks = {"dominated now": not holds, "harms now": now.harms}
         said = ", ".join(remark for remark, applies in remarks.items() if applies)
-        table.add_row(cost, share, gain, gain_now, key, said)
+        table.add_row(cost, share, gain, gain_now, KeptCounts(kept), said)
     return table
 
 
