@@ -39,16 +39,30 @@ def process_pool(
     )
 
 
+# What a terminal sends to all processes of a command: it is for the driver, which ends workers.
+_OF_TERMINALS = {signal.SIGINT, signal.SIGHUP}
+
+
 class _Pool(ProcessPoolExecutor):
-    """A pool whose processes have nothing to say about Ctrl-C from their first moment on."""
+    """A pool whose processes are deaf to Ctrl-C and to hanging up from their first moment on."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        with _blocked(_OF_TERMINALS):  # this starts the process that tracks their semaphores
+            super().__init__(*args, **kwargs)
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Submit a task; this may start a process, which inherits what is blocked."""
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
+        with _blocked(_OF_TERMINALS):
             return super().submit(fn, *args, **kwargs)
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _blocked(numbers: set[signal.Signals]) -> Iterator[None]:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def end_processes(pool: ProcessPoolExecutor, busy: bool, grace: float = 0.0) -> None:
@@ -126,7 +140,8 @@ def _start_worker(
     arguments: tuple[Any, ...],
     orphaned: Callable[[], object] | None,
 ) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the driver, which ends workers
+    for number in _OF_TERMINALS:
+        signal.signal(number, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     assert parent is not None
 

@@ -10,12 +10,14 @@ from functools import partial
 from itertools import count
 from pathlib import Path
 from shutil import rmtree
-from tempfile import TemporaryDirectory
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from distreal_dse.errors import DistrealError
+from distreal_dse.temporary import TemporaryFolder
 from distreal_dse.workers import end_processes, process_pool
 from fl.client import LocalTraining, train_locally
 from fl.devices import Device
@@ -82,7 +84,9 @@ class Processes(Clients):
     """Several devices at once, in worker processes of one thread each.
 
     States travel in files of a temporary folder. Through the pipes of the processes, they would be
-    copied several times, and the global one once for each device rather than for each process.
+    copied several times, and the global one once for each device rather than for each process. No
+    tensor goes through them at all: PyTorch would open a socket for it, in a temporary folder that
+    is left behind where processes are killed.
 
     Parameters
     ----------
@@ -93,8 +97,8 @@ class Processes(Clients):
     """
 
     def __init__(self, workers: int, make_training: Callable[[], LocalTraining]) -> None:
-        self._folder = TemporaryDirectory(prefix="distreal-dse-", ignore_cleanup_errors=True)
-        leave_nothing = partial(rmtree, self._folder.name, ignore_errors=True)
+        self._folder = TemporaryFolder()
+        leave_nothing = partial(rmtree, self._folder.path, ignore_errors=True)
         self._pool = process_pool(workers, _start_worker, (make_training,), leave_nothing)
         self._calls = count()
         self._busy = False
@@ -114,15 +118,17 @@ class Processes(Clients):
         DistrealError
             If a process dies, or there is no room for states in the temporary folder.
         """
-        folder = Path(self._folder.name)
+        folder = self._folder.path
         # A name of its own, as processes keep what they read until there is another one.
         given = folder / f"state-{next(self._calls)}.safetensors"
         to_file(state, given)
         self._busy = True
         try:
             asked = [
-                self._pool.submit(_train, task, given, round_number, now, deadline)
-                for task in tasks
+                self._pool.submit(
+                    _train, one.device, one.samples.numpy(), given, round_number, now, deadline
+                )
+                for one in tasks
             ]
             where = next(iter(state.values())).device
             updates = [_received(future.result(), folder, where) for future in asked]
@@ -138,7 +144,7 @@ class Processes(Clients):
     def close(self) -> None:
         """End the processes, busy or not."""
         end_processes(self._pool, self._busy)
-        self._folder.cleanup()
+        self._folder.close()
 
 
 class _Worker:
@@ -155,7 +161,14 @@ def _start_worker(make_training: Callable[[], LocalTraining]) -> None:
     _Worker.make_training = staticmethod(make_training)
 
 
-def _train(task: Task, given: Path, round_number: int, now: float, deadline: float) -> Update:
+def _train(
+    device: Device,
+    samples: NDArray[np.int64],
+    given: Path,
+    round_number: int,
+    now: float,
+    deadline: float,
+) -> Update:
     """Train a device; what is large of its update goes to a file beside the given state."""
     if _Worker.training is None:
         _Worker.training = _Worker.make_training()
@@ -163,11 +176,17 @@ def _train(task: Task, given: Path, round_number: int, now: float, deadline: flo
         where = next(_Worker.training.network.module.parameters()).device
         _Worker.given, _Worker.state = given, from_file(given, where)
     update = train_locally(
-        _Worker.training, task.device, task.samples, _Worker.state, round_number, now, deadline
+        _Worker.training,
+        device,
+        torch.from_numpy(samples),
+        _Worker.state,
+        round_number,
+        now,
+        deadline,
     )
     tensors = {"state." + name: tensor for name, tensor in update.state.items()}
     to_file(tensors | {"masks": update.masks}, _place(given.parent, update))
-    return replace(update, state={}, masks=update.masks[:0, :0])
+    return replace(update, state={}, masks=torch.empty(0, 0, dtype=update.masks.dtype))
 
 
 def _received(update: Update, folder: Path, where: torch.device) -> Update:

@@ -10,6 +10,7 @@ from sqlalchemy import Engine
 
 from distreal_dse.errors import DistrealError, InputError, StorageError, described
 from distreal_dse.fronts import ConnectionLostError, not_waiting
+from distreal_dse.temporary import sweep
 from fl.checkpoints import load_checkpoint, save_checkpoint
 from fl.clients import InProcess, Processes
 from fl.conditions import check_contents
@@ -100,6 +101,7 @@ def carry_out(
     """
     if load_run(engine, run_id).finished:
         return
+    sweep()
     with holding(engine, run_id) as owner:
         run = load_run(engine, run_id)
         if run.finished:  # by another process, in between

@@ -67,6 +67,11 @@ class Terminal:
         os.close(self._master)
         return self.process.wait(timeout=max(1.0, end - time.monotonic()))
 
+    def close(self, seconds: float = 60) -> int:
+        """Close the terminal, as somebody who closes its window; return the exit code."""
+        os.close(self._master)
+        return self.process.wait(timeout=seconds)
+
     @property
     def text(self) -> str:
         return self.shown.decode(errors="replace")

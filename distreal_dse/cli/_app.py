@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import signal
 import sys
-from types import FrameType
 from typing import Annotated
 
 import typer
@@ -20,6 +18,7 @@ from distreal_dse.cli import (
     _studies,
 )
 from distreal_dse.errors import DistrealError, described
+from distreal_dse.interrupts import interrupts
 from distreal_dse.shadows import claim_packages
 
 app = typer.Typer(
@@ -39,6 +38,10 @@ app.add_typer(_federated.app, name="fl")
 app.command("report")(_report.report)
 app.command("dashboard")(_dashboard.dashboard)
 app.command("doctor")(_doctor.doctor)
+
+
+INTERRUPTED = 130
+"""The exit code, as that of shells after Ctrl-C."""
 
 
 def _print_version(wanted: bool) -> None:
@@ -66,28 +69,37 @@ def _options(
 def main() -> None:
     """Run the command line and exit.
 
-    Exit codes: 0 done, 1 failed, 2 wrong usage or input, 130 interrupted.
+    Exit codes: 0 done, 1 failed, 2 wrong usage or input, 130 interrupted: by Ctrl-C, by its
+    termination, or by the end of its terminal.
     """
     debug = "--debug" in sys.argv  # understood anywhere, not only before the command
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
-    # A terminated process keeps what is finished, like an interrupted one.
-    signal.signal(signal.SIGTERM, _interrupt)
+    interrupts.listen()
+    code: int | str | None = INTERRUPTED
+    try:
+        try:
+            code = _run(arguments, debug)
+        except KeyboardInterrupt:
+            typer.echo("interrupted", err=True)
+        interrupts.end()
+    except KeyboardInterrupt:  # Ctrl-C again, in what the first had left to do
+        interrupts.end()
+    sys.exit(code)
+
+
+def _run(arguments: list[str], debug: bool) -> int | str | None:
     try:
         app(args=arguments)
+    except SystemExit as ended:
+        return ended.code
     except DistrealError as error:
         if debug:
             raise
         typer.echo(f"error: {error}", err=True)
-        sys.exit(error.exit_code)
+        return error.exit_code
     except Exception as error:  # a user's code in a place we did not think of, or our own mistake
         if debug:
             raise
         typer.echo(f"error: {described(error)}; --debug shows where it comes from", err=True)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        typer.echo("interrupted", err=True)
-        sys.exit(130)
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+        return 1
+    return 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -87,7 +86,7 @@ def progress_bar(target: Console) -> Iterator[Progress]:
 def interruptible(kept: Callable[[], str]) -> Iterator[None]:
     """Turn Ctrl-C into an error whose message says what is kept."""
     try:
-        with no_interrupt_lost(lambda: os.kill(os.getpid(), signal.SIGINT)):
+        with no_interrupt_lost():
             yield
     except KeyboardInterrupt as error:
         raise Interrupted(f"interrupted: {kept()}") from error

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import sqlite3
 import time
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from command_line import (
     start,
     wait_until,
 )
+from terminal import Terminal
 from tiny_study import SLOW, write_study
 
 Stored = dict[int, tuple[object, ...]]
@@ -63,7 +65,7 @@ def test_a_killed_search_keeps_its_finished_trials_and_ends_with_all_of_them(
     assert ended.json["settings"]["trials"] == 40
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupted_search_says_so_and_keeps_its_finished_trials(
     slow: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
@@ -113,6 +115,105 @@ def test_workers_end_when_the_driver_is_killed(slow: Path, tmp_path: Path) -> No
     time.sleep(0.3)
     assert finished_trials(file) == before
     finish(process)
+
+
+def stored(file: Path, query: str) -> int | None:
+    """A number in a database, read beside whoever writes it; None where it is not made yet."""
+    if not file.exists():
+        return None
+    connection = sqlite3.connect(file, timeout=30)
+    try:
+        (found,) = connection.execute(query).fetchone()
+        return None if found is None else int(found)
+    except sqlite3.OperationalError:
+        return None
+    finally:
+        connection.close()
+
+
+LAST_ROUND = "SELECT max(round) FROM run_rounds"
+LAST_CHECKPOINT = "SELECT max(round) FROM run_checkpoints"
+
+
+def fl_run(study: Path, file: Path, *more: str) -> tuple[str | Path, ...]:
+    few = ("--strategy", "small", "--rounds", "5000", "--checkpoint-every", "5000")
+    small = ("--devices", "4", "--cohort", "2")
+    return ("fl", "run", study, *few, *small, "--storage", f"sqlite:///{file}", *more)
+
+
+def kept_and_said(file: Path, ended: Ended) -> None:
+    """A run was interrupted, says so in one line, and goes on with the round after."""
+    assert ended.code == 130, ended.stderr
+    (line,) = (one for one in ended.stderr.splitlines() if one and not one.startswith("rounds "))
+    assert line.startswith("error: interrupted: the figures of rounds 0 to ")
+    last = stored(file, LAST_ROUND)
+    assert last and stored(file, LAST_CHECKPOINT) == last
+
+
+def test_those_who_ask_again_and_again_interrupt_nothing_that_is_stored(
+    slow: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "runs.db"
+    process = start(*fl_run(slow, file))
+    wait_until(lambda: (stored(file, LAST_ROUND) or 0) >= 2)
+    while process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGHUP)
+        time.sleep(0.001)
+    kept_and_said(file, finish(process))
+
+
+def test_who_does_not_want_to_wait_gets_no_traceback(slow: Path, tmp_path: Path) -> None:
+    file = tmp_path / "runs.db"
+    process = start(*fl_run(slow, file))
+    wait_until(lambda: (stored(file, LAST_ROUND) or 0) >= 2)
+    while process.poll() is None:
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.001)
+    ended = finish(process)
+    assert ended.code == 130 and "Traceback" not in ended.stderr
+    assert "Exception ignored" not in ended.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
+def test_what_is_sent_to_the_workers_too_leaves_a_checkpoint(
+    slow: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    file = tmp_path / "runs.db"
+    process = start(*fl_run(slow, file, "--workers", "2"))
+    wait_until(lambda: (stored(file, LAST_ROUND) or 0) >= 2)
+    children = children_of(process.pid)
+    os.killpg(process.pid, number)
+    kept_and_said(file, finish(process))
+    wait_until(lambda: not any(map(is_running, children)), seconds=5)
+
+
+def test_a_run_whose_terminal_is_closed_leaves_a_checkpoint(slow: Path, tmp_path: Path) -> None:
+    file = tmp_path / "runs.db"
+    terminal = Terminal(*fl_run(slow, file))
+    terminal.read_until(lambda _: (stored(file, LAST_ROUND) or 0) >= 2)
+    assert terminal.close() == 130
+    last = stored(file, LAST_ROUND)
+    assert last and stored(file, LAST_CHECKPOINT) == last
+
+
+def test_what_a_killed_group_leaves_behind_is_removed_by_the_next_run(
+    slow: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, temporary = tmp_path / "runs.db", tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    process = start(*fl_run(slow, file, "--workers", "2"))
+    wait_until(lambda: (stored(file, LAST_ROUND) or 0) >= 2)
+    os.killpg(process.pid, signal.SIGKILL)
+    finish(process)
+    (left,) = temporary.iterdir()  # one of ours, and none of Python's own
+    assert left.name.startswith("distreal-dse-held-")
+    (temporary / "pymp-another").mkdir()
+    command = ("--strategy", "small", "--rounds", "1", "--devices", "2", "--cohort", "1")
+    ended = run("fl", "run", slow, *command, "--storage", f"sqlite:///{file}")
+    assert ended.code == 0
+    assert [one.name for one in temporary.iterdir()] == ["pymp-another"]
 
 
 ENDLESS_DATA = """
