@@ -19,11 +19,11 @@ from fl.engine import Checkpoint
 from fl.runs import Run, list_runs, start_run
 
 
-def migrate(connection: Connection, to: str) -> None:
+def migrate(connection: Connection, to: str, back: bool = False) -> None:
     config = Config()
     config.set_main_option("script_location", "distreal_dse.fronts:migrations")
     config.attributes["connection"] = connection
-    (command.downgrade if to.startswith("-") else command.upgrade)(config, to)
+    (command.downgrade if back else command.upgrade)(config, to)
 
 
 def insert(connection: Connection, table: str, **values: Any) -> None:
@@ -109,7 +109,7 @@ def test_runs_of_the_third_schema_keep_their_rounds_and_doubles_leave_their_comp
 def test_the_fourth_schema_can_be_left_again(third_schema: str) -> None:
     engine = open_database(third_schema)
     with engine.begin() as connection:
-        migrate(connection, "-2")
+        migrate(connection, "0003", back=True)
         assert "owner" not in {one["name"] for one in inspect(connection).get_columns("runs")}
         assert connection.scalar(text("SELECT count(*) FROM run_rounds")) == sum(
             run[-1] for run in RUNS
@@ -143,7 +143,7 @@ def test_checkpoints_of_the_fourth_schema_stay_and_the_fifth_can_be_left_again(
     with pytest.raises(StorageError):  # of no run
         save_checkpoint(engine, 77, checkpoint(1))
     with engine.begin() as connection:
-        migrate(connection, "-1")
+        migrate(connection, "0004", back=True)
         stored = connection.execute(text("SELECT run_id, round FROM run_checkpoints"))
         assert sorted(map(tuple, stored)) == [(1, 3), (2, 1)]
         assert connection.scalar(text("SELECT count(*) FROM run_rounds")) == sum(
