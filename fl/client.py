@@ -19,6 +19,7 @@ from distreal_dse.study import Study
 from fl.availability import Availability
 from fl.clock import Clock
 from fl.devices import Device
+from fl.exact import Seconds, exact
 from fl.learning_rates import set_learning_rate
 from fl.masking import masked
 from fl.results import State, Update
@@ -77,8 +78,8 @@ def train_locally(
     samples: Tensor,
     state: State,
     round_number: int,
-    now: float,
-    deadline: float = math.inf,
+    now: Seconds,
+    deadline: Seconds = math.inf,
 ) -> Update:
     """Train one round of one device.
 
@@ -102,7 +103,8 @@ def train_locally(
         Virtual seconds since the start of the run.
     deadline
         Virtual seconds, since the start of the run, by which the server has to have the update.
-        A mini-batch that would end too late for that is not begun.
+        A mini-batch that would end too late for that is not begun; one that ends just then is.
+        Times are added up as fractions, so nothing hangs on rounding.
 
     Returns
     -------
@@ -110,14 +112,13 @@ def train_locally(
         Depends on the arguments alone, not on what was trained before.
     """
     study, network, clock = training.study, training.network, training.clock
-    key = (device.index, round_number)
+    key, now, speed = (device.index, round_number), exact(now), exact(device.speed)
     network.load_state(state)
     where = next(network.module.parameters()).device
-    timeline = training.availability.timeline(device, round_number, now, clock.slot, training.seed)
-    share = timeline.at(now)[0]
-    plan = training.strategy.plan(
-        device, round_number, clock.budget(device.speed * share), training.seed
-    )
+    slot = clock.slots(1)
+    timeline = training.availability.timeline(device, round_number, now, slot, training.seed)
+    budget = clock.budget(speed * exact(timeline.at(now)[0]))
+    plan = training.strategy.plan(device, round_number, budget, training.seed)
     plan.masks.start_round(round_number)
     plan.labels, plan.masked = training.labels[samples], training.masked_loss
     plan.loss = masked(study.loss, plan.labels) if plan.masked else study.loss
@@ -134,8 +135,9 @@ def train_locally(
     )
     order = generator(training.seed, "order", *key)
     size = training.size_of(plan.sent() or network.full_counts)
-    time = now + size / device.download
-    stop = deadline - size / device.upload
+    upload = clock.transfer(size, device.upload)
+    time: Seconds = now + clock.transfer(size, device.download)
+    stop = deadline - upload
     macs = total_loss = 0.0
     trained = over_budget = 0
     complete = True
@@ -148,8 +150,7 @@ def train_locally(
             if math.isinf(start):
                 complete = False
                 break
-            share = timeline.at(start)[0]
-            budget = clock.budget(device.speed * share)
+            budget = clock.budget(speed * exact(timeline.at(start)[0]))
             vector = plan.pick(budget)
             end = clock.end(start, vector.cost, len(batch), device.speed, timeline)
             if end > stop or math.isinf(end):
@@ -172,7 +173,7 @@ def train_locally(
         state=network.copy_state(),
         masks=torch.cat(masks),
         loss=total_loss / trained if trained else 0.0,
-        seconds=time + size / device.upload - now,
+        seconds=float(time + upload - now),
         complete=complete,
         training_macs=macs,
         cost_shares=tuple(cost_shares),
@@ -180,6 +181,12 @@ def train_locally(
         bytes_down=size,
         bytes_up=size,
     )
+
+
+def count_mini_batches(samples: int, batch_size: int, epochs: int) -> int:
+    """Return how many mini-batches a device of so many samples trains in a round."""
+    whole, rest = divmod(samples, batch_size)
+    return epochs * (whole + (rest > 1))
 
 
 def _mini_batches(

@@ -21,6 +21,7 @@ from distreal_dse.temporary import TemporaryFolder
 from distreal_dse.workers import end_processes, process_pool
 from fl.client import LocalTraining, train_locally
 from fl.devices import Device
+from fl.exact import Seconds
 from fl.results import State, Update
 from fl.tensors import from_file, to_file
 
@@ -42,8 +43,8 @@ class Clients(ABC):
         tasks: Sequence[Task],
         state: State,
         round_number: int,
-        now: float,
-        deadline: float,
+        now: Seconds,
+        deadline: Seconds,
     ) -> list[Update]:
         """Return the updates in the order of the tasks; see `fl.client.train_locally`."""
 
@@ -68,8 +69,8 @@ class InProcess(Clients):
         tasks: Sequence[Task],
         state: State,
         round_number: int,
-        now: float,
-        deadline: float,
+        now: Seconds,
+        deadline: Seconds,
     ) -> list[Update]:
         """Train one after the other."""
         return [
@@ -108,8 +109,8 @@ class Processes(Clients):
         tasks: Sequence[Task],
         state: State,
         round_number: int,
-        now: float,
-        deadline: float,
+        now: Seconds,
+        deadline: Seconds,
     ) -> list[Update]:
         """Train them as processes get free.
 
@@ -166,8 +167,8 @@ def _train(
     samples: NDArray[np.int64],
     given: Path,
     round_number: int,
-    now: float,
-    deadline: float,
+    now: Seconds,
+    deadline: Seconds,
 ) -> Update:
     """Train a device; what is large of its update goes to a file beside the given state."""
     if _Worker.training is None:

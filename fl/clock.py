@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from fractions import Fraction
 
 from distreal_dse.cost import MacCost
 from distreal_dse.errors import FrontError
 from distreal_dse.fronts import Front
 from fl.availability import Timeline
+from fl.exact import Seconds, exact
 
 # Fixes the unit of virtual time, not any comparison: about what one core of a phone trains with.
 REFERENCE_MACS_PER_SECOND = 1e9
@@ -40,38 +42,51 @@ class Clock:
     @property
     def slot(self) -> float:
         """Virtual seconds that a device has for a full-size mini-batch."""
-        return self.full_seconds * self.pace
+        return float(self.slots(1))
 
-    def budget(self, capacity: float) -> float:
+    def slots(self, count: Fraction | int) -> Fraction:
+        """Return the virtual seconds of a number of slots, exactly."""
+        return exact(self.full_seconds) * exact(self.pace) * count
+
+    def budget(self, capacity: Seconds) -> float:
         """Return the cost that a device finishes within one slot, at most the full network's."""
-        return self.reference_cost * min(1.0, capacity * self.pace)
+        share = min(Fraction(1), exact(capacity) * exact(self.pace))
+        return float(exact(self.reference_cost) * share)
 
-    def seconds(self, cost: float, capacity: float, samples: int) -> float:
+    def transfer(self, size: int, bandwidth: float) -> Fraction:
+        """Return the virtual seconds that ``size`` bytes take at a bandwidth, bytes per second."""
+        return Fraction(0) if math.isinf(bandwidth) else size / exact(bandwidth)
+
+    def seconds(self, cost: float, capacity: Seconds, samples: int) -> Fraction:
         """Return the virtual seconds of a mini-batch of ``samples`` with a vector of ``cost``.
 
-        Time is taken as proportional to the samples: exact for MACs, and near enough for the one
+        Exactly, so that mini-batches that fill a deadline can be told from those that exceed it.
+        Time is taken as proportional to the samples: right for MACs, and near enough for the one
         smaller mini-batch of an epoch where the cost is a latency.
         """
-        work = cost / self.reference_cost * self.full_seconds * (samples / self.batch_size)
-        return work / capacity
+        share = exact(cost) / exact(self.reference_cost) * Fraction(samples, self.batch_size)
+        return share * exact(self.full_seconds) / exact(capacity)
 
     def end(
-        self, start: float, cost: float, samples: int, speed: float, timeline: Timeline
-    ) -> float:
-        """Return when a mini-batch that begins at ``start`` is done.
+        self, start: Seconds, cost: float, samples: int, speed: float, timeline: Timeline
+    ) -> Seconds:
+        """Return when a mini-batch that begins at ``start`` is done, exactly.
 
         The device works with its speed × its free share, whose changes on the way count from when
         they happen. Infinite where the device never has enough time free.
         """
-        left, now = self.seconds(cost, speed, samples), start  # seconds with everything free
+        left = self.seconds(cost, speed, samples)  # with everything free
+        now = Fraction(start)
         while True:
             share, until = timeline.at(now)
-            if left <= share * (until - now):
-                return now + left / share
+            free = exact(share)
             if math.isinf(until):
-                return math.inf
-            left -= share * (until - now)
-            now = until
+                return now + left / free if free else math.inf
+            change = Fraction(until)
+            if left <= free * (change - now):
+                return now + left / free
+            left -= free * (change - now)
+            now = change
 
 
 def make_clock(front: Front | None, macs: MacCost, batch_size: int, pace: float = 1.0) -> Clock:

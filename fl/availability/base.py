@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from fractions import Fraction
 
 from distreal_dse.errors import InputError
 from fl.devices import Device
+from fl.exact import Seconds
 
 SHORTEST_PERIOD = 1e-3
 
@@ -19,7 +21,7 @@ class Timeline(ABC):
     """
 
     @abstractmethod
-    def at(self, seconds: float) -> tuple[float, float]:
+    def at(self, seconds: Seconds) -> tuple[float, Seconds]:
         """Return the share that is free at a virtual time, in [0, 1], and until when it is.
 
         Parameters
@@ -31,10 +33,11 @@ class Timeline(ABC):
         Returns
         -------
         tuple
-            The end lies after ``seconds``; infinity where nothing changes any more.
+            The end lies after ``seconds``; infinity where nothing changes any more. A fraction
+            where it is to be exact.
         """
 
-    def next_free(self, seconds: float) -> float:
+    def next_free(self, seconds: Seconds) -> Seconds:
         """Return the first virtual time from ``seconds`` on with any share free; else infinity."""
         share, until = self.at(seconds)
         while share == 0 and not math.isinf(until):
@@ -47,12 +50,14 @@ class Availability(ABC):
     """Says what share of its compute a device has free.
 
     What it says must follow from the arguments alone, so that a device sees the same whoever else
-    is in the cohort, and all strategies are compared under the same conditions.
+    is in the cohort, and all strategies are compared under the same conditions. Shares of 0 have
+    to follow virtual time alone, as those of a trace do: where no device has anything free, the
+    server asks again when the first one said that it will have.
     """
 
     @abstractmethod
     def timeline(
-        self, device: Device, round_number: int, start: float, slot: float, seed: int
+        self, device: Device, round_number: int, start: Seconds, slot: Seconds, seed: int
     ) -> Timeline:
         """Return the free share of one device from ``start`` on, for one round.
 
@@ -75,8 +80,8 @@ class Availability(ABC):
         """Return the share that is free on average, over devices and time; in (0, 1]."""
 
 
-def period_at(seconds: float, start: float, length: float) -> tuple[int, float]:
-    """Return the number, from 0, of the period that a time lies in, and when that period ends.
+def period_at(seconds: Seconds, start: Seconds, length: Fraction) -> tuple[int, Fraction]:
+    """Return the number, from 0, of the period that a time lies in, and exactly when that ends.
 
     Parameters
     ----------
@@ -87,10 +92,8 @@ def period_at(seconds: float, start: float, length: float) -> tuple[int, float]:
     length
         Of a period, in virtual seconds.
     """
-    number = max(0, int((seconds - start) / length))
-    if start + (number + 1) * length <= seconds:  # a division that was rounded down
-        number += 1
-    return number, start + (number + 1) * length
+    number = math.floor((Fraction(seconds) - Fraction(start)) / length)
+    return number, Fraction(start) + (number + 1) * length
 
 
 def check_shares(shares: tuple[float, ...]) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from fl.availability.base import Availability, Timeline, check_shares
 from fl.devices import Device
+from fl.exact import Seconds
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class ConstantAvailability(Availability):
         check_shares((self.share,))
 
     def timeline(
-        self, device: Device, round_number: int, start: float, slot: float, seed: int
+        self, device: Device, round_number: int, start: Seconds, slot: Seconds, seed: int
     ) -> Timeline:
         """Return the constant share."""
         return _Constant(self.share)
@@ -39,5 +40,5 @@ class ConstantAvailability(Availability):
 class _Constant(Timeline):
     share: float
 
-    def at(self, seconds: float) -> tuple[float, float]:
+    def at(self, seconds: Seconds) -> tuple[float, Seconds]:
         return self.share, math.inf

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from fractions import Fraction
 
 import torch
 
@@ -11,6 +12,7 @@ from distreal_dse.errors import InputError
 from distreal_dse.seeding import generator
 from fl.availability.base import Availability, Timeline, check_period, check_shares, period_at
 from fl.devices import Device
+from fl.exact import Seconds, exact
 
 
 @dataclass(frozen=True)
@@ -50,11 +52,11 @@ class MarkovAvailability(Availability):
         check_period(self.period)
 
     def timeline(
-        self, device: Device, round_number: int, start: float, slot: float, seed: int
+        self, device: Device, round_number: int, start: Seconds, slot: Seconds, seed: int
     ) -> Timeline:
         """Return the chain of this device and round."""
         random = generator(seed, "availability", device.index, round_number)
-        return _Chain(self, start, self.period * slot, random)
+        return _Chain(self, start, exact(self.period) * exact(slot), random)
 
     def mean_share(self) -> float:
         """Return the mean of the levels, all of them being equally likely."""
@@ -65,12 +67,12 @@ class _Chain(Timeline):
     """A Markov chain, drawn as far as it was asked for."""
 
     def __init__(
-        self, source: MarkovAvailability, start: float, period: float, random: torch.Generator
+        self, source: MarkovAvailability, start: Seconds, period: Fraction, random: torch.Generator
     ) -> None:
         self._source, self._start, self._period, self._random = source, start, period, random
         self._drawn = [_below(len(source.levels), random)]
 
-    def at(self, seconds: float) -> tuple[float, float]:
+    def at(self, seconds: Seconds) -> tuple[float, Seconds]:
         number, end = period_at(seconds, self._start, self._period)
         while len(self._drawn) <= number:
             self._drawn.append(self._next(self._drawn[-1]))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 
 from distreal_dse.errors import InputError
 from distreal_dse.seeding import derive_seed
 from fl.availability.base import Availability, Timeline, check_period, check_shares, period_at
 from fl.devices import Device
+from fl.exact import Seconds, exact
 
 
 @dataclass(frozen=True)
@@ -45,10 +47,10 @@ class RedrawnAvailability(Availability):
         check_period(self.period)
 
     def timeline(
-        self, device: Device, round_number: int, start: float, slot: float, seed: int
+        self, device: Device, round_number: int, start: Seconds, slot: Seconds, seed: int
     ) -> Timeline:
         """Return the shares of this device, the same in every round."""
-        return _Redrawn(self, self.period * slot, device.index, seed)
+        return _Redrawn(self, exact(self.period) * exact(slot), device.index, seed)
 
     def mean_share(self) -> float:
         """Return the middle of the range."""
@@ -58,11 +60,11 @@ class RedrawnAvailability(Availability):
 @dataclass(frozen=True)
 class _Redrawn(Timeline):
     source: RedrawnAvailability
-    period: float
+    period: Fraction
     device: int
     seed: int
 
-    def at(self, seconds: float) -> tuple[float, float]:
+    def at(self, seconds: Seconds) -> tuple[float, Seconds]:
         number, end = period_at(seconds, 0.0, self.period)
         # A derived seed has 63 uniform bits: a draw that needs none of those before it.
         draw = derive_seed(self.seed, "redrawn availability", self.device, number) / 2**63

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from fractions import Fraction
 from functools import cached_property
 from typing import Literal, get_args
 
@@ -14,6 +15,7 @@ from distreal_dse.seeding import derive_seed
 from fl.availability.base import Availability, Timeline
 from fl.availability.trace_file import Floats, Trace, read_trace
 from fl.devices import Device
+from fl.exact import Seconds, exact
 
 Assignment = Literal["order", "seeded"]
 
@@ -64,7 +66,7 @@ class TraceAvailability(Availability):
         return read_trace(self.path)
 
     def timeline(
-        self, device: Device, round_number: int, start: float, slot: float, seed: int
+        self, device: Device, round_number: int, start: Seconds, slot: Seconds, seed: int
     ) -> Timeline:
         """Return the recorded shares that the device plays."""
         number = (
@@ -84,21 +86,15 @@ class _Recorded(Timeline):
     ends: Floats
     shares: Floats
 
-    def at(self, seconds: float) -> tuple[float, float]:
+    def at(self, seconds: Seconds) -> tuple[float, Seconds]:
         if len(self.ends) == 1:
             return float(self.shares[0]), math.inf
-        length = float(self.ends[-1])
-        repetition, phase = divmod(seconds, length)
-        piece = int(np.searchsorted(self.ends, phase, side="right"))
-        until = self._until(repetition, piece, length)
-        while until <= seconds:  # the phase was rounded down
-            piece += 1
-            if piece == len(self.ends):
-                repetition, piece = repetition + 1, 0
-            until = self._until(repetition, piece, length)
-        return float(self.shares[piece]), until
+        length = self._end(-1)
+        repetition, phase = divmod(Fraction(seconds), length)
+        piece = int(np.searchsorted(self.ends, float(phase), side="right"))
+        while piece and phase < self._end(piece - 1):  # the phase was rounded up
+            piece -= 1
+        return float(self.shares[piece]), repetition * length + self._end(piece)
 
-    def _until(self, repetition: float, piece: int, length: float) -> float:
-        if piece == len(self.ends) - 1:
-            return (repetition + 1) * length  # so that repetitions touch to the last bit
-        return repetition * length + float(self.ends[piece])
+    def _end(self, piece: int) -> Fraction:
+        return exact(float(self.ends[piece]))

@@ -3,18 +3,27 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import fields, replace
+from fractions import Fraction
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from distreal_dse import Data, Study
 from distreal_dse.cost import MacCost
-from distreal_dse.dropout import ChannelMap, DroppableNetwork, make_policy
+from distreal_dse.dropout import ChannelMap, DropoutTrainer, DroppableNetwork, make_policy
 from distreal_dse.fronts import Front, LookupTable
-from fl.availability import ConstantAvailability, MarkovAvailability
+from fl.availability import (
+    Availability,
+    ConstantAvailability,
+    MarkovAvailability,
+    Timeline,
+)
 from fl.client import LocalTraining, train_locally
 from fl.clock import make_clock
 from fl.devices import Device
+from fl.exact import Seconds, exact
 from fl.masking import masked
 from fl.results import State, Update
 from fl.splits import labels_of
@@ -24,6 +33,7 @@ from fl.strategies import (
     PricedVector,
     Strategy,
     StrategyContext,
+    Vector,
     make_strategy,
 )
 from fl.transfer import state_sizes
@@ -275,3 +285,129 @@ def test_the_masked_loss_by_hand() -> None:
     of_known = masked(torch.nn.functional.cross_entropy, torch.tensor([2, 0, 0]))
     expected = math.log(math.exp(2) + math.exp(0) + math.exp(1)) - 2
     assert of_known(outputs, torch.tensor([0])).item() == pytest.approx(expected)
+
+
+# --- Deadlines ------------------------------------------------------------------------------------
+
+
+class Untrained(Strategy):
+    """Says what mini-batches cost and trains none of them, so that there is time for many cases."""
+
+    name = "untrained"
+
+    def __init__(self, vector: Vector) -> None:
+        self.vector = vector
+
+    def plan(self, device: Device, round_number: int, budget: float, seed: int) -> LocalPlan:
+        return UntrainedPlan(self.vector)
+
+    def aggregate(self, state: State, updates: Sequence[Update], channels: ChannelMap) -> State:
+        return state
+
+
+class UntrainedPlan(LocalPlan):
+    def __init__(self, vector: Vector) -> None:
+        super().__init__(make_policy("ordered"))
+        self._vector = vector
+
+    def pick(self, budget: float) -> PricedVector:
+        return self._vector
+
+    def step(
+        self,
+        trainer: DropoutTrainer,
+        inputs: torch.Tensor,
+        targets: torch.Tensor,
+        vector: PricedVector,
+    ) -> float:
+        return 0.0
+
+
+class InTurn(Availability):
+    """Shares that follow each other, each for a slot; they begin anew each round."""
+
+    def __init__(self, shares: Sequence[float]) -> None:
+        self.shares = shares
+
+    def timeline(
+        self, device: Device, round_number: int, start: Seconds, slot: Seconds, seed: int
+    ) -> Timeline:
+        return Turns(self.shares, start, slot)
+
+    def mean_share(self) -> float:
+        return sum(self.shares) / len(self.shares)
+
+
+class Turns(Timeline):
+    def __init__(self, shares: Sequence[float], start: Seconds, slot: Seconds) -> None:
+        self._shares, self._start, self._slot = shares, start, slot
+
+    def at(self, seconds: Seconds) -> tuple[float, Seconds]:
+        number = int((seconds - self._start) / self._slot)
+        return self._shares[number % len(self._shares)], self._start + (number + 1) * self._slot
+
+
+# As people write them: tenths and thirds, which no float is, and the sizes of real costs.
+SPEEDS = (1.0, 0.1, 0.7, 1 / 3, 2 / 7, 1.9)
+SHARES = (1.0, 0.3, 1 / 3, 0.85)
+MOMENTS = (0.0, 0.1, 1e6 / 3, 123456.789)
+
+
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    speed=st.sampled_from(SPEEDS),
+    shares=st.lists(st.sampled_from(SHARES), min_size=1, max_size=3),
+    pace=st.sampled_from((1.0, 1.6, 0.1, 10 / 3)),
+    # Multiply-accumulates, or a measured latency.
+    full=st.integers(10, 10**9).map(float) | st.floats(1e-4, 10),
+    part=st.sampled_from((1, 2, 3, 10)),
+    sizes=st.tuples(st.integers(2, 20), st.integers(1, 2), st.sampled_from((1, 3, 8))),
+    now=st.sampled_from(MOMENTS),
+    seconds=st.sampled_from((1.0, 0.1, 41472 * 8 / 1e9)),
+)
+def test_a_device_that_just_makes_the_deadline_is_done_and_one_a_mini_batch_over_is_not(
+    training: LocalTraining,
+    speed: float,
+    shares: list[float],
+    pace: float,
+    full: float,
+    part: int,
+    sizes: tuple[int, int, int],
+    now: float,
+    seconds: float,
+) -> None:
+    (held, epochs, batch_size), cost = sizes, full / part
+    clock = replace(
+        training.clock, reference_cost=full, full_seconds=seconds, batch_size=batch_size, pace=pace
+    )
+    one = replace(
+        training,
+        study=replace(training.study, batch_size=batch_size),
+        strategy=Untrained(Vector(training.network.full_counts, cost)),
+        availability=InTurn(shares),
+        clock=clock,
+        epochs=epochs,
+    )
+    # By hand, in one piece: all samples' work in slots, divided by what the shares do of it.
+    per_epoch = held - (held % batch_size == 1 and batch_size > 1)
+    work = exact(cost) / exact(full) * Fraction(per_epoch * epochs, batch_size) / exact(pace)
+    turns = [exact(speed) * exact(share) for share in shares]
+    repetitions, work = divmod(work, sum(turns))
+    slots = repetitions * len(turns)
+    for done in turns:
+        slots += min(work, done) / done
+        work -= min(work, done)
+    state = training.network.copy_state()
+
+    def trained(deadline: Fraction) -> Update:
+        samples, start = torch.arange(held), exact(now)
+        return train_locally(one, device(speed), samples, state, 1, start, start + deadline)
+
+    in_time = trained(slots * clock.slots(1))
+    assert in_time.complete
+    batches = -(-per_epoch // batch_size) * epochs
+    assert in_time.mini_batches == batches
+    too_late = trained(slots * clock.slots(1) * (1 - Fraction(1, 10**20)))
+    assert not too_late.complete and too_late.mini_batches == batches - 1

@@ -1,0 +1,36 @@
+"""Numbers as they were meant, so that virtual time is added up and compared without rounding.
+
+Whether a device meets a deadline must not hang on the last bit of a sum. So times within a round
+are fractions, and what people write as 0.7 or 1 / 3 counts as 7/10 or 1/3.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from functools import lru_cache
+from typing import TypeAlias
+
+Seconds: TypeAlias = Fraction | float
+"""Virtual seconds: a fraction, or a float where they are infinite or were never more exact."""
+
+# The first one suffices for most numbers that people write, the last for measurements of 9 digits.
+_LARGEST_DENOMINATORS = (10**3, 10**6, 10**9)
+
+
+def exact(number: Seconds) -> Fraction:
+    """Return the fraction that a finite number stands for.
+
+    That is one with a small denominator which rounds to the float, such as 7/10 for 0.7, where
+    there is one; else the float's own value. Fractions stay as they are.
+    """
+    return number if isinstance(number, Fraction) else _meant(number)
+
+
+@lru_cache(maxsize=4096)  # speeds, shares and costs come again and again
+def _meant(number: float) -> Fraction:
+    own = Fraction(number)
+    for largest in _LARGEST_DENOMINATORS:
+        simple = own.limit_denominator(largest)
+        if float(simple) == number:
+            return simple
+    return own
