@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from distreal_dse.batches import fetch, in_order, size_of
-from distreal_dse.dropout import NORMS_WITH_STATISTICS
+from distreal_dse.dropout import BATCH_NORMS, NORMS_WITH_STATISTICS
 
 EVALUATION_BATCH = 256
 # Samples that running statistics are measured on before an evaluation.
@@ -47,10 +48,14 @@ def evaluate(
     inputs, scaled up, keeps its mean but has another variance. So they are measured again, for
     this evaluation only, on samples of ``calibration`` (our own choice; slimmable
     networks do the same, Yu & Huang, ICCV 2019, section 3.3).
+
+    A batch normalisation without running statistics takes those of the batch. So the score depends
+    on who shares a batch, and data that are stored class by class would be scored far too low: they
+    are taken in a fixed random order then, in batches of nearly equal size.
     """
     total_loss, seen, right = 0.0, Counter[int](), Counter[int]()
     with torch.no_grad(), _recalibrated(module, calibration, device):
-        for inputs, targets in in_order(dataset, EVALUATION_BATCH):
+        for inputs, targets in _batches(module, dataset):
             inputs, targets = inputs.to(device), targets.to(device)
             outputs = module(inputs)
             total_loss += loss(outputs, targets).item() * len(targets)
@@ -61,6 +66,23 @@ def evaluate(
         right.total() / size_of(dataset),
         {label: right[label] / count for label, count in sorted(seen.items())},
     )
+
+
+def _batches(module: nn.Module, dataset: Dataset[Any]) -> Iterator[tuple[Tensor, Tensor]]:
+    mixes = any(
+        isinstance(part, BATCH_NORMS) and part.running_mean is None for part in module.modules()
+    )
+    if not mixes:
+        yield from in_order(dataset, EVALUATION_BATCH)
+        return
+    samples = size_of(dataset)
+    for indices in _shuffled(samples).tensor_split(math.ceil(samples / EVALUATION_BATCH)):
+        yield fetch(dataset, indices)
+
+
+def _shuffled(samples: int) -> Tensor:
+    """The same random order whenever it is asked for."""
+    return torch.randperm(samples, generator=torch.Generator().manual_seed(0))
 
 
 @contextmanager
@@ -82,8 +104,7 @@ def _recalibrated(
         norm.train()
     try:
         if norms and calibration is not None:
-            shuffled = torch.randperm(samples, generator=torch.Generator().manual_seed(0))
-            batches = shuffled[:CALIBRATION_SAMPLES].split(EVALUATION_BATCH)
+            batches = _shuffled(samples)[:CALIBRATION_SAMPLES].split(EVALUATION_BATCH)
             for number, indices in enumerate(batches, start=1):
                 for norm in norms:
                     norm.momentum = 1 / number  # the mean over the batches

@@ -142,6 +142,40 @@ def test_calibration_data_makes_no_difference_without_batch_normalisation() -> N
     assert score(network, data, data_of(50, 1)) == score(network, data, data_of(50, 2))
 
 
+def without_statistics() -> nn.Sequential:
+    """Tells the sign of its input, which its normalisation hides in a batch of one sign alone."""
+    network = nn.Sequential(
+        nn.BatchNorm1d(1, affine=False, track_running_stats=False), nn.Linear(1, 2, bias=False)
+    ).double()
+    with torch.no_grad():
+        network[1].weight.copy_(torch.tensor([[-1.0], [1.0]]))  # type: ignore[operator]
+    return network
+
+
+def test_scores_by_batch_statistics_do_not_suffer_from_data_stored_by_class() -> None:
+    samples = 4 * EVALUATION_BATCH
+    inputs = torch.randn(samples, 1, generator=torch.Generator().manual_seed(1)).double()
+    labels = (inputs[:, 0] > 0).long()
+    by_class = labels.argsort(stable=True)
+    stored = [
+        TensorDataset(inputs[order], labels[order]) for order in (torch.arange(samples), by_class)
+    ]
+    (_, mixed), (_, sorted_by_class) = (score(without_statistics(), one, None) for one in stored)
+    assert mixed > 0.9
+    assert sorted_by_class > 0.9
+    assert score(without_statistics(), stored[1], None)[1] == sorted_by_class
+
+
+def test_batch_statistics_are_never_those_of_a_left_over() -> None:
+    inputs = torch.randn(EVALUATION_BATCH + 1, 1, generator=torch.Generator().manual_seed(1))
+    data = TensorDataset(inputs.double(), (inputs[:, 0] > 0).long())
+    seen: list[int] = []
+    network = without_statistics()
+    network.register_forward_pre_hook(lambda module, given: seen.append(len(given[0])))
+    assert score(network, data, data)[1] > 0.9
+    assert sorted(seen) == [EVALUATION_BATCH // 2, EVALUATION_BATCH // 2 + 1]
+
+
 def test_calibration_looks_at_a_bounded_number_of_samples() -> None:
     looked_at: list[int] = []
     network = trained(Plain)
