@@ -218,9 +218,11 @@ def comparison_pictures(name: str, runs: Sequence[Run]) -> list[Picture]:
     seeds = sorted({len(one.seeds) for one in summaries})
     ends = ", ".join(f"{one.strategy} {one.settled_accuracy.mean:.1%}" for one in summaries)
     unfinished = sum(not run.finished for run in runs)
-    caption = _lines_and_bands(seeds) + (
-        f" Not finished: {unfinished} of {counted(len(runs), 'run')}." if unfinished else ""
-    )
+    caption = _lines_and_bands(seeds)
+    if unfinished:
+        caption += f" Not finished: {unfinished} of {counted(len(runs), 'run')}" + (
+            ", left out of the numbers." if unfinished < len(runs) else "."
+        )
     found = [
         Picture(
             label,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean, stdev
 
 from fl.results import RoundResult
@@ -44,7 +44,7 @@ class Summary:
     final_accuracy
         Of the last evaluation.
     accuracy_in_time
-        Of the last evaluation before the virtual time that all runs of the comparison reached.
+        Of the last evaluation before the virtual time that all summarised runs reached.
     accuracy_by_class
         The settled accuracy for each class of device.
     target_reached
@@ -61,6 +61,9 @@ class Summary:
         Sent to the devices and back.
     missed_share
         Share of devices in cohorts that missed the deadline.
+    unfinished
+        How many of its runs are not finished. They are left out, unless no run of the comparison is
+        finished: then all are taken as far as they have come.
     """
 
     strategy: str
@@ -76,6 +79,7 @@ class Summary:
     wasted_share: Estimate
     transferred_bytes: Estimate
     missed_share: Estimate
+    unfinished: int = 0
 
 
 def estimate(values: Iterable[float]) -> Estimate:
@@ -93,21 +97,33 @@ def estimate(values: Iterable[float]) -> Estimate:
 def summarise(runs: Sequence[Run], target: float | None = None) -> tuple[list[Summary], float]:
     """Return figures of each strategy, in the order of its first run, and the target accuracy.
 
+    Runs that are not finished are left out, and so are strategies that have no other, as they can't
+    be compared with those that are. Where none is finished, all are taken as far as they have come.
+
     Parameters
     ----------
     runs
         Runs under the same conditions, with at least one evaluation each. Of several with the same
-        strategy and seed, one counts: a finished one, if there is any, and the longest.
+        strategy and seed, one counts: a finished one, if there is any, and the longest. At least
+        one run.
     target
         Accuracy in (0, 1] whose time is asked for; None takes `DEFAULT_TARGET` of the best mean
         final accuracy.
     """
-    groups = by_strategy(runs)
+    begun = by_strategy(runs)
+    done = {name: [run for run in group if run.finished] for name, group in begun.items()}
+    groups = {name: group for name, group in done.items() if group} or begun
     if target is None:
         finals = (fmean(_final(run) for run in group) for group in groups.values())
         target = DEFAULT_TARGET * max(finals)
     common = min(run.rounds[-1].virtual_seconds for group in groups.values() for run in group)
-    return [_summary(name, group, target, common) for name, group in groups.items()], target
+    found = [
+        replace(
+            _summary(name, group, target, common), unfinished=len(begun[name]) - len(done[name])
+        )
+        for name, group in groups.items()
+    ]
+    return found, target
 
 
 def by_strategy(runs: Iterable[Run]) -> dict[str, list[Run]]:

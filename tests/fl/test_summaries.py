@@ -109,3 +109,25 @@ def test_a_seed_counts_once() -> None:
     assert found[0].seeds == (0, 1)
     begun = replace(run("small", 0, CURVE), finished=False)
     assert summarise([begun, short], 0.5)[0][0].virtual_seconds.mean == 2.0
+
+
+def test_runs_that_are_not_finished_are_left_out_and_counted() -> None:
+    finished = [run("a", 0, CURVE), run("a", 1, CURVE), run("b", 0, CURVE)]
+    just_begun = replace(run("b", 1, CURVE[:1]), finished=False)
+    another = replace(run("c", 0, CURVE[:2]), finished=False)
+    found, target = summarise([*finished, just_begun, another])
+    alone, target_alone = summarise(finished)
+    assert target == target_alone
+    assert [replace(one, unfinished=0) for one in found] == alone
+    assert [(one.strategy, one.seeds, one.unfinished) for one in found] == [
+        ("a", (0, 1), 0),
+        ("b", (0,), 1),
+    ]
+    assert found[0].accuracy_in_time.mean == 0.8  # not that of round 0, which all have reached
+
+
+def test_where_no_run_is_finished_all_are_taken_as_far_as_they_are() -> None:
+    begun = [replace(one, finished=False) for one in (run("a", 0, CURVE), run("b", 0, CURVE[:2]))]
+    (a, b), _ = summarise(begun)
+    assert (a.unfinished, b.unfinished) == (1, 1)
+    assert a.accuracy_in_time.mean == b.accuracy_in_time.mean == 0.5
