@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -108,7 +109,7 @@ def start_run(
         "front_hash": front.content_hash if front else None,
         "model_fingerprint": model_fingerprint,
         "seed": seed,
-        "settings": dict(settings),
+        "settings": json.loads(json.dumps(dict(settings))),  # as they will be read
         "created_at": utc_now(),
         "comparison": comparison,
         "contents": dict(contents or {}),

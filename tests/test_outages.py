@@ -169,12 +169,15 @@ def answers_lost(target: object, name: str) -> Iterator[list[str]]:
     assert not event.contains(target, name, lose)
 
 
-def test_what_was_kept_although_the_answer_was_lost_is_not_done_twice(file: Engine) -> None:
+def test_what_was_kept_although_the_answer_was_lost_is_not_done_twice(
+    file: Engine, spec: RunSpec
+) -> None:
+    settings = spec.as_json()
     with answers_lost(Session, "after_commit"):
-        run_id = start_run(file, "noise", "small", None, "abc", 0, {})
+        run_id = start_run(file, "noise", "small", None, "abc", 0, settings)
     assert [run.id for run in list_runs(file)] == [run_id]
     with answers_lost(Session, "after_commit"):
-        in_comparison = start_run(file, "noise", "small", None, "abc", 0, {}, "c")
+        in_comparison = start_run(file, "noise", "small", None, "abc", 0, settings, "c")
     assert [run.id for run in list_runs(file, "c")] == [in_comparison]
     result = RoundResult(0, 0.0, 0.1, 2.3, cohort=(1, 4))
     with answers_lost(Session, "after_commit"):
