@@ -1,6 +1,6 @@
 """How the server averages updates: over all devices, over those that trained, by local steps.
 
-All three are plain functions of updates and leave their arguments as they are. They weight devices
+All are plain functions of updates and leave their arguments as they are. They weight devices
 by their samples, sum in double precision in the order of the updates, and take the largest of each
 integer, as these are counters such as batch normalisation's ``num_batches_tracked``.
 
@@ -18,6 +18,7 @@ federated optimization, NeurIPS 2020 (FedNova: what devices change, over their l
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TypeAlias
 
@@ -121,6 +122,50 @@ def average_over_contributors(
     return merged
 
 
+def average_classes(
+    average: Callable[[State, Sequence[Update], ChannelMap], State],
+    state: State,
+    updates: Sequence[Update],
+    channels: ChannelMap,
+    rows: Sequence[str],
+    holds: Tensor,
+) -> dict[str, Tensor]:
+    """Average the rows of classes over the devices that hold samples of the class.
+
+    What belongs to a masked loss (HeteroFL, section 3): devices don't train the outputs of classes
+    that they have not, so their rows say nothing and would only slow the others down. Of a class
+    that nobody holds, the row stays.
+
+    Parameters
+    ----------
+    average
+        Averages all else, and each row among the devices that hold its class.
+    state, updates, channels
+        As for `average_over_contributors`.
+    rows
+        Tensors of ``state`` whose first axis is that of the classes.
+    holds
+        Whether a device has samples of a class, shape [updates, classes].
+    """
+    merged = dict(average(state, updates, channels))
+    old = {name: state[name] for name in rows}
+    merged |= {name: tensor.clone() for name, tensor in old.items()}
+    holders, of_class = torch.unique(holds, dim=1, return_inverse=True)
+    for number, some in enumerate(holders.T.tolist()):
+        own = [
+            replace(update, state={name: update.state[name] for name in rows})
+            for update, holds_them in zip(updates, some, strict=True)
+            if holds_them
+        ]
+        if own:
+            classes = (of_class == number).nonzero().flatten()
+            averaged = average(old, own, channels)
+            for name in rows:
+                places = classes.to(old[name].device)
+                merged[name][places] = averaged[name][places]
+    return merged
+
+
 def average_pooled_steps(
     state: State, updates: Sequence[Update], channels: ChannelMap, cap: float = POOLED_CAP
 ) -> dict[str, Tensor]:
@@ -184,7 +229,7 @@ class _LocalSteps:
     """
 
     def __init__(self, update: Update) -> None:
-        masks, times = update.masks, torch.ones(len(update.masks))
+        masks, times = update.masks, torch.ones(len(update.masks), dtype=torch.int64)
         if masks.numel():
             masks, times = torch.unique(masks, dim=0, return_counts=True)
         # One more column for what is always kept. Single precision counts up to 2^24 steps.
@@ -201,7 +246,7 @@ class _LocalSteps:
         along = []
         for axis, units in enumerate((*axes, None, None)[:2]):
             if units is None:
-                along.append(torch.ones(len(self._times), 1))
+                along.append(self._times.new_ones(len(self._times), 1))
             else:
                 along.append(self._kept[:, torch.as_tensor(units)])
                 sizes[axis] = tensor.shape[axis]

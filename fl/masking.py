@@ -2,7 +2,8 @@
 
 References
 ----------
-Diao, Ding, Tarokh: HeteroFL, ICLR 2021, section 3 (masked cross-entropy).
+Diao, Ding, Tarokh: HeteroFL, ICLR 2021, section 3 (masked cross-entropy; how the server then
+averages is in `fl.averaging.average_classes`).
 
 Menon, Jayasumana, Rawat, Jain, Veit, Kumar: Long-tail learning via logit adjustment, ICLR 2021,
 section 4.2 (logits plus the logarithm of class frequencies, in training alone).
@@ -16,7 +17,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from distreal_dse.errors import InputError
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -39,6 +42,62 @@ def masked(loss: Loss, labels: Tensor) -> Loss:
         return loss(keep_classes(outputs, known), targets)
 
     return of_known
+
+
+def output_tensors(module: nn.Module, example: Tensor) -> list[str]:
+    """Return the names of trainable tensors that have a row for each class: weights and biases.
+
+    A row is one if the output of its class depends on it, and no other output does. So the layer
+    is found whatever it is called.
+
+    Parameters
+    ----------
+    module
+        Its outputs have the shape [N, classes].
+    example
+        Inputs, shape [N, …].
+
+    Raises
+    ------
+    InputError
+        If there are none.
+    """
+    modes = [(part, part.training) for part in module.modules()]
+    trainable = {n: p for n, p in module.named_parameters() if p.requires_grad}
+    try:
+        with torch.enable_grad():
+            outputs = module.eval()(example)
+            count = outputs.shape[1]
+            # Tensors of a hidden layer of that width would have to be taken for rows three times.
+            for one in sorted({0, count // 2, count - 1}):
+                gradients = torch.autograd.grad(
+                    outputs[:, one].sum(), list(trainable.values()), None, True, allow_unused=True
+                )
+                trainable = {
+                    name: parameter
+                    for (name, parameter), gradient in zip(
+                        trainable.items(), gradients, strict=True
+                    )
+                    if gradient is not None and _is_of_row(gradient, one, count)
+                }
+                if not trainable:
+                    break
+    finally:
+        for part, training in modes:
+            part.training = training
+    if not trainable:
+        raise InputError(
+            "masked loss: expected a network that ends in a layer with trainable rows, one for "
+            "each class, found none; leave out --masked-loss"
+        )
+    return list(trainable)
+
+
+def _is_of_row(gradient: Tensor, row: int, rows: int) -> bool:
+    if gradient.dim() == 0 or len(gradient) != rows:
+        return False
+    changed = (gradient != 0).reshape(rows, -1).any(1)
+    return bool(changed[row]) and int(changed.sum()) == 1
 
 
 def keep_classes(outputs: Tensor, known: Tensor) -> Tensor:

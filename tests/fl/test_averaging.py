@@ -16,6 +16,7 @@ from distreal_dse.dropout import ChannelMap, DroppableNetwork, make_policy
 from distreal_dse.errors import InputError
 from fl.averaging import (
     Averaging,
+    average_classes,
     average_over_contributors,
     average_pooled_steps,
     fedavg,
@@ -284,3 +285,63 @@ def test_averagings_that_do_not_exist_are_refused() -> None:
         average_pooled_steps({}, [update(0, 1, {})], UNTIED.channels, cap=0.5)
     with pytest.raises(InputError, match="averaging 0 updates"):
         average_over_contributors({}, [], UNTIED.channels)
+
+
+# --- By class -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["plain", "contributors", "pooled"])
+def test_outputs_are_averaged_over_the_devices_that_hold_their_class(name: str) -> None:
+    """Two devices with a class each, and a third class that nobody has."""
+    channels = ChannelMap((), {}, (), {})
+    state = {"other": torch.zeros(1), "w": torch.zeros(3, 2), "b": torch.zeros(3)}
+    first = {"other": torch.ones(1), "w": torch.eye(3)[:, :1].repeat(1, 2), "b": torch.eye(3)[0]}
+    second = {"other": torch.ones(1), "w": torch.eye(3)[:, 1:2].repeat(1, 2), "b": torch.eye(3)[1]}
+    second["w"][2] = 9.0  # such as by weight decay
+    updates = [update(0, 10, first), update(1, 10, second)]
+    holds = torch.tensor([[True, False, False], [False, True, False]])
+    plain = make_averaging(name)(state, updates, channels)
+    assert plain["b"].tolist() == [0.5, 0.5, 0.0]
+    merged = average_classes(make_averaging(name), state, updates, channels, ["w", "b"], holds)
+    assert list(merged) == list(state)
+    assert merged["b"].tolist() == [1.0, 1.0, 0.0]
+    assert merged["w"].tolist() == [[1.0, 1.0], [1.0, 1.0], [0.0, 0.0]]
+    assert merged["other"].item() == 1.0
+    assert not state["w"].any() and second["w"][2, 0] == 9.0  # arguments stay as they are
+
+
+@pytest.mark.parametrize("name", ["plain", "contributors", "pooled"])
+def test_where_all_hold_all_classes_nothing_is_different(name: str) -> None:
+    network = network_of("plain")
+    state = network.module.state_dict()
+    updates = random_updates(network, [(10, 1, 0.3), (30, 2, 0.4), (20, 3, 0.2)])
+    average, rows = make_averaging(name), ["8.weight", "8.bias"]
+    holds = torch.ones(3, len(state["8.bias"]), dtype=torch.bool)
+    merged = average_classes(average, state, updates, network.channels, rows, holds)
+    expected = average(state, updates, network.channels)
+    assert all(torch.equal(merged[key], expected[key]) for key in state)
+    # A device whose class it is alone has its row, as far as it trained it.
+    holds[1:, 2] = False
+    alone = average_classes(average, state, updates, network.channels, rows, holds)
+    own = average(state, updates[:1], network.channels)
+    assert torch.equal(alone["8.weight"][2], own["8.weight"][2])
+    assert torch.equal(alone["8.weight"][:2], expected["8.weight"][:2])
+
+
+# --- Types ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["plain", "contributors", "pooled"])
+def test_averages_are_the_same_whatever_the_default_type(name: str) -> None:
+    network = network_of("residual")
+    state = network.module.state_dict()
+    updates = random_updates(network, [(10, 1, 0.3), (30, 2, 0.4), (20, 3, 0.2)])
+    average = make_averaging(name)
+    expected = average(state, updates, network.channels)
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        found = average(state, updates, network.channels)
+    finally:
+        torch.set_default_dtype(before)
+    assert all(torch.equal(found[key], expected[key]) for key in expected)

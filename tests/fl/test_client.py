@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from distreal_dse import Data, Study
 from distreal_dse.cost import MacCost
 from distreal_dse.dropout import ChannelMap, DropoutTrainer, DroppableNetwork, make_policy
+from distreal_dse.errors import InputError
 from distreal_dse.fronts import Front, LookupTable
 from fl.availability import (
     Availability,
@@ -24,7 +25,7 @@ from fl.client import LocalTraining, train_locally
 from fl.clock import make_clock
 from fl.devices import Device
 from fl.exact import Seconds, exact
-from fl.masking import masked
+from fl.masking import masked, output_tensors
 from fl.results import State, Update
 from fl.splits import labels_of
 from fl.strategies import (
@@ -285,6 +286,32 @@ def test_the_masked_loss_by_hand() -> None:
     of_known = masked(torch.nn.functional.cross_entropy, torch.tensor([2, 0, 0]))
     expected = math.log(math.exp(2) + math.exp(0) + math.exp(1)) - 2
     assert of_known(outputs, torch.tensor([0])).item() == pytest.approx(expected)
+
+
+class Renamed(torch.nn.Module):
+    """The layer of the outputs is not the last one that is made, and a hidden one is as wide."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told = torch.nn.Conv2d(3, 3, 1)
+        self.tail = torch.nn.Linear(3, 3)
+        self.head = torch.nn.Conv2d(1, 3, 3)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        hidden = self.tail(self.head(images).mean((2, 3))).tanh()
+        return self.told(hidden[:, :, None, None]).flatten(1)
+
+
+def test_the_tensors_of_classes_are_found_whatever_they_are_called(
+    network: DroppableNetwork,
+) -> None:
+    network.module.train()
+    assert output_tensors(network.module, network.example) == ["9.weight", "9.bias"]
+    assert all(part.training for part in network.module.modules())
+    assert output_tensors(Renamed(), torch.randn(4, 1, 5, 5)) == ["told.weight", "told.bias"]
+    mixed = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 3), torch.nn.Softmax(1))
+    with pytest.raises(InputError, match="masked loss: expected a network that ends in"):
+        output_tensors(mixed, torch.randn(4, 1, 2, 2))
 
 
 # --- Deadlines ------------------------------------------------------------------------------------
