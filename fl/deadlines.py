@@ -55,9 +55,18 @@ class RoundRules:
         return math.ceil(round(cohort * (1 + self.overcommit), 6))
 
 
+def arrived(update: Update, late: LatePolicy) -> bool:
+    """Whether the server has an update in time, so that it may be merged if it can be trusted.
+
+    Devices know the deadline, unless they are waited for: what is complete came in time.
+    """
+    return update.mini_batches > 0 and (update.complete or late == "partial")
+
+
 def settle(
     updates: Sequence[Update],
     trusted: Sequence[bool],
+    due: Sequence[int],
     cohort: int,
     deadline: float,
     late: LatePolicy,
@@ -70,6 +79,8 @@ def settle(
         Of all devices that trained.
     trusted
         Whether each of them may be merged.
+    due
+        Mini-batches that each of them had to train, ≥ 1.
     cohort
         Updates that the server needs.
     deadline
@@ -89,26 +100,28 @@ def settle(
     ]
     merged = sorted(
         (i for i, outcome in enumerate(outcomes) if outcome in MERGED),
-        # Who gave up early is not among the fastest.
-        key=lambda i: (not updates[i].complete, updates[i].seconds, updates[i].device),
+        key=lambda i: _rank(updates[i], due[i]),
     )
     for index in merged[cohort:]:
         outcomes[index] = "surplus"
     if len(merged) >= cohort and updates[merged[cohort - 1]].complete:
         return outcomes, updates[merged[cohort - 1]].seconds
-    arrived = [
-        update.seconds
-        for update, outcome in zip(updates, outcomes, strict=True)
-        if outcome != "missed"
-    ]
     if math.isfinite(deadline) and {"missed", "partial"} & set(outcomes):
         return outcomes, deadline
-    return outcomes, max(arrived, default=0.0)
+    return outcomes, max((one.seconds for one in updates if arrived(one, late)), default=0.0)
+
+
+def _rank(update: Update, due: int) -> tuple[float, float, int]:
+    """The fastest of those that are done, then those that are nearest to it.
+
+    Who gives up early is not fast.
+    """
+    left = 0.0 if update.complete else 1 - update.mini_batches / due
+    return left, update.seconds, update.device
 
 
 def _outcome(update: Update, trusted: bool, deadline: float, late: LatePolicy) -> Outcome:
-    # Devices know the deadline, unless they are waited for: what is complete came in time.
-    if update.mini_batches == 0 or (late != "partial" and not update.complete):
+    if not arrived(update, late):
         return "missed"
     if not trusted:
         return "rejected"

@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import Any
 
 import torch
@@ -19,13 +20,17 @@ from distreal_dse.errors import InputError
 from distreal_dse.evaluation import evaluate
 from distreal_dse.fronts import Front
 from distreal_dse.study import Data, Study
-from fl.client import LocalTraining
+from fl.availability import Timeline
+from fl.averaging import average_classes
+from fl.client import LocalTraining, count_mini_batches
 from fl.clients import Clients, InProcess, Task
 from fl.clock import make_clock
 from fl.contents import file_hashes, study_hash
-from fl.deadlines import RoundRules, settle
+from fl.deadlines import RoundRules, arrived, settle
 from fl.devices import Device
-from fl.results import MERGED, DeviceRound, Outcome, RoundResult, Update, round_result
+from fl.exact import Seconds, exact
+from fl.masking import output_tensors
+from fl.results import MERGED, DeviceRound, Outcome, RoundResult, State, Update, round_result
 from fl.server import faults_of, select_cohort
 from fl.server_optimizers import Replace, ServerOptimizer
 from fl.settings import RunSettings
@@ -125,17 +130,23 @@ class FederatedRun:
         self._rules = settings.rules
         if not strategy.limited:
             self._rules = RoundRules(overcommit=settings.rules.overcommit)
-        batches = math.ceil(size / settings.devices / study.batch_size) * settings.local_epochs
+        batches = -(-size // (settings.devices * study.batch_size)) * settings.local_epochs
         deadline = self._rules.deadline
-        self._deadline = math.inf if deadline is None else deadline * batches * clock.slot
+        self._deadline: Seconds = (
+            math.inf if deadline is None else clock.slots(exact(deadline) * batches)
+        )
+        self._rows: list[str] = []  # of classes, where averaging has to heed who holds them
+        if settings.masked_loss:
+            self._rows = output_tensors(network.module, network.example)
         self._state: Mapping[str, Tensor] = network.copy_state()
         self._now, self._round = 0.0, 0
+        self._begin = self._next_begin()
 
     @property
     def finished(self) -> bool:
         """Whether no round is left."""
-        until = math.inf if self.settings.until is None else self.settings.until
-        return self._round >= self.settings.rounds or self._now >= until
+        until = self.settings.until
+        return self._round >= self.settings.rounds or (until is not None and self._begin >= until)
 
     @property
     def finished_round(self) -> int:
@@ -171,12 +182,19 @@ class FederatedRun:
         self.network.load_state(self._state)
         self._server.load_state_dict({n: t.to(where) for n, t in checkpoint.server.items()})
         self._now, self._round = checkpoint.virtual_seconds, checkpoint.round
+        self._begin = self._next_begin()
 
     def rounds(self, clients: Clients | None = None) -> Iterator[RoundResult]:
         """Train the rounds that are left; yields the figures of each when it is done.
 
         Stopping between or within rounds loses the round at work and no other. A run that begins
-        yields round 0 first, before any training.
+        yields round 0 first, before any training. Where no device is available, the next round
+        begins as soon as one is.
+
+        Raises
+        ------
+        InputError
+            If rounds are left and no device is ever available again.
         """
         clients = clients or InProcess(self.training)
         if self._round == 0:
@@ -186,6 +204,12 @@ class FederatedRun:
 
     def _next_round(self, clients: Clients) -> RoundResult:
         settings, number = self.settings, self._round + 1
+        if math.isinf(self._begin):
+            raise InputError(
+                f"round {number} of {settings.rounds} can't begin: expected a device that is "
+                f"available some time after {self._now:g} virtual s, found none; give devices that "
+                "come back, or end the run by then with --until"
+            )
         cohort = select_cohort(
             self._devices,
             self._rules.begun(settings.cohort),
@@ -193,44 +217,76 @@ class FederatedRun:
             settings.seed,
             self._is_available,
         )
-        waits = self._rules.late == "wait"
-        deadline = math.inf if waits else self._now + self._deadline
-        tasks = [Task(device, self._shards[device.index]) for device in cohort]
-        updates = clients.train(tasks, self._state, number, self._now, deadline)
-        trained = [i for i, update in enumerate(updates) if update.mini_batches]
-        faults = iter(
-            faults_of(
-                [updates[i] for i in trained],
-                self._state,
-                sum(self.network.full_counts),
-                held=[len(tasks[i].samples) for i in trained],
+        if not cohort:
+            raise InputError(
+                f"round {number} can't begin: expected a device that is available at "
+                f"{self._begin:g} virtual s, as {type(settings.availability).__name__} said "
+                f"at {self._now:g} s, found none; shares of 0 have to follow virtual time alone"
             )
-        )
-        outcomes, seconds = settle(
-            updates,
-            [not update.mini_batches or next(faults) is None for update in updates],
-            settings.cohort,
-            self._deadline,
-            self._rules.late,
-        )
+        waits = self._rules.late == "wait"
+        start = exact(self._begin)
+        deadline = math.inf if waits else start + self._deadline
+        tasks = [Task(device, self._shards[device.index]) for device in cohort]
+        updates = clients.train(tasks, self._state, number, start, deadline)
+        outcomes, seconds = self._settle(tasks, updates)
         merged = [u for u, outcome in zip(updates, outcomes, strict=True) if outcome in MERGED]
         state = self._state
         if merged:
-            strategy, channels = self.training.strategy, self.network.channels
-            state = self._server.step(state, strategy.aggregate(state, merged, channels))
+            state = self._server.step(state, self._aggregate(merged))
         self.network.load_state(state)
-        # Where nobody is available, the server asks again a slot later.
-        now = self._now + (seconds if updates else self.training.clock.slot)
-        self._state, self._now, self._round = state, now, number
+        self._state, self._now, self._round = state, self._begin + seconds, number
+        self._begin = self._next_begin()
         evaluated = number % settings.evaluate_every == 0 or self.finished
         return self._result(updates, outcomes, evaluated)
 
-    def _is_available(self, device: Device) -> bool:
-        slot, seed = self.training.clock.slot, self.settings.seed
-        timeline = self.settings.availability.timeline(
-            device, self._round + 1, self._now, slot, seed
+    def _settle(
+        self, tasks: Sequence[Task], updates: Sequence[Update]
+    ) -> tuple[list[Outcome], float]:
+        training, rules = self.training, self._rules
+        held = [len(task.samples) for task in tasks]
+        due = [
+            count_mini_batches(samples, training.study.batch_size, training.epochs)
+            for samples in held
+        ]
+        judged = [i for i, update in enumerate(updates) if arrived(update, rules.late)]
+        faults = faults_of(
+            [updates[i] for i in judged],
+            self._state,
+            sum(self.network.full_counts),
+            held=[held[i] for i in judged],
+            due=[due[i] for i in judged],
         )
-        return timeline.at(self._now)[0] > 0
+        refused = {i for i, fault in zip(judged, faults, strict=True) if fault is not None}
+        trusted = [i not in refused for i in range(len(updates))]
+        deadline = float(self._deadline)
+        return settle(updates, trusted, due, self.settings.cohort, deadline, rules.late)
+
+    def _aggregate(self, updates: Sequence[Update]) -> State:
+        aggregate, channels = self.training.strategy.aggregate, self.network.channels
+        if not self._rows:
+            return aggregate(self._state, updates, channels)
+        classes = len(self._state[self._rows[0]])
+        labels = [self.training.labels[self._shards[update.device]] for update in updates]
+        holds = torch.stack([own.bincount(minlength=classes) > 0 for own in labels])
+        return average_classes(aggregate, self._state, updates, channels, self._rows, holds)
+
+    def _next_begin(self) -> float:
+        """Virtual seconds at which some device is available for the next round; maybe infinite."""
+        now, first = exact(self._now), math.inf
+        for device in self._devices:
+            free = self._timeline(device, now).next_free(now)
+            if free <= now:
+                return self._now
+            first = min(first, _rounded_up(free))
+        return first
+
+    def _is_available(self, device: Device) -> bool:
+        begin = exact(self._begin)
+        return self._timeline(device, begin).at(begin)[0] > 0
+
+    def _timeline(self, device: Device, start: Fraction) -> Timeline:
+        slot, number = self.training.clock.slots(1), self._round + 1
+        return self.settings.availability.timeline(device, number, start, slot, self.settings.seed)
 
     def _result(
         self, updates: list[Update], outcomes: list[Outcome], evaluated: bool
@@ -293,3 +349,10 @@ class FederatedRun:
             if total:
                 found[name] = sum(n * by_label[label] for label, n in known.items()) / total
         return found
+
+
+def _rounded_up(seconds: Seconds) -> float:
+    """Return the first float that is not before a time."""
+    found = float(seconds)
+    early = math.isfinite(found) and exact(found) < seconds
+    return math.nextafter(found, math.inf) if early else found

@@ -28,7 +28,8 @@ class RunSettings:
     rounds
         Rounds after round 0, which is the untrained network; fewer where ``until`` comes first.
     until
-        Virtual seconds after which no further round begins; None for no such limit.
+        Virtual seconds after which no further round begins; None for no such limit. Waiting for a
+        device to be available counts.
     devices
         Devices in all.
     cohort
@@ -45,7 +46,7 @@ class RunSettings:
         Those of batch normalisation in evaluations: measured on samples of ``"all"`` devices,
         which no server can; on samples of those devices of the last ``"cohort"`` whose updates
         were merged, as if they had been asked for them after the round (of the whole cohort where
-        none was, of all devices where nobody was available); or ``"averaged"`` as all else is.
+        none was, of all devices before round 1); or ``"averaged"`` as all else is.
     classes
         The kinds of devices.
     speeds, links
@@ -56,8 +57,9 @@ class RunSettings:
     split
         Who holds which samples.
     masked_loss
-        Whether devices leave classes that they have no sample of out of the loss, as HeteroFL
-        does; for all strategies.
+        Whether devices leave classes that they have no sample of out of the loss, and the rows of
+        the output layer are averaged over the devices that hold their class, as HeteroFL does;
+        for all strategies.
     pace
         Time allotted to a mini-batch, over what the full network takes on an idle device of
         speed 1; > 0. Budgets follow from it.

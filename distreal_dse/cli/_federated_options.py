@@ -114,7 +114,8 @@ class RunOptions:
         bool,
         typer.Option(
             "--masked-loss",
-            help="Devices leave classes that they have no sample of out of the loss.",
+            help="Devices leave classes that they have no sample of out of the loss, and outputs "
+            "are averaged over those that have samples of their class.",
         ),
     ] = False
 

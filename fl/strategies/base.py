@@ -157,6 +157,9 @@ class Strategy(ABC):
     def aggregate(self, state: State, updates: Sequence[Update], channels: ChannelMap) -> State:
         """Merge the updates of a round; called once per round, on the server.
 
+        With a masked loss, also called for the tensors of the output layer alone and those devices
+        that hold the same classes (see `fl.averaging.average_classes`).
+
         Parameters
         ----------
         state

@@ -33,8 +33,10 @@ class HeteroFl(Strategy):
     - *static batch normalisation* (no running statistics in training, measured on all data
       afterwards): mini-batches normalise by their own statistics anyway, and evaluations measure
       the running ones again (`distreal_dse.evaluation`);
-    - *masked cross-entropy* (logits of classes that a device has no samples of are left out): not
-      here; it is no matter of masks and would have to be given to all strategies.
+    - *masked cross-entropy* (logits of classes that a device has no samples of are set to zero, and
+      the rows of the output layer are averaged over the devices that hold their class): both are
+      no matter of masks, and so an option of the run for all strategies
+      (`fl.settings.RunSettings.masked_loss`). Without it, as by default, this strategy has neither.
 
     Kept counts are rounded as everywhere in the study; the authors' code rounds up.
 

@@ -61,7 +61,6 @@ class Nested(Strategy):
     """
 
     name = "nested"
-    asks_for_labels = True
 
     def __init__(self, context: StrategyContext, levels: int = 4, averaging: str = "plain") -> None:
         check_levels(levels)

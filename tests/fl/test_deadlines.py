@@ -36,7 +36,10 @@ def settled(
     late: LatePolicy = "drop",
     trusted: list[bool] | None = None,
 ) -> tuple[list[str], float]:
-    outcomes, seconds = settle(updates, trusted or [True] * len(updates), cohort, deadline, late)
+    due = [8] * len(updates)
+    outcomes, seconds = settle(
+        updates, trusted or [True] * len(updates), due, cohort, deadline, late
+    )
     return list(outcomes), seconds
 
 
@@ -61,6 +64,16 @@ def test_what_was_trained_until_the_deadline_counts_if_asked_for() -> None:
     # A complete one comes before one that gave up earlier.
     updates = [update(0, 0.6, complete=False), update(1, 0.9)]
     assert settled(updates, 1, 1.0, "partial") == (["surplus", "accepted"], 0.9)
+
+
+def test_of_more_partial_updates_than_needed_those_that_did_most_count() -> None:
+    first, most = update(0, 1.0, False, batches=1), update(1, 9.0, False, batches=7)
+    assert settled([first, most], 1, 10.0, "partial") == (["surplus", "partial"], 10.0)
+    assert settled([most, first], 1, 10.0, "partial") == (["partial", "surplus"], 10.0)
+    # Of what each had to do: 4 of 5 is more than 7 of 20.
+    large, small = update(0, 9.0, False, batches=7), update(1, 9.0, False, batches=4)
+    found, _ = settle([large, small], [True, True], [20, 5], 1, 10.0, "partial")
+    assert found == ["surplus", "partial"]
 
 
 def test_late_devices_are_waited_for_and_counted_if_asked_for() -> None:

@@ -18,11 +18,12 @@ from distreal_dse.dropout import DroppableNetwork
 from distreal_dse.errors import InputError
 from distreal_dse.fronts import Front, LookupTable
 from distreal_dse.preparation import prepare
-from fl.availability import ConstantAvailability
+from fl.availability import Availability, ConstantAvailability, Timeline
 from fl.clients import Clients, InProcess, Task
 from fl.deadlines import LatePolicy, RoundRules
 from fl.devices import Device, DeviceClass
 from fl.engine import FederatedRun
+from fl.exact import Seconds
 from fl.results import DeviceRound, RoundResult, State, Update
 from fl.settings import RunSettings
 from fl.splits import ByClassSplit, split_dataset
@@ -86,6 +87,25 @@ def test_slow_devices_miss_the_deadline_and_what_they_did_is_wasted(federated: M
     assert result.training_macs == (2 * 30 + 2 * 8) * run.training.macs.full
 
 
+@pytest.mark.parametrize(("speed", "pace"), [(1.0, 1.0), (0.7, 1.0), (1 / 3, 1.1)])
+def test_whoever_just_makes_the_deadline_is_never_left_out(
+    federated: Make, speed: float, pace: float
+) -> None:
+    # Four mini-batches per epoch and device, the last of six samples, or 30 / 8 slots per epoch.
+    just = replace(
+        SETTINGS,
+        rounds=3,
+        local_epochs=2,
+        classes=(DeviceClass("any", 1.0, speed),),
+        pace=pace,
+        rules=RoundRules(30 / 32 / speed / pace),
+    )
+    results = list(federated(just).rounds())[1:]
+    assert [outcomes(one) for one in results] == [["accepted"] * 4] * 3
+    too_short = replace(just, rules=RoundRules(30 / 32 / speed / pace * (1 - 1e-9)))
+    assert outcomes(last_round(federated(replace(too_short, rounds=1)))) == ["missed"] * 4
+
+
 def test_a_longer_pace_lets_them_all_come(federated: Make) -> None:
     run = federated(replace(with_rules(1.0), pace=4.0))
     result = last_round(run)
@@ -138,7 +158,12 @@ class Tampering(Clients):
         self._inner, self._tamper = inner, tamper
 
     def train(
-        self, tasks: Sequence[Task], state: State, round_number: int, now: float, deadline: float
+        self,
+        tasks: Sequence[Task],
+        state: State,
+        round_number: int,
+        now: Seconds,
+        deadline: Seconds,
     ) -> list[Update]:
         updates = self._inner.train(tasks, state, round_number, now, deadline)
         return [self._tamper(one) if one.device == 1 else one for one in updates]
@@ -162,10 +187,11 @@ def with_tensor(update: Update, change: Callable[[torch.Tensor], torch.Tensor]) 
         lambda u: replace(u, samples=10**12),
         lambda u: replace(u, loss=math.nan),
         lambda u: replace(u, masks=u.masks[:, :-1]),
+        lambda u: replace(u, masks=u.masks.repeat(9, 1), cost_shares=u.cost_shares * 9),
     ],
     ids=[
         "nan", "infinite", "shape", "norm", "type", "empty", "keys", "samples", "weight", "loss",
-        "masks",
+        "masks", "mini-batches",
     ],
 )  # fmt: skip
 def test_a_hostile_update_is_rejected_and_counted_and_the_round_goes_on(
@@ -180,6 +206,113 @@ def test_a_hostile_update_is_rejected_and_counted_and_the_round_goes_on(
     assert all(bool(tensor.isfinite().all()) for tensor in found.values())
     assert not torch.equal(found["0.weight"], without["0.weight"])
     assert result.accuracy is not None
+
+
+def test_devices_that_never_arrived_do_not_have_those_that_did_refused(federated: Make) -> None:
+    # Those that miss the deadline come to one mini-batch of the 40 that the fast one trains.
+    crowd = (DeviceClass("fast", 0.25, 1.0), DeviceClass("slow", 0.75, 0.034))
+    run = federated(replace(with_rules(1.0), classes=crowd, local_epochs=10))
+    result = last_round(run)
+    assert sorted(outcomes(result)) == ["accepted", "missed", "missed", "missed"]
+    assert {one.mini_batches for one in result.devices} == {1, 40}
+
+
+class FromThenOn(Availability):
+    """Nothing is free before a moment, everything from then on; or nothing ever behind another."""
+
+    def __init__(self, opens: float, closes: float = math.inf) -> None:
+        self.opens, self.closes = opens, closes
+
+    def timeline(
+        self, device: Device, round_number: int, start: Seconds, slot: Seconds, seed: int
+    ) -> Timeline:
+        return Opening(self.opens + device.index, self.closes)
+
+    def mean_share(self) -> float:
+        return 1.0
+
+
+class Opening(Timeline):
+    def __init__(self, opens: float, closes: float) -> None:
+        self._opens, self._closes = opens, closes
+
+    def at(self, seconds: Seconds) -> tuple[float, Seconds]:
+        if seconds < self._opens:
+            return 0.0, self._opens
+        return (1.0, self._closes) if seconds < self._closes else (0.0, math.inf)
+
+
+@pytest.mark.parametrize("opens", [50.0, 50.1, 1e6 / 7])
+def test_a_round_begins_when_a_device_is_available(federated: Make, opens: float) -> None:
+    later = replace(SETTINGS, rounds=2, availability=FromThenOn(opens), evaluate_every=9)
+    run = federated(later)
+    results = list(run.rounds())
+    slot = slot_of(run)
+    assert [one.cohort for one in results] == [(), (0,), (0,)]  # the others are free a second later
+    seconds = [one.virtual_seconds for one in results]
+    assert seconds == pytest.approx([0, opens + 3.75 * slot, opens + 7.5 * slot], rel=1e-12)
+    assert [one.mini_batches for one in results] == [0, 4, 4]
+    assert results[-1].accuracy is not None
+
+
+def test_a_run_that_would_wait_beyond_its_virtual_time_ends(federated: Make) -> None:
+    settings = replace(
+        SETTINGS, rounds=9, evaluate_every=9, until=50.0, availability=FromThenOn(50)
+    )
+    run = federated(settings)
+    assert [one.round for one in run.rounds()] == [0] and run.finished
+    # The round behind which nobody comes back is the last one, and so it is evaluated.
+    short = FromThenOn(0.0, closes=4 * slot_of(run))
+    run = federated(replace(settings, availability=short, rules=RoundRules(1.0)))
+    results = list(run.rounds())
+    assert [one.round for one in results] == [0, 1, 2] and run.finished
+    assert results[-1].accuracy is not None
+
+
+def test_a_run_whose_devices_never_come_back_says_so(federated: Make) -> None:
+    run = federated(replace(SETTINGS, rounds=3, availability=FromThenOn(5.0, closes=4.0)))
+    with pytest.raises(InputError, match=r"round 1 of 3 can't begin: expected a device .* --until"):
+        list(run.rounds())
+    assert run.finished_round == 0
+
+
+@pytest.mark.parametrize("masked_loss", [False, True])
+def test_with_a_masked_loss_outputs_learn_from_those_alone_that_hold_their_class(
+    study: Study, data: Data, masked_loss: bool
+) -> None:
+    inputs, _ = data.train[:]
+    labels = torch.zeros(120, dtype=torch.int64)
+    settings = replace(SETTINGS, devices=2, cohort=2, masked_loss=masked_loss)
+    classes = [device.device_class for device in settings.population()]
+    shards = split_dataset(settings.split, data.train, classes, settings.seed)
+    labels[shards[1]] = 2
+    data = replace(data, train=TensorDataset(inputs, labels))
+    network = prepare(study, 0)[0]
+    macs = MacCost(network.channels)
+    strategy = make_strategy("fedavg", StrategyContext(network, None, macs, macs.full, study))
+    run = FederatedRun(study, data, network, strategy, None, settings)
+    start, seen = run.checkpoint().state, {}
+
+    def note(update: Update) -> Update:
+        seen[update.device] = update.state
+        return update
+
+    last_round(run, Tampering(InProcess(run.training), note))
+    only = InProcess(run.training).train(
+        [Task(run.settings.population()[0], shards[0])], start, 1, 0.0, math.inf
+    )[0]
+    seen[0] = only.state
+    found = run.checkpoint().state
+    for name in ("9.weight", "9.bias"):
+        mean = (seen[0][name].double() + seen[1][name].double()).div(2).float()
+        if masked_loss:
+            expected = torch.stack([seen[0][name][0], start[name][1], seen[1][name][2]])
+            assert not torch.equal(expected[0], mean[0])
+        else:
+            expected = mean
+        torch.testing.assert_close(found[name], expected)
+    hidden = (seen[0]["4.weight"].double() + seen[1]["4.weight"].double()).div(2).float()
+    torch.testing.assert_close(found["4.weight"], hidden)
 
 
 def test_accuracy_by_class_of_device_follows_its_labels(

@@ -13,15 +13,8 @@ from torch import Tensor
 
 from fl.devices import make_devices
 from fl.results import State, Update
-from fl.server import LARGEST_CHANGE, fault_of, faults_of, is_finite, select_cohort
+from fl.server import LARGEST_CHANGE, fault_of, faults_of, select_cohort
 from update_examples import update
-
-
-def test_updates_that_are_not_finite_are_recognised() -> None:
-    assert is_finite(update(0, 1, {"w": torch.ones(3), "n": torch.tensor(5)}))
-    assert not is_finite(update(0, 1, {"w": torch.ones(3)}, loss=nan))
-    for bad in (nan, inf, -inf):
-        assert not is_finite(update(0, 1, {"w": torch.tensor([1.0, bad])}))
 
 
 def test_cohorts_are_drawn_anew_each_round_without_replacement() -> None:
@@ -57,10 +50,13 @@ def with_tensor(name: str, tensor: object) -> Update:
 
 
 def test_an_honest_update_has_no_fault() -> None:
-    assert fault_of(honest(), STATE, max_norm=0.2, units=UNITS) is None
     # Running statistics move far in the first rounds.
     moved = with_tensor("norm.running_var", torch.full((2,), 1e3))
-    assert fault_of(moved, STATE, max_norm=0.2, units=UNITS) is None
+    assert faults_of([honest(0), honest(1), moved], STATE, UNITS, held=[10] * 3, due=[3] * 3) == [
+        None,
+        None,
+        None,
+    ]
 
 
 HOSTILE: dict[str, tuple[Update, str]] = {
@@ -95,7 +91,7 @@ HOSTILE: dict[str, tuple[Update, str]] = {
     "more masks than mini-batches": (
         replace(honest(), masks=torch.ones(8, UNITS, dtype=torch.bool)), "masks",
     ),
-    "huge change": (honest(change=1e3), "change of the parameters: .* up to 0.5, found 1e"),
+    "huge change": (honest(change=1e3), "change .* up to 2 in 3 mini-batches, found 1e"),
     "change beyond numbers": (with_tensor("w", torch.full((2, 3), 3e38)), "change"),
 }  # fmt: skip
 
@@ -103,11 +99,12 @@ HOSTILE: dict[str, tuple[Update, str]] = {
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_update_is_named_for_what_is_wrong(name: str) -> None:
     hostile, message = HOSTILE[name]
-    fault = fault_of(hostile, STATE, max_norm=0.5, units=UNITS)
+    before, fault, behind = faults_of([honest(0), hostile, honest(2)], STATE, UNITS)
     assert fault is not None and re.search(message, fault), fault
     assert "\n" not in fault
-    cohort = [honest(0), hostile, honest(2)]
-    assert [one is None for one in faults_of(cohort, STATE, UNITS)] == [True, False, True]
+    assert before is None and behind is None
+    # What is wrong with its content is seen without the others.
+    assert fault_of(hostile, STATE, UNITS) == (None if message.startswith("change") else fault)
 
 
 @pytest.mark.parametrize("samples", [11, 10**9, pytest.param(10**5000, id="huge")])
@@ -141,6 +138,31 @@ def test_changes_are_compared_with_the_median_of_the_round() -> None:
     idle = [replace(honest(i, 0), masks=honest().masks[:0], cost_shares=()) for i in range(5)]
     cohort = [*idle, honest(5), honest(6), honest(7, 100)]
     assert [fault is not None for fault in faults_of(cohort, STATE, UNITS)] == [False] * 7 + [True]
+
+
+def after(batches: int, change: float) -> Update:
+    masks = torch.ones(batches, UNITS, dtype=torch.bool)
+    return replace(honest(change=change), masks=masks, cost_shares=(1.0,) * batches)
+
+
+def test_changes_count_for_each_mini_batch() -> None:
+    # Two that came to little, as they have few samples or handed in what they had.
+    assert faults_of([after(1, 0.1), after(1, 0.1), after(100, 5.0)], STATE, UNITS) == [None] * 3
+    assert faults_of([after(100, 5.0), after(100, 5.0), after(1, 0.1)], STATE, UNITS) == [None] * 3
+    refused = faults_of([after(100, 5.0), after(100, 5.0), after(1, 1.1)], STATE, UNITS)
+    assert refused[:2] == [None, None] and refused[2] is not None
+    assert refused[2].endswith("expected a norm up to 1 in 1 mini-batches, found 1.1")
+
+
+def test_no_device_counts_for_more_mini_batches_than_it_has() -> None:
+    greedy = after(1000, 50.0)
+    fault = "mini-batches: expected at most the 3 that the device has, found 1000"
+    assert fault_of(greedy, STATE, UNITS, due=3) == fault
+    assert faults_of([after(3, 0.1), after(3, 0.1), greedy], STATE, UNITS, due=[3, 3, 3]) == [
+        None,
+        None,
+        fault,
+    ]
 
 
 def test_one_update_alone_is_judged_by_its_content() -> None:
