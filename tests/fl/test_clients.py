@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from multiprocessing.util import get_temp_dir
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,8 @@ from fl.tensors import from_file, to_file
 @pytest.fixture
 def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder for temporary files, empty."""
+    # A process chooses once where it has its sockets, whose paths must be shorter than this one.
+    get_temp_dir()
     folder = tmp_path / "temporary"
     folder.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(folder))
