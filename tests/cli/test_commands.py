@@ -284,8 +284,9 @@ def test_a_front_is_measured_again(study: Path, storage: str, tmp_path: Path) ->
 
 
 @pytest.fixture
-def stored(tmp_path: Path) -> Callable[[Front], str]:
+def stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Front], str]:
     """Stores a front as ``digits@1``, and gives the URL."""
+    monkeypatch.setenv("COLUMNS", "200")  # as commands have here; pytest-xdist says 80
 
     def store(front: Front) -> str:
         url = f"sqlite:///{tmp_path}/fronts.db"

@@ -99,7 +99,7 @@ def test_without_an_evaluation_there_is_nothing_to_draw(make_run: MakeRun) -> No
 def test_unfinished_runs_are_counted(runs: list[Run], make_run: MakeRun) -> None:
     begun = make_run(9, (0.1, 0.2), finished=False, strategy="small", seed=7, comparison="c")
     first, *_ = comparison_pictures("c", [*runs, begun])
-    assert "Not finished: 1 of 5 runs." in first.caption
+    assert "Not finished: 1 of 5 runs, left out of the numbers." in first.caption
     assert "NaN" not in "".join(first.tables)
 
 
