@@ -46,6 +46,14 @@ from distreal_dse.fronts._layers import (
 )
 from distreal_dse.fronts._lookup import BudgetTooSmallError, LookupTable
 from distreal_dse.fronts._outages import not_waiting, outlasting_restarts, reopen_database
+from distreal_dse.fronts._savings import (
+    MeanSaving,
+    MeasuredVector,
+    Saving,
+    equal_cost_of,
+    mean_saving,
+    savings,
+)
 from distreal_dse.fronts._schema import Base
 from distreal_dse.fronts._store import (
     FrontSummary,
@@ -75,6 +83,9 @@ __all__ = [
     "FrontSummary",
     "LayerCost",
     "LookupTable",
+    "MeanSaving",
+    "MeasuredVector",
+    "Saving",
     "StoredLatency",
     "channel_counts",
     "check_front_name",
@@ -82,6 +93,7 @@ __all__ = [
     "curve_hypervolume",
     "engine_options",
     "explained",
+    "equal_cost_of",
     "export_front",
     "find_front",
     "has_secret",
@@ -95,6 +107,7 @@ __all__ = [
     "load_latencies",
     "load_verifications",
     "make_tables",
+    "mean_saving",
     "non_dominated",
     "normalise_url",
     "not_waiting",
@@ -106,6 +119,7 @@ __all__ = [
     "save_latencies",
     "save_verification",
     "shown_storage",
+    "savings",
     "verification_keys",
     "useful_front",
     "utc_now",

@@ -1,0 +1,115 @@
+"""What vectors save, held against made-up truths that are known."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from distreal_dse.errors import FrontError
+from distreal_dse.fronts import MeasuredVector, equal_cost_of, mean_saving, savings
+
+REPLICATES = 8
+NOISE = 0.03
+
+
+def curve(cost: float) -> float:
+    """What one rate gains at a share of the full cost: flat at both ends."""
+    return 0.9 / (1 + math.exp(-1.3 * (math.log(cost) + 3)))
+
+
+def search(seed: int, saves: Callable[[float], float], searched: int = 15) -> list[MeasuredVector]:
+    """A search in which a vector gains what one rate does at ``saves(cost)`` times its cost."""
+    random = np.random.default_rng(seed)
+    shared = random.normal(0, NOISE, REPLICATES)  # what data orders do to all vectors alike
+
+    def measured(cost: float, truth: float, uniform: bool) -> MeasuredVector:
+        gains = truth + shared + random.normal(0, NOISE, REPLICATES)
+        return MeasuredVector((1,), cost, tuple(gains.tolist()), uniform)
+
+    family = [measured(cost, curve(cost), True) for cost in np.geomspace(0.017, 1, 14).tolist()]
+    costs = np.exp(random.uniform(math.log(0.017), 0, searched)).tolist()
+    return family + [measured(cost, curve(cost * saves(cost)), False) for cost in costs]
+
+
+def test_nothing_is_claimed_where_there_is_nothing() -> None:
+    claims = sum(
+        any(one.pays for one in savings(search(seed, lambda cost: 1.0))) for seed in range(200)
+    )
+    assert claims <= 10  # 5 %
+
+
+def test_intervals_hold_the_truth_for_all_vectors_at_once() -> None:
+    wrong = 0
+    for seed in range(200):
+        found = savings(search(seed, lambda cost: 2.0))
+        wrong += any(
+            not one.at_least <= 2 * one.vector.cost <= one.at_most
+            for one in found
+            if 2 * one.vector.cost <= 1
+        )
+    assert wrong <= 10
+
+
+def test_a_large_saving_is_found() -> None:
+    found = savings(search(0, lambda cost: 3.0))
+    cheap = [one for one in found if one.vector.cost < 0.1]
+    assert all(one.pays and 2 < one.ratio < 4.5 for one in cheap)
+
+
+def test_what_gains_as_much_as_cheaper_ones_does_not_pay() -> None:
+    assert not any(one.pays for one in savings(search(0, lambda cost: 0.5)))
+
+
+def test_what_all_runs_share_does_not_matter() -> None:
+    vectors = search(3, lambda cost: 1.6)
+    shifts = np.random.default_rng(9).normal(0, 10, REPLICATES)
+    shifted = [
+        MeasuredVector(v.kept_counts, v.cost, tuple(np.add(v.gains, shifts).tolist()), v.uniform)
+        for v in vectors
+    ]
+    before, after = savings(vectors), savings(shifted)
+    assert [one.at_least for one in before] == [one.at_least for one in after]
+    assert [one.at_most for one in before] == [one.at_most for one in after]
+
+
+def test_vectors_come_by_rising_cost() -> None:
+    costs = [one.vector.cost for one in savings(search(4, lambda cost: 1.0))]
+    assert costs == sorted(costs) and len(costs) == 15
+
+
+def test_the_cost_of_an_equal_gain_lies_between_neighbours() -> None:
+    gains = {0.01: 0.0, 0.1: 1.0, 0.5: 0.5, 1.0: 2.0}  # the third is dominated
+    family = [MeasuredVector((1,), cost, (gain, gain), True) for cost, gain in gains.items()]
+    reach = equal_cost_of(family)
+    assert reach(0.5) == pytest.approx(10**-1.5)
+    assert reach(1.5) == pytest.approx(10**-0.5)
+    assert (reach(-1), reach(3)) == pytest.approx((0.01, 1.0))
+
+
+@pytest.mark.parametrize("saved", [0.6, 1.0, 2.0])
+def test_the_mean_saving_is_that_of_the_truth(saved: float) -> None:
+    outside = 0
+    for seed in range(20):
+        found = mean_saving(search(seed, lambda cost: saved, searched=30), 1.0, resamples=200)
+        assert found.low <= found.ratio <= found.high
+        # One rate is among what may be chosen, so that the mean is never far below 1.
+        outside += not found.low <= max(saved, 1.0) * 1.1 or not found.high >= max(saved, 1.0) * 0.9
+    assert outside <= 2
+
+
+def test_one_rate_alone_saves_nothing() -> None:
+    family = [one for one in search(0, lambda cost: 1.0) if one.uniform]
+    found = mean_saving(family, 1.0)
+    assert (found.ratio, found.low, found.high) == (1, 1, 1)
+    assert savings(family) == ()
+
+
+def test_replicates_that_are_no_pairs_are_refused() -> None:
+    one, other = (MeasuredVector((1,), 1.0, gains, True) for gains in ((0.1, 0.2), (0.1, 0.2, 0.3)))
+    with pytest.raises(FrontError, match="replicates 2, 3"):
+        savings([one, other])
+    with pytest.raises(FrontError, match="vectors of one rate"):
+        savings([MeasuredVector((1,), 1.0, (0.1, 0.2), False)])
