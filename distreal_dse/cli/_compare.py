@@ -22,6 +22,7 @@ from distreal_dse.cli._arguments import (
 )
 from distreal_dse.cli._comparison_tables import (
     comparison_tables,
+    difference_table,
     learning_rate_table,
     summaries_json,
 )
@@ -65,6 +66,14 @@ def compare(
     name: Annotated[
         str | None, typer.Option(help="Of the comparison. Default: the study's.")
     ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Strategy that differences are taken to, seed by seed. Default: small, else the "
+            "first.",
+        ),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Also write figures, as an HTML file.")
     ] = None,
@@ -84,6 +93,7 @@ def compare(
     from distreal_dse.specs import split_specs
     from fl.comparison import Failure, RunsFailedError
     from fl.comparison import compare as compare_runs
+    from fl.paired import reference_strategy
     from fl.specs import RunSpec
     from fl.strategies import strategy_names
     from fl.tuning import tune
@@ -97,6 +107,8 @@ def compare(
     engine = open_database(storage_url(storage))
     shared = asked.settings(source, engine, front, device)
     names = strategy_names() if strategies == "all" else split_specs(strategies)
+    if against is not None:
+        reference_strategy(names, against)  # before anything is trained
     rates = read_rates(learning_rates)
     specs = [
         RunSpec(**shared, strategy=one, seed=number)
@@ -123,7 +135,7 @@ def compare(
         except RunsFailedError as error:
             runs, failures = list(error.runs), (*failures, *error.failures)
     if runs:
-        _show_comparison(comparison, runs, tuned, target, out, as_json)
+        _show_comparison(comparison, runs, tuned, target, against, out, as_json)
     for failure in failures:
         typer.echo(f"error: {failure}", err=True)
     if failures:
@@ -135,9 +147,11 @@ def _show_comparison(
     runs: list[Run],
     tuned: list[Tuned],
     target: float | None,
+    against: str | None,
     out: Path | None,
     as_json: bool,
 ) -> None:
+    from fl.paired import paired_differences, reference_strategy
     from fl.summaries import summarise
 
     screen = console()
@@ -147,10 +161,14 @@ def _show_comparison(
         write_report(out, (), runs)
         screen.print(f"Report written to {out}", markup=False)
     found, reached = summarise(runs, target)
+    base = reference_strategy([one.strategy for one in found], against)
+    differences = paired_differences(runs, base)
     if as_json:
-        print_json(summaries_json(name, found, reached, runs, tuned))
+        print_json(summaries_json(name, found, reached, runs, tuned, differences))
         return
     if tuned:
         screen.print(learning_rate_table(name, tuned))
     for table in comparison_tables(name, found, reached):
         screen.print(table)
+    if differences:
+        screen.print(difference_table(name, differences))

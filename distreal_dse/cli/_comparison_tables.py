@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from fl.paired import Difference
     from fl.runs import Run
     from fl.summaries import Estimate, Summary
     from fl.tuning import Tuned
@@ -82,6 +83,28 @@ def _table(
     return table
 
 
+def difference_table(name: str, differences: Sequence[Difference]) -> Table:
+    """How far strategies are from one of them, in points of settled accuracy."""
+    ordered = sorted(differences, key=lambda one: -one.settled_accuracy.mean)
+    rows = []
+    for one in ordered:
+        found = one.settled_accuracy
+        interval = "one seed"
+        if not math.isnan(found.low):
+            interval = f"{100 * found.low:+.1f} … {100 * found.high:+.1f}"
+        rows.append((f"{100 * found.mean:+.1f}", interval, str(len(one.seeds)), one.verdict))
+    title = (
+        f"Comparison {name}: points of settled accuracy over {differences[0].against}, paired by "
+        "seed, 95% confidence for all of them"
+    )
+    return _table(
+        title,
+        ("difference", "interval", "seeds", ""),
+        [(one.strategy,) for one in ordered],
+        rows,
+    )
+
+
 def learning_rate_table(name: str, tuned: Sequence[Tuned]) -> Table:
     """What strategies came to at several learning rates, and which of these they were given."""
     from rich.table import Table
@@ -115,6 +138,7 @@ def summaries_json(
     target: float,
     runs: Sequence[Run],
     tuned: Sequence[Tuned] = (),
+    differences: Sequence[Difference] = (),
 ) -> dict[str, Any]:
     """The same for programs; bounds that are not known are null."""
     return {
@@ -125,6 +149,7 @@ def summaries_json(
         "comparison": name,
         "target": target,
         "strategies": [_known(asdict(one)) for one in summaries],
+        "differences": [{**_known(asdict(one)), "verdict": one.verdict} for one in differences],
         "runs": [run.id for run in runs],
     }
 
