@@ -1,4 +1,4 @@
-# make demo   search the digits study, train federated with its front, write a report
+# make demo   fit a table to a fleet, train federated with it and with one rate, write a report
 # make test   linters, types, import contracts, tests
 PYTHON ?= python3
 VENV := .venv
@@ -19,8 +19,11 @@ $(VENV)/installed: pyproject.toml
 
 demo: $(VENV)/installed
 	@mkdir -p $(DEMO)
-	$(BIN)/distreal-dse optimize digits-cnn --trials 80 --storage sqlite:///$(DEMO)/distreal.db
-	$(BIN)/distreal-dse fl run digits-cnn --front digits-cnn --rounds 40 --devices 10 --epochs 2 \
+	$(BIN)/distreal-dse optimize digits-cnn --fleet extreme --sampler gp --trials 30 --workers 2 \
+		--storage sqlite:///$(DEMO)/distreal.db
+	$(BIN)/distreal-dse fl compare digits-cnn --front digits-cnn --fleet extreme --name demo \
+		--strategies distreal:lr=0.1,distreal-uniform:lr=0.1 --against distreal-uniform --seeds 5 \
+		--rounds 120 --devices 30 --cohort 10 --evaluate-every 5 --workers 2 \
 		--storage sqlite:///$(DEMO)/distreal.db
 	$(BIN)/distreal-dse report --out $(DEMO)/report.html --storage sqlite:///$(DEMO)/distreal.db
 

@@ -94,7 +94,7 @@ def front_figure(front: Front, trials: Sequence[TrialPoint] = ()) -> go.Figure:
     measure = "MACs" if front.cost_metric == "macs" else "time per mini-batch"
     figure.update_layout(
         template=template(),
-        **figure_title(front_finding(front, trials), LEGEND_ROOM),
+        **figure_title(front_finding(front), LEGEND_ROOM),
         height=480,
         xaxis={
             "title": {"text": f"training {measure} (% of the full network)"},

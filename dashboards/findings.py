@@ -6,9 +6,8 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import pairwise
 
-from distreal_dse.fronts import Front, FrontPoint
+from distreal_dse.fronts import Front, verdict_of
 from fl.runs import Run
 
 # A difference counts from two standard errors on (about 95 % where errors are normal).
@@ -117,80 +116,17 @@ def uniform_family(front: Front, trials: Iterable[TrialPoint] = ()) -> tuple[Tri
     return tuple(sorted(finite, key=lambda point: point.cost))
 
 
-def least_uniform_cost(point: FrontPoint, family: Sequence[TrialPoint]) -> float:
-    """Least cost at which one rate for all layers may gain what the point gains.
-
-    The family is the line through its points as the figure draws it (straight over the logarithm of
-    the cost), and it "may" from two standard errors of the difference below the point's gain on.
-    Both choices favour the family, so that the bound claims nothing that is noise.
-
-    Parameters
-    ----------
-    point
-        A verified vector.
-    family
-        The uniform vectors by cost.
-
-    Returns
-    -------
-    float
-        In the unit of the costs; 0 where the cheapest of the family may already gain as much (or
-        there is none), infinite where none does.
-    """
-
-    def shortfall(uniform: TrialPoint) -> float:
-        noise = NOISE * math.hypot(point.standard_error, uniform.standard_error)
-        return point.convergence - noise - uniform.convergence
-
-    if not family or shortfall(family[0]) <= 0:
-        return 0.0
-    for cheap, dear in pairwise(family):
-        before, after = shortfall(cheap), shortfall(dear)
-        if after <= 0:
-            way = before / (before - after)
-            if cheap.cost <= 0:
-                return cheap.cost + way * (dear.cost - cheap.cost)
-            return float(cheap.cost * (dear.cost / cheap.cost) ** way)
-    return math.inf
-
-
-def front_finding(front: Front, trials: Iterable[TrialPoint] = ()) -> str:
-    """The greatest saving over one rate for all layers that is more than noise, as a sentence."""
-    family = uniform_family(front, trials)
-    searched = [point for point in front.points if not point.uniform]
+def front_finding(front: Front) -> str:
+    """The greatest certain saving over one rate for all layers, as a sentence."""
+    verdict = verdict_of(front)
+    if verdict is not None and verdict.savings:
+        return verdict.sentence()
+    cheap, dear = front.points[0].cost, front.points[-1].cost
     what = "training cost" if front.cost_metric == "macs" else "training time"
-    if not family or not searched:
-        cheap, dear = front.points[0].cost, front.points[-1].cost
-        full = front.reference_cost
-        return (
-            f"{counted(len(front.points), 'dropout vector')} from {percent(cheap / full)} to "
-            f"{percent(dear / full)} of the {what}"
-        )
-    needs = {point: least_uniform_cost(point, family) for point in searched}
-    finite = [p for p, need in needs.items() if p.cost < need < math.inf]
-    if finite:
-        best = max(finite, key=lambda point: needs[point] / max(point.cost, 1e-300))
-        rest = (
-            f"one rate for all layers needs at least {percent(needs[best] / front.reference_cost)}"
-        )
-    elif beyond := [p for p, need in needs.items() if need == math.inf]:
-        best = beyond[0]
-        rest = "no single rate for all layers that was tried gains as much"
-    else:
-        return "No searched vector beats one rate for all layers by more than the noise"
     return (
-        f"At {percent(best.cost / front.reference_cost)} of the {what} a searched vector gains "
-        f"{best.convergence:.2f}; {rest}"
-    )
-
-
-def savings(front: Front, trials: Iterable[TrialPoint] = ()) -> int:
-    """How many searched points cost less than `least_uniform_cost`."""
-    family = uniform_family(front, trials)
-    return sum(
-        point.cost < least_uniform_cost(point, family)
-        for point in front.points
-        if not point.uniform
+        f"{counted(len(front.points), 'dropout vector')} from "
+        f"{percent(cheap / front.reference_cost)} to {percent(dear / front.reference_cost)} of "
+        f"the {what}"
     )
 
 

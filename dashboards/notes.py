@@ -46,7 +46,7 @@ def study_note(search: StoredSearch, front: Front | None) -> str:
     # Of a study without a description, "name: " is stored.
     about = search.about.strip().removesuffix(":")
     lines += [f"Dropout vectors of {code(about)}, searched by distreal-dse.", ""]
-    tried = counted(len(search.tried), "trial")
+    tried = counted(search.curves or len(search.tried), "trial")
     failed = f", {search.failed} failed" if search.failed else ""
     if front is None:
         lines += [f"**Under way**: {tried}{failed}. The front is verified when the search ends."]
@@ -73,13 +73,9 @@ def study_note(search: StoredSearch, front: Front | None) -> str:
     if front is not None and channels.per_unit is None:  # of a search by an earlier version
         channels = channel_counts(front)
     widths = channels.of([group.channels for group in search.groups])
-    first = "training MACs per sample" if search.cost_metric == "macs" else "seconds per mini-batch"
     lines += [
         "",
-        f"Value 0 is the cost ({first}, lower is better). Value 1 is what the validation loss of "
-        "the full network falls by in a short run (nats, higher is better), a mean over "
-        "replicates; trials carry its standard error. The rate of a channel group is "
-        "`level` + `offset`, clipped.",
+        _values(search),
         "",
         f"| channel group | {channels.noun} |",
         "| --- | ---: |",
@@ -89,6 +85,24 @@ def study_note(search: StoredSearch, front: Front | None) -> str:
         ),
     ]
     return "\n".join(lines)
+
+
+def _values(search: StoredSearch) -> str:
+    """What the values of trials are."""
+    if search.fleet:
+        return (
+            f"Trials are tables for the fleet {code(search.fleet)}: at a scale s, a channel group "
+            "keeps the share s to the power of its elasticity. The value is what the logarithm of "
+            "the full network's validation loss is below that with one rate for all layers, after "
+            "short runs in which the fleet trains with the table (higher is better)."
+        )
+    first = "training MACs per sample" if search.cost_metric == "macs" else "seconds per mini-batch"
+    return (
+        f"Value 0 is the cost ({first}, lower is better). Value 1 is what the validation loss of "
+        "the full network falls by in a short run (nats, higher is better), a mean over "
+        "replicates; trials carry its standard error. The rate of a channel group is "
+        "`level` + `offset`, clipped."
+    )
 
 
 def trial_note(search: StoredSearch, front: Front, point: FrontPoint) -> str:

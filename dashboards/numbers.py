@@ -61,7 +61,7 @@ def _front(
     return {
         "label": front.label,
         "hash": front.content_hash,
-        "finding": front_finding(front, trials),
+        "finding": front_finding(front),
         "hypervolume": front.hypervolume,
         "hypervolume of one rate": front.uniform_hypervolume,
         "front": front.content(),

@@ -26,7 +26,6 @@ from dashboards.costs import (
 )
 from dashboards.figures import accuracy_figure, front_figure
 from dashboards.findings import (
-    NOISE,
     TrialPoint,
     accuracy_curve,
     accuracy_finding,
@@ -35,7 +34,6 @@ from dashboards.findings import (
     front_finding,
     percent,
     run_label,
-    savings,
     uniform_family,
 )
 from dashboards.heatmaps import rates_figure
@@ -49,7 +47,13 @@ from dashboards.work import (
     waste_figure,
     waste_finding,
 )
-from distreal_dse.fronts import Front, StoredLatency, channel_counts, curve_hypervolume
+from distreal_dse.fronts import (
+    Front,
+    StoredLatency,
+    channel_counts,
+    curve_hypervolume,
+    verdict_of,
+)
 from fl.runs import Run
 from fl.summaries import summarise
 
@@ -313,19 +317,15 @@ def _front(label: str, front: Front, trials: Sequence[TrialPoint]) -> Picture:
     )
     if family:
         area = curve_hypervolume(((p.cost, p.convergence) for p in family), front.reference_cost)
-        searched = sum(not point.uniform for point in front.points)
-        caption += (
-            f"; of the curve through one rate for all layers: {area:.3f}. "
-            f"Searched vectors that cost less than one rate for all layers needs for a gain "
-            f"{NOISE:g} standard errors below theirs: {savings(front, trials)} of {searched}; the "
-            "title names the one that saves most"
-        )
+        caption += f"; of the curve through one rate for all layers: {area:.3f}"
+    verdict = verdict_of(front)
+    details = f" {verdict.details()}" if verdict is not None and verdict.savings else ""
     return Picture(
         f"{label}-front",
         front_figure(front, trials),
-        front_finding(front, trials),
+        front_finding(front),
         text,
-        f"{caption}.",
+        f"{caption}.{details}",
         (_front_table(front), _uniform_table(front, family)),
     )
 

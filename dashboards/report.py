@@ -20,7 +20,15 @@ from dashboards.pictures import Picture, comparison_pictures, front_pictures, ru
 from dashboards.style import dark_colors
 from distreal_dse.errors import InputError
 from distreal_dse.files import write_whole
-from distreal_dse.fronts import LAYERS, Front, StoredLatency, channel_counts, utc_now
+from distreal_dse.fronts import (
+    LAYERS,
+    TABLE,
+    VERIFICATION,
+    Front,
+    StoredLatency,
+    channel_counts,
+    utc_now,
+)
 from fl.runs import Run
 
 _PAGE = Template("""\
@@ -223,7 +231,7 @@ def _picture(picture: Picture) -> str:
 
 def _front_facts(front: Front) -> str:
     # These are in tables of their own.
-    hidden = ("uniform family", "latency", LAYERS)
+    hidden = ("uniform family", "latency", LAYERS, TABLE, VERIFICATION)
     settings = {name: v for name, v in front.settings.items() if name not in hidden}
     channels = channel_counts(front)
     widths = channels.of([group.channels for group in front.groups])

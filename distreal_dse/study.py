@@ -57,6 +57,9 @@ class ShortRun:
         Repetitions with other data orders and masks; replicate *r* is the same for all vectors.
     verification_replicates
         Repetitions, with fresh seeds, from which the values of the front are taken.
+    table_mini_batches
+        Length of a short run of a whole table (``optimize --fleet``), in mini-batches: from an
+        untrained network to where differences show.
     """
 
     warm_up: int = 100
@@ -64,11 +67,13 @@ class ShortRun:
     full_share: float = 0.5
     replicates: int = 4
     verification_replicates: int = 8
+    table_mini_batches: int = 300
 
     def __post_init__(self) -> None:
         """Check the ranges."""
         _expect_whole(self, "warm_up", 0)
         _expect_whole(self, "mini_batches", 1)
+        _expect_whole(self, "table_mini_batches", 1)
         _expect(0 <= self.full_share < 1, "full_share", "0 ≤ share < 1", self.full_share)
         # A standard error takes at least two values.
         for name in ("replicates", "verification_replicates"):

@@ -12,6 +12,7 @@ from distreal_dse.cli import (
     _doctor,
     _federated,
     _fronts,
+    _lookup,
     _measure,
     _optimize,
     _report,
@@ -32,7 +33,7 @@ app = typer.Typer(
 app.command("studies")(_studies.studies)
 app.command("optimize")(_optimize.optimize)
 app.add_typer(_fronts.app, name="front")
-app.command("lookup")(_fronts.lookup)
+app.command("lookup")(_lookup.lookup)
 app.command("measure")(_measure.measure)
 app.add_typer(_federated.app, name="fl")
 app.command("report")(_report.report)

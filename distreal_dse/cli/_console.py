@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -144,9 +145,13 @@ def latency_notes(front: Front) -> list[str]:
 
 def front_notes(front: Front) -> list[str]:
     """What has to be known of a front beside its points."""
-    from distreal_dse.fronts import channel_counts
+    from distreal_dse.fronts import TABLE, channel_counts, verdict_of
 
     notes = latency_notes(front)
+    if (verdict := verdict_of(front)) is not None and verdict.savings:
+        notes.append(f"{verdict.sentence()}. {verdict.details()}")
+    if "elasticities" in (table := front.settings.get(TABLE, {})):
+        notes.append(table_note(table))
     if count := len(front.harmful):
         useful = front.cheapest_useful
         rest = (
@@ -164,6 +169,25 @@ def front_notes(front: Front) -> list[str]:
             "new search does."
         )
     return notes
+
+
+def table_note(table: Mapping[str, Any]) -> str:
+    """What a table that was fitted to a fleet gains over one rate for all layers."""
+    low, high = table["interval"]
+    fitted = (
+        f"The table of {len(table['vectors'])} vectors was fitted to a fleet, which leaves "
+        f"{table['unused']:.1%} of its budgets unused."
+    )
+    found = f"{table['gain']:.2f} ({low:.2f} … {high:.2f}, 95% confidence)"
+    if low > 0:
+        return (
+            f"{fitted} In short runs of the fleet its loss is lower than that of one rate for all "
+            f"layers by a factor of {math.exp(table['gain']):.2f}: the logarithm falls by {found}."
+        )
+    return (
+        f"{fitted} It is that of one rate for all layers, as no other was shown to be better (the "
+        f"logarithm of the loss fell by {found} with the best)."
+    )
 
 
 def front_json(front: Front) -> dict[str, Any]:
@@ -205,15 +229,24 @@ def kept_heading(front: Front) -> str:
     return f"kept {channels.noun} of {channels.text(widths)}"
 
 
+def cost_text(front: Front, cost: float) -> str:
+    """A cost in the unit of a front, without it."""
+    return f"{cost:,.0f}" if front.cost_metric == "macs" else f"{cost:.4g}"
+
+
+def gain_text(point: FrontPoint) -> str:
+    """What a point gains, with its standard error."""
+    return f"{point.convergence:.3f} ± {point.standard_error:.3f}"
+
+
 def point_cells(front: Front, point: FrontPoint) -> tuple[str, ...]:
     """Cost, share of the full network, loss gain, accuracy and kept channels of a point."""
     from distreal_dse.fronts import channel_counts
 
-    cost = f"{point.cost:,.0f}" if front.cost_metric == "macs" else f"{point.cost:.4g}"
     return (
-        cost,
+        cost_text(front, point.cost),
         f"{point.cost / front.reference_cost:.1%}",
-        f"{point.convergence:.3f} ± {point.standard_error:.3f}",
+        gain_text(point),
         f"{point.accuracy:.1%}",
         channel_counts(front).text(point.kept_counts),
     )

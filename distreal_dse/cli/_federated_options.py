@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from distreal_dse.catalogue import StudySource
-    from fl.devices import DeviceClass
 
 FrontOption = Annotated[
     str | None,
@@ -70,6 +69,14 @@ class RunOptions:
             help="Who holds which samples: iid, dirichlet:alpha=0.3, shards, owners, by-class.",
         ),
     ] = "iid"
+    fleet: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FLEET",
+            help="Classes, availability and pace in one, as `optimize --fleet` takes them: thirds, "
+            "wide, extreme, or strong=0.1@1,weak=0.9@1/16;markov;pace=1.6.",
+        ),
+    ] = None
     availability: Annotated[
         str,
         typer.Option(
@@ -131,6 +138,13 @@ class RunOptions:
         """
         from fl.specs import exact_front
 
+        world = {
+            "pace": self.pace,
+            **_files(self.availability, self.speeds, self.links),
+            **_device_classes(self.classes),
+        }
+        if self.fleet is not None:
+            world |= self._fleet()
         return {
             "study": str(Path(source.spec).absolute()) if source.is_file else source.spec,
             "options": source.options,
@@ -146,11 +160,27 @@ class RunOptions:
             "split": self.split,
             "server": self.server,
             "masked_loss": self.masked_loss,
-            "pace": self.pace,
             "device": check_device(device),
-            **_files(self.availability, self.speeds, self.links),
-            **_device_classes(self.classes),
+            **world,
             **_rules(self.deadline, self.late, self.overcommit),
+        }
+
+    def _fleet(self) -> dict[str, Any]:
+        """The arguments that a fleet stands for, in place of options of their own."""
+        from fl.fleet import make_fleet
+
+        own = RunOptions()
+        for name in ("availability", "classes", "speeds", "pace"):
+            if getattr(self, name) != getattr(own, name):
+                raise InputError(
+                    f"--{name} beside --fleet: expected one of them, found both; write it into the "
+                    "fleet, or leave --fleet out"
+                )
+        fleet = make_fleet(self.fleet or "")
+        return {
+            "classes": fleet.classes,
+            "pace": fleet.pace,
+            **_files(fleet.availability, None, self.links),
         }
 
 
@@ -167,11 +197,13 @@ def _device_classes(text: str | None) -> dict[str, Any]:
     Raises
     ------
     InputError
-        If the text is not of the form NAME=SHARE@SPEED,…
+        As `fl.fleet.device_classes`.
     """
     if text is None:
         return {}
-    return {"classes": tuple(_device_class(part) for part in text.split(","))}
+    from fl.fleet import device_classes
+
+    return {"classes": device_classes(text)}
 
 
 def _files(availability: str, speeds: str | None, links: str | None) -> dict[str, Any]:
@@ -218,18 +250,3 @@ def _rules(deadline: float | None, late: str, overcommit: float) -> dict[str, An
     from fl.deadlines import RoundRules
 
     return {"rules": RoundRules(deadline, late, overcommit)}  # type: ignore[arg-type]
-
-
-def _device_class(part: str) -> DeviceClass:
-    from fl.devices import DeviceClass
-
-    name, equals, rest = part.partition("=")
-    share, at, speed = rest.partition("@")
-    try:
-        if name and equals and at:
-            return DeviceClass(name.strip(), float(share), float(speed))
-    except ValueError:
-        pass
-    raise InputError(
-        f"--classes: expected NAME=SHARE@SPEED,… such as strong=0.3@1,weak=0.7@0.25, found '{part}'"
-    )

@@ -1,9 +1,9 @@
-"""``distreal-dse front …`` and ``distreal-dse lookup``."""
+"""``distreal-dse front …``."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,7 +19,6 @@ from distreal_dse.cli._arguments import (
     StudyFileOption,
     StudyOptions,
     ThreadsOption,
-    budget,
     check_device,
     shape,
     storage_url,
@@ -31,15 +30,11 @@ from distreal_dse.cli._console import (
     front_notes,
     front_table,
     measuring,
-    point_cells,
     print_json,
 )
 from distreal_dse.cli._verify import verify
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
-    from distreal_dse.fronts import Front, FrontPoint
     from distreal_dse.pricing import Repricing
 
 app = typer.Typer(help="The fronts in the storage.", no_args_is_help=True, rich_markup_mode=None)
@@ -189,104 +184,3 @@ def _repriced(repriced: Repricing) -> str:
             "search again with `distreal-dse optimize --cost latency`."
         )
     return "\n".join([*lines, *front_notes(new)])
-
-
-def lookup(
-    front: FrontArgument,
-    budget_text: Annotated[
-        str,
-        typer.Option(
-            "--budget",
-            metavar="X",
-            help="Share of the full network's cost (40%), or MACs (1.2M), or seconds (12ms).",
-        ),
-    ],
-    storage: StorageOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Show which vector a device would pick for a mini-batch."""
-    from distreal_dse.fronts import LookupTable, find_front
-
-    found = find_front(storage_url(storage), front)
-    point = LookupTable(found).pick(budget(budget_text, found))
-    if as_json:
-        print_json(_lookup_json(found, point))
-        return
-    cost, share, gain, _, _ = point_cells(found, point)
-    screen = console()
-    screen.print(_lookup_table(found, point))
-    lines = [f"costs {cost} {found.cost_unit} ({share} of the full network), gains {gain}"]
-    if point.harms:
-        lines.append(_harm(found))
-    screen.print("\n".join(lines), markup=False, soft_wrap=True)
-
-
-def _lookup_table(front: Front, point: FrontPoint) -> Table:
-    """The channels that each group keeps, and the units where these are something else."""
-    from rich.table import Table
-
-    from distreal_dse.fronts import channel_counts
-
-    channels = channel_counts(front)
-    in_units = channels.per_unit is not None and max(channels.per_unit) > 1
-    table = Table("channel group", f"kept {channels.noun}", "of")
-    for heading in ("in units", "of", "rate") if in_units else ("rate",):
-        table.add_column(heading)
-    widths = [group.channels for group in front.groups]
-    for group, kept, width, units, rate in zip(
-        front.groups,
-        channels.of(point.kept_counts),
-        channels.of(widths),
-        point.kept_counts,
-        point.rates,
-        strict=True,
-    ):
-        of_units = (str(units), str(group.channels)) if in_units else ()
-        table.add_row(group.name, str(kept), str(width), *of_units, f"{rate:.3f}")
-    return table
-
-
-def _harm(front: Front) -> str:
-    """What to do where the vector that fits a budget harms: all cheaper ones do, too."""
-    useful = front.cheapest_useful
-    if useful is None:
-        rest = "no vector of this front is safe: search again"
-    else:
-        cost, share, gain, _, _ = point_cells(front, useful)
-        rest = (
-            f"the cheapest one that is safe costs {cost} {front.cost_unit} ({share}) and gains "
-            f"{gain}: raise the budget or skip the mini-batch"
-        )
-    return (
-        "This vector harms: short runs with it raised the validation loss. No cheaper one is "
-        f"safe; {rest}."
-    )
-
-
-def _lookup_json(front: Front, point: FrontPoint) -> dict[str, Any]:
-    """The point as it is stored, its groups by name, and what is safe where it harms."""
-    from dataclasses import asdict
-
-    from distreal_dse.fronts import channel_counts
-
-    channels, useful = channel_counts(front), front.cheapest_useful
-    sizes = channels.per_unit or (None,) * len(front.groups)
-    return {
-        **asdict(point),
-        "front": front.label,
-        "groups": [
-            {
-                "name": group.name,
-                "rate": rate,
-                "kept_units": units,
-                "units": group.channels,
-                "kept_channels": None if size is None else units * size,
-                "channels": None if size is None else group.channels * size,
-            }
-            for group, rate, units, size in zip(
-                front.groups, point.rates, point.kept_counts, sizes, strict=True
-            )
-        ],
-        "harms": point.harms,
-        "cheapest_safe": asdict(useful) if useful else None,
-    }

@@ -62,6 +62,15 @@ def optimize(
             metavar="macs|latency", help="Counted MACs, or seconds measured on this device."
         ),
     ] = "macs",
+    fleet: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FLEET",
+            help="Fit a table to a fleet: NAME=SHARE@SPEED,… as --classes of fl compare, with "
+            "';markov' and ';pace=1.6' behind it if need be; or thirds, wide, extreme; or a .txt "
+            "file.",
+        ),
+    ] = None,
     masks: Annotated[
         str | None,
         typer.Option(
@@ -85,6 +94,7 @@ def optimize(
 ) -> None:
     """Search the Pareto front of a study, or go on with a search that was stopped."""
     from distreal_dse.search import SearchSettings, search
+    from fl.fleet import make_fleet
 
     asked_for = {"masks": masks, "granularity": granularity}
     changes = tuple((key, value) for key, value in asked_for.items() if value is not None)
@@ -98,6 +108,7 @@ def optimize(
         seed=seed,
         device=check_device(device),
         cost=cost,
+        fleet=make_fleet(fleet).budgets() if fleet is not None else None,
     )
     url = storage_url(storage)
     screen = console()
@@ -107,7 +118,7 @@ def optimize(
 
         def listen(progress: SearchProgress) -> None:
             nonlocal failed
-            if progress.stage == "search":
+            if progress.stage in ("search", "fit"):
                 failed = progress.failed
             show(progress)
 

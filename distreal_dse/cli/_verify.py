@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -55,7 +54,10 @@ def verify(
     option: StudyOptions = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure a front's points again from another seed, and say what of it holds."""
+    """Measure a front's points again from another seed, and say what of it holds.
+
+    Exit code 1 where a vector that was certainly better than one rate for all layers was not again.
+    """
     from distreal_dse.fronts import find_front, open_database
     from distreal_dse.pricing import Wanted, source_of_front
     from distreal_dse.search import reverify
@@ -73,9 +75,11 @@ def verify(
         )  # fmt: skip
     if as_json:
         print_json(_verified_json(again))
-        return
-    screen.print(_verified_table(again))
-    screen.print(_verified(again), markup=False, soft_wrap=True)
+    else:
+        screen.print(_verified_table(again))
+        screen.print(_verified(again), markup=False, soft_wrap=True)
+    if not all(claim.holds for claim in again.claims):
+        raise typer.Exit(1)
 
 
 def _verified_table(again: Reverified) -> Table:
@@ -101,12 +105,20 @@ def _verified(again: Reverified) -> str:
     """What holds, in words."""
     from distreal_dse.fronts import channel_counts
 
-    front, count = again.front, len(again.points)
+    front, count, claims = again.front, len(again.points), again.claims
     lines = [
-        f"Front {front.label}, from another start: rank correlation of gains "
-        f"{again.rank_correlation:.3f}; {sum(again.non_dominated)} of {count} points are "
-        f"non-dominated; hypervolume {front.hypervolume:.3f} before, {again.hypervolume:.3f} now."
+        f"Front {front.label}, from another start: {sum(again.non_dominated)} of {count} points "
+        f"are non-dominated; hypervolume {front.hypervolume:.3f} before, {again.hypervolume:.3f} "
+        "now."
     ]
+    if claims:
+        held = sum(claim.holds for claim in claims)
+        lines.append(
+            f"{held} of {len(claims)} vectors that were certainly better than one rate for all "
+            "layers gained more than it again."
+        )
+    if (verdict := again.verdict) is not None and verdict.savings:
+        lines.append(f"By these runs alone: {verdict.sentence()}. {verdict.details()}")
     if harmful := sum(point.harms for point in again.points):
         lines.append(f"{harmful} of them harm now: their loss gain is below 0.")
     channels = channel_counts(front)
@@ -116,12 +128,21 @@ def _verified(again: Reverified) -> str:
 
 
 def _verified_json(again: Reverified) -> dict[str, Any]:
-    front, correlation = again.front, again.rank_correlation
+    front = again.front
     rows = zip(again.pairs, again.non_dominated, strict=True)
     return {
         "front": front.label,
         "hash": front.content_hash,
-        "rank_correlation": None if math.isnan(correlation) else correlation,
+        "claims": [
+            {
+                "kept_counts": claim.before.vector.kept_counts,
+                "cost": claim.before.vector.cost,
+                "one_rate_cost": claim.before.at_least,
+                "difference": claim.difference,
+                "holds": claim.holds,
+            }
+            for claim in again.claims
+        ],
         "hypervolume": {"before": front.hypervolume, "now": again.hypervolume},
         "points": [
             {

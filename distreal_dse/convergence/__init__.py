@@ -1,5 +1,6 @@
-"""What a vector gains: short runs from a snapshot, paired seeds, standard errors."""
+"""What a vector or a table gains: short runs, paired seeds, standard errors."""
 
-from distreal_dse.convergence._short_runs import Convergence, Replicate, ShortRuns
+from distreal_dse.convergence._fleet_table import FleetTable
+from distreal_dse.convergence._short_runs import Convergence, Replicate, ShortRuns, TableRuns
 
-__all__ = ["Convergence", "Replicate", "ShortRuns"]
+__all__ = ["Convergence", "FleetTable", "Replicate", "ShortRuns", "TableRuns"]

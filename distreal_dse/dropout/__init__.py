@@ -10,7 +10,13 @@ from distreal_dse.dropout._policy_specs import make_policy, policy_names
 from distreal_dse.dropout._subnetwork import SubNetwork, Workspace
 from distreal_dse.dropout._tracing import trace_channels
 from distreal_dse.dropout._training import DropoutTrainer, Objective
-from distreal_dse.dropout._vector import KeptCounts, check_counts, kept_counts, uniform_rate
+from distreal_dse.dropout._vector import (
+    KeptCounts,
+    allowed_counts,
+    check_counts,
+    kept_counts,
+    uniform_rate,
+)
 from distreal_dse.dropout._zeroing import check_dropping_equals_zeroing, zero_dropped
 
 __all__ = [
@@ -33,6 +39,7 @@ __all__ = [
     "check_counts",
     "check_dropping_equals_zeroing",
     "check_mask_policy",
+    "allowed_counts",
     "kept_counts",
     "make_policy",
     "policy_names",

@@ -54,6 +54,18 @@ def kept_counts(
     )
 
 
+def allowed_counts(width: int, granularity: int = 1) -> tuple[int, ...]:
+    """Return what a group of ``width`` channels may keep, rising; see `kept_counts`.
+
+    Raises
+    ------
+    VectorError
+        If the granularity is less than 1.
+    """
+    _check_granularity(granularity)
+    return (*range(granularity, width, granularity), width)
+
+
 def _nearest(wanted: float, width: int, granularity: int) -> int:
     """What may be kept of ``width`` channels that is nearest to ``wanted``, 0 < wanted ≤ width."""
     below = _largest_below(width, granularity)

@@ -47,12 +47,15 @@ from distreal_dse.fronts._layers import (
 from distreal_dse.fronts._lookup import BudgetTooSmallError, LookupTable
 from distreal_dse.fronts._outages import not_waiting, outlasting_restarts, reopen_database
 from distreal_dse.fronts._savings import (
+    VERIFICATION,
     MeanSaving,
     MeasuredVector,
     Saving,
     equal_cost_of,
     mean_saving,
+    measured_vectors,
     savings,
+    verification_setting,
 )
 from distreal_dse.fronts._schema import Base
 from distreal_dse.fronts._store import (
@@ -65,6 +68,8 @@ from distreal_dse.fronts._store import (
     save_verification,
     verification_keys,
 )
+from distreal_dse.fronts._table import TABLE, TableVector, filled, table_of, table_setting
+from distreal_dse.fronts._verdict import Verdict, verdict_of, verdict_on
 
 __all__ = [
     "COST_UNITS",
@@ -72,6 +77,8 @@ __all__ = [
     "LAYERS",
     "SCHEMA",
     "SCHEMA_VERSION",
+    "TABLE",
+    "VERIFICATION",
     "Base",
     "BudgetTooSmallError",
     "ChannelCounts",
@@ -88,6 +95,8 @@ __all__ = [
     "Saving",
     "StoredLatency",
     "channel_counts",
+    "TableVector",
+    "Verdict",
     "check_front_name",
     "check_writable",
     "curve_hypervolume",
@@ -95,6 +104,7 @@ __all__ = [
     "explained",
     "equal_cost_of",
     "export_front",
+    "filled",
     "find_front",
     "has_secret",
     "hypervolume",
@@ -108,6 +118,7 @@ __all__ = [
     "load_verifications",
     "make_tables",
     "mean_saving",
+    "measured_vectors",
     "non_dominated",
     "normalise_url",
     "not_waiting",
@@ -120,8 +131,13 @@ __all__ = [
     "save_verification",
     "shown_storage",
     "savings",
+    "table_of",
+    "table_setting",
+    "verdict_of",
+    "verdict_on",
     "verification_keys",
     "useful_front",
+    "verification_setting",
     "utc_now",
     "writing",
 ]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from bisect import bisect_right
 
 from distreal_dse.errors import FrontError
-from distreal_dse.fronts._front import Front, FrontPoint
+from distreal_dse.fronts._front import Front
+from distreal_dse.fronts._table import TableVector, table_of
 
 
 class BudgetTooSmallError(FrontError):
@@ -13,23 +14,28 @@ class BudgetTooSmallError(FrontError):
 
 
 class LookupTable:
-    """A front ordered by cost: budget → the vector that converges best among those that fit.
+    """The vectors of a front by cost: budget → the dearest that fits.
 
     Parameters
     ----------
     front
-        The front to look up in. Its dearest point that fits is the best one, because on a front
-        convergence rises with cost.
+        The front to look up in: its points and, where it has a table, the vectors between them, so
+        that hardly any of a budget stays unused.
+
+    Raises
+    ------
+    FrontError
+        If the front's table is none of its network.
     """
 
     def __init__(self, front: Front) -> None:
         self.front = front
-        self.cheapest = front.points[0]
-        # Plain lists: bisect takes 0.1 µs on them; numpy would take ten times as long.
-        self._points = list(front.points)
-        self._costs = [point.cost for point in front.points]
+        self.vectors = table_of(front)
+        self.cheapest = self.vectors[0]
+        # A plain list: bisect takes 0.1 µs on it; numpy would take ten times as long.
+        self._costs = [vector.cost for vector in self.vectors]
 
-    def pick(self, budget: float) -> FrontPoint:
+    def pick(self, budget: float) -> TableVector:
         """Return the best vector with cost ≤ budget.
 
         Parameters
@@ -43,7 +49,7 @@ class LookupTable:
             Where not even the cheapest vector fits, or the budget is NaN.
         """
         if budget >= self.cheapest.cost:
-            return self._points[bisect_right(self._costs, budget) - 1]
+            return self.vectors[bisect_right(self._costs, budget) - 1]
         unit = self.front.cost_unit
         raise BudgetTooSmallError(
             f"budget {budget:g} {unit} is too small for front {self.front.label}: expected at "
@@ -51,8 +57,8 @@ class LookupTable:
             f"raise the budget or skip the mini-batch"
         )
 
-    def pick_or_cheapest(self, budget: float) -> FrontPoint:
+    def pick_or_cheapest(self, budget: float) -> TableVector:
         """Return the best vector with cost ≤ budget, or the cheapest where none fits."""
         if budget >= self.cheapest.cost:
-            return self._points[bisect_right(self._costs, budget) - 1]
+            return self.vectors[bisect_right(self._costs, budget) - 1]
         return self.cheapest

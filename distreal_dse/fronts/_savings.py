@@ -18,14 +18,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from distreal_dse.errors import FrontError
-from distreal_dse.fronts._front import non_dominated
+from distreal_dse.fronts._front import Front, non_dominated
 
 Floats = npt.NDArray[np.float64]
+
+VERIFICATION = "verification"
+"""The name, among the settings of a front, under which verified gains are stored."""
 
 CONFIDENCE = 0.95
 # Below this share of the full network's cost, savings are summed up: above, little can be saved.
@@ -57,6 +61,35 @@ class MeasuredVector:
     def gain(self) -> float:
         """Mean over the replicates."""
         return math.fsum(self.gains) / len(self.gains)
+
+
+def verification_setting(vectors: Sequence[MeasuredVector]) -> list[dict[str, Any]]:
+    """Return what `measured_vectors` reads from the settings of a front."""
+    return [
+        {
+            "kept_counts": [*one.kept_counts],
+            "cost": one.cost,
+            "gains": [*one.gains],
+            "uniform": one.uniform,
+        }
+        for one in vectors
+    ]
+
+
+def measured_vectors(front: Front) -> tuple[MeasuredVector, ...]:
+    """Return all that was verified for a front, dominated or not; empty where it doesn't tell."""
+    try:
+        return tuple(
+            MeasuredVector(
+                tuple(map(int, one["kept_counts"])),
+                float(one["cost"]),
+                tuple(map(float, one["gains"])),
+                bool(one["uniform"]),
+            )
+            for one in front.settings[VERIFICATION]
+        )
+    except (KeyError, TypeError, ValueError):
+        return ()  # settings are free, e.g. of an imported front
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from distreal_dse.search._evaluation import Evaluator, Outcome, Task
 from distreal_dse.search._executors import Executor, InlineExecutor, ProcessExecutor
-from distreal_dse.search._reverification import Reverified, reverify
+from distreal_dse.search._reverification import Claim, Reverified, reverify
 from distreal_dse.search._samplers import SAMPLERS
 from distreal_dse.search._search import search
 from distreal_dse.search._settings import SearchProgress, SearchSettings
@@ -12,6 +12,7 @@ from distreal_dse.search._tried import StoredSearch, TriedVector, stored_search,
 
 __all__ = [
     "SAMPLERS",
+    "Claim",
     "Evaluator",
     "Executor",
     "InlineExecutor",

@@ -49,6 +49,8 @@ class TrialArchive:
         Further facts for a reader of the study in optuna-dashboard.
     check
         Called before anything is stored; raises if another process took the search over.
+    directions, values
+        Of the values of a trial, and their names; by default cost and gain.
 
     Raises
     ------
@@ -66,6 +68,8 @@ class TrialArchive:
         settings: Mapping[str, Any],
         attributes: Mapping[str, Any],
         check: Callable[[], None] = lambda: None,
+        directions: Sequence[StudyDirection] = DIRECTIONS,
+        values: Sequence[str] = (),
     ) -> None:
         self._name, self._check = name, check
         self._storage = open_trials(url)
@@ -73,14 +77,14 @@ class TrialArchive:
             study = optuna.create_study(
                 study_name=name,
                 storage=self._storage,
-                directions=DIRECTIONS,
+                directions=directions,
                 load_if_exists=True,
             )
             self._study_id = study._study_id
             stored = study.user_attrs
             if SETTINGS in stored:
                 _check_same(name, stored[SETTINGS], settings)
-            elif study.get_trials(deepcopy=False) or tuple(study.directions) != DIRECTIONS:
+            elif study.get_trials(deepcopy=False) or tuple(study.directions) != tuple(directions):
                 raise InputError(
                     f"study '{name}' in this storage was not made by distreal-dse: expected an "
                     "unused name; choose another with --name"
@@ -88,7 +92,8 @@ class TrialArchive:
             else:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-                    study.set_metric_names([COST_NAMES[cost_metric(settings)], GAIN_NAME])
+                    names = values or (COST_NAMES[cost_metric(settings)], GAIN_NAME)
+                    study.set_metric_names([*names])
                 for key, value in {**attributes, SETTINGS: dict(settings)}.items():
                     study.set_user_attr(key, value)
         # Without what is implied, as it was before: verification runs are found by this key.

@@ -49,7 +49,8 @@ def comparable_settings(
         "short run": {
             name: value
             for name, value in asdict(study.short_run).items()
-            if name != "verification_replicates"  # says nothing of trials
+            # Says nothing of trials.
+            if name not in ("verification_replicates", "table_mini_batches")
         },
         "optimizer": f"{type(optimizer).__name__} {optimizer.defaults}",
     }

@@ -12,7 +12,7 @@ from distreal_dse.catalogue import StudySource
 from distreal_dse.dropout import DroppableNetwork
 from distreal_dse.errors import DistrealError
 from distreal_dse.preparation import prepare
-from distreal_dse.search._evaluation import Evaluator, Outcome, Task
+from distreal_dse.search._evaluation import Evaluator, Outcome, ShortRunTask
 from distreal_dse.study import Data, Study
 from distreal_dse.workers import end_processes, process_pool
 
@@ -35,7 +35,7 @@ class Executor(ABC):
         """
 
     @abstractmethod
-    def submit(self, key: int, task: Task) -> None:
+    def submit(self, key: int, task: ShortRunTask) -> None:
         """Start a task; ``key`` is given back with its outcome."""
 
     @abstractmethod
@@ -52,13 +52,13 @@ class InlineExecutor(Executor):
 
     def __init__(self, evaluator: Evaluator) -> None:
         self._evaluator = evaluator
-        self._waiting: deque[tuple[int, Task]] = deque()
+        self._waiting: deque[tuple[int, ShortRunTask]] = deque()
 
     def snapshot_losses(self) -> list[float]:
         """That of the one evaluator."""
         return [self._evaluator.snapshot_loss]
 
-    def submit(self, key: int, task: Task) -> None:
+    def submit(self, key: int, task: ShortRunTask) -> None:
         """Remember the task; `completed` does it."""
         self._waiting.append((key, task))
 
@@ -99,9 +99,9 @@ class ProcessExecutor(Executor):
         self.capacity = workers
         self._arguments = source, seed, device
         self._warmed_up = warmed_up
-        self._waiting: dict[int, Task] = {}
-        self._suspects: dict[int, Task] = {}
-        self._under_way: dict[Future[Outcome], tuple[int, Task]] = {}
+        self._waiting: dict[int, ShortRunTask] = {}
+        self._suspects: dict[int, ShortRunTask] = {}
+        self._under_way: dict[Future[Outcome], tuple[int, ShortRunTask]] = {}
         self._pool = self._new_pool()
 
     def _new_pool(self) -> ProcessPoolExecutor:
@@ -121,7 +121,7 @@ class ProcessExecutor(Executor):
         self._warmed_up(1)
         return losses
 
-    def submit(self, key: int, task: Task) -> None:
+    def submit(self, key: int, task: ShortRunTask) -> None:
         """Queue a task for the next free worker."""
         self._waiting[key] = task
         self._hand_over()
@@ -228,7 +228,7 @@ def _snapshot_loss() -> float:
     return _own_evaluator().snapshot_loss
 
 
-def _evaluate(task: Task) -> Outcome:
+def _evaluate(task: ShortRunTask) -> Outcome:
     return _own_evaluator().evaluate(task)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -12,22 +11,54 @@ from typing import Any
 
 from sqlalchemy import Engine
 
+from distreal_dse.budgets import budgets_of
 from distreal_dse.catalogue import StudySource
+from distreal_dse.convergence import FleetTable
 from distreal_dse.dropout import make_policy
 from distreal_dse.errors import InputError
 from distreal_dse.fronts import (
     Front,
     FrontPoint,
+    MeasuredVector,
+    Saving,
+    Verdict,
     hypervolume,
+    measured_vectors,
     non_dominated,
+    table_of,
+    verdict_of,
+    verdict_on,
     verification_keys,
 )
 from distreal_dse.preparation import prepare
 from distreal_dse.search._archive import IMPLIED
 from distreal_dse.search._comparable import SAME_LOSS, check_agreement, comparable_settings
 from distreal_dse.search._executors import make_executor
+from distreal_dse.search._ledger import Ledger
 from distreal_dse.search._settings import Listener, SearchProgress
+from distreal_dse.search._tried import FLEET
 from distreal_dse.search._verification import Candidate, verify
+
+
+@dataclass(frozen=True)
+class Claim:
+    """That a vector is better than one rate for all layers, held against new runs.
+
+    Parameters
+    ----------
+    before
+        What the front's own runs say: the vector gains more than one rate at ``at_least``.
+    difference
+        How much more than that one-rate vector it gains now: the mean over pairs of new runs.
+    """
+
+    before: Saving
+    difference: float
+
+    @property
+    def holds(self) -> bool:
+        """Whether it gained more again."""
+        return self.difference > 0
 
 
 @dataclass(frozen=True)
@@ -42,11 +73,14 @@ class Reverified:
         Measured again, in the order of the front's; without those that failed.
     failures
         Kept counts, as text, of these, and why.
+    measured
+        All that was measured again, one rate for all layers too, run by run.
     """
 
     front: Front
     points: tuple[FrontPoint, ...]
     failures: Mapping[str, str]
+    measured: tuple[MeasuredVector, ...] = ()
 
     @property
     def pairs(self) -> list[tuple[FrontPoint, FrontPoint]]:
@@ -55,14 +89,21 @@ class Reverified:
         return [(before[point.kept_counts], point) for point in self.points]
 
     @property
-    def rank_correlation(self) -> float:
-        """Spearman's, of the gains before and now; NaN where there are fewer than two points."""
-        if len(self.points) < 2:
-            return math.nan
-        from scipy.stats import spearmanr  # takes a second to import
+    def verdict(self) -> Verdict | None:
+        """What the new runs say of the front against one rate; None where there is no such."""
+        return verdict_on(self.measured, self.front.reference_cost)
 
-        gains = [(before.convergence, now.convergence) for before, now in self.pairs]
-        return float(spearmanr(*zip(*gains, strict=True)).statistic)
+    @property
+    def claims(self) -> list[Claim]:
+        """What the front claims to be better than one rate, and whether that holds."""
+        before = verdict_of(self.front)
+        now = {one.kept_counts: one for one in self.measured}
+        family = {one.cost: one for one in self.measured if one.uniform}
+        return [
+            Claim(one, now[one.vector.kept_counts].gain - family[one.at_least].gain)
+            for one in (before.better if before else ())
+            if one.vector.kept_counts in now and one.at_least in family
+        ]
 
     @property
     def non_dominated(self) -> list[bool]:
@@ -89,9 +130,10 @@ def reverify(
 ) -> Reverified:
     """Measure the points of a front again: short runs from a snapshot of another seed.
 
-    Gains depend on the snapshot, so what can be compared is their order, what is dominated, and
-    roughly the hypervolume. Costs are those of the front. Finished runs are kept in the database:
-    the same call goes on with what is left.
+    The one-rate vectors that the front was held against are measured again, too, and so is what it
+    claims to be better. Gains depend on the snapshot, so what can be compared is who gains more,
+    what is dominated, and roughly the hypervolume. Costs are those of the front. Finished runs
+    are kept in the database: the same call goes on with what is left.
 
     Parameters
     ----------
@@ -136,10 +178,7 @@ def reverify(
     source = replace(source, changes=tuple(changes.items()))
     network, data = prepare(study, seed, device)
     front.check_model(network.channels.fingerprint, f"study {study.name}")
-    candidates = [
-        Candidate(point.rates, point.kept_counts, point.cost, point.uniform, point.trial)
-        for point in front.points
-    ]
+    candidates = _candidates(front)
 
     def progress(done: int, total: int) -> None:
         listen(SearchProgress("warm-up", done, total))
@@ -150,16 +189,55 @@ def reverify(
         check_agreement(losses, f"front {front.label}")
         told = {"front": front.content_hash, **comparable_settings(study, network, seed, device)}
         key = _key_of_runs(engine, told, losses[0])
-        points, failures = verify(
+        verified = verify(
             candidates,
             study.short_run.verification_replicates if replicates is None else replicates,
-            executor,
-            engine,
-            key,
-            seed,
+            Ledger(executor, engine, key, seed),
             lambda done, total, failed: listen(SearchProgress("verification", done, total, failed)),
+            _fleet_table(front),
         )
-    return Reverified(front, points, failures)
+    on_front = {point.kept_counts for point in front.points}
+    return Reverified(
+        front,
+        tuple(point for point in verified.points if point.kept_counts in on_front),
+        verified.failures,
+        tuple(
+            MeasuredVector(p.kept_counts, p.cost, verified.gains[p.kept_counts], p.uniform)
+            for p in verified.points
+        ),
+    )
+
+
+def _candidates(front: Front) -> list[Candidate]:
+    """The front's points, and what they were held against or claimed to be better."""
+    points = {
+        point.kept_counts: Candidate(
+            point.rates, point.kept_counts, point.cost, point.uniform, point.trial
+        )
+        for point in front.points
+    }
+    verdict = verdict_of(front)
+    better = {one.vector.kept_counts for one in verdict.better} if verdict else set()
+    widths = [group.channels for group in front.groups]
+    for one in measured_vectors(front):
+        if one.uniform or one.kept_counts in better:
+            pairs = zip(one.kept_counts, widths, strict=True)
+            rates = tuple(1 - kept / width for kept, width in pairs)
+            other = Candidate(rates, one.kept_counts, one.cost, one.uniform, None)
+            points.setdefault(one.kept_counts, other)
+    return list(points.values())
+
+
+def _fleet_table(front: Front) -> FleetTable | None:
+    """What the other mini-batches of its short runs trained, where it is for a fleet."""
+    if FLEET not in front.settings:
+        return None
+    full, vectors = front.reference_cost, table_of(front)
+    return FleetTable(
+        budgets_of(front.settings[FLEET]),
+        tuple(one.kept_counts for one in vectors),
+        tuple(one.cost / full for one in vectors),
+    )
 
 
 def _key_of_runs(engine: Engine, told: Mapping[str, Any], loss: float) -> str:

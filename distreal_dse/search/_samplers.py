@@ -17,16 +17,25 @@ from distreal_dse.specs import unknown_name
 RANDOM_START = 10
 START = UNIFORM_RATES + RANDOM_START
 
-SAMPLERS: Mapping[str, Callable[[int], BaseSampler]] = {
-    "gp": lambda seed: GPSampler(n_startup_trials=START, seed=seed),
-    "nsga2": lambda seed: NSGAIISampler(population_size=20, crossover=SBXCrossover(), seed=seed),
-    "random": lambda seed: RandomSampler(seed=seed),
-    "tpe": lambda seed: TPESampler(n_startup_trials=START, multivariate=True, seed=seed),
+SAMPLERS: Mapping[str, Callable[[int, int], BaseSampler]] = {
+    "gp": lambda seed, start: GPSampler(n_startup_trials=start, seed=seed),
+    "nsga2": lambda seed, _: NSGAIISampler(population_size=20, crossover=SBXCrossover(), seed=seed),
+    "random": lambda seed, _: RandomSampler(seed=seed),
+    "tpe": lambda seed, start: TPESampler(n_startup_trials=start, multivariate=True, seed=seed),
 }
 
 
-def make_sampler(name: str, seed: int) -> BaseSampler:
+def make_sampler(name: str, seed: int, start: int = START) -> BaseSampler:
     """Make a sampler.
+
+    Parameters
+    ----------
+    name
+        One of `SAMPLERS`.
+    seed
+        Of its draws.
+    start
+        Trials before a model is fitted, those that are enqueued included.
 
     Raises
     ------
@@ -37,4 +46,4 @@ def make_sampler(name: str, seed: int) -> BaseSampler:
         raise unknown_name("sampler", name, name, SAMPLERS)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
-        return SAMPLERS[name](seed % 2**32)
+        return SAMPLERS[name](seed % 2**32, start)

@@ -2,35 +2,46 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from importlib.metadata import version
 from typing import Any
 
 from sqlalchemy import Engine
 
 from distreal_dse.cost import MacCost
-from distreal_dse.dropout import DroppableNetwork, make_policy, uniform_rate
-from distreal_dse.errors import InputError, NoGainError, StudyError
+from distreal_dse.dropout import DroppableNetwork, KeptCounts, make_policy
+from distreal_dse.errors import InputError, StudyError
 from distreal_dse.fronts import (
-    FIXED,
     LAYERS,
+    TABLE,
+    VERIFICATION,
     Front,
-    FrontGroup,
     FrontPoint,
     check_front_name,
+    filled,
     open_database,
     save_front,
+    table_setting,
     useful_front,
 )
 from distreal_dse.preparation import prepare
 from distreal_dse.search._archive import TrialArchive
 from distreal_dse.search._comparable import comparable_settings
-from distreal_dse.search._costs import check_metric, trial_cost
+from distreal_dse.search._costs import TrialCost, check_metric, trial_cost
 from distreal_dse.search._executors import make_executor
 from distreal_dse.search._explorer import Explorer
+from distreal_dse.search._fleet_search import find_for_fleet
+from distreal_dse.search._front_parts import (
+    channels_of_a_unit,
+    front_groups,
+    layer_terms,
+    no_gain,
+    uniform_family,
+    verified_gains,
+    versions,
+)
 from distreal_dse.search._holding import holding_search
+from distreal_dse.search._ledger import Ledger
 from distreal_dse.search._samplers import make_sampler
 from distreal_dse.search._settings import Listener, SearchProgress, SearchSettings
 from distreal_dse.search._tried import CHANNELS_OF_A_UNIT
@@ -83,7 +94,8 @@ def search(
     engine = open_database(storage)
     try:
         with holding_search(engine, name) as check:
-            front = _find(settings, study, name, storage, engine, check, listen)
+            find = _find if settings.fleet is None else find_for_fleet
+            front = find(settings, study, name, storage, engine, check, listen)
             check()
             return save_front(engine, front)
     finally:
@@ -110,10 +122,7 @@ def _find(
     attributes = {
         "study": f"{study.name}: {study.description}",
         "channel groups": {group.name: group.channels for group in network.groups},
-        CHANNELS_OF_A_UNIT: {
-            group.name: size
-            for group, size in zip(network.groups, network.channels.channels_per_unit, strict=True)
-        },
+        CHANNELS_OF_A_UNIT: channels_of_a_unit(network),
         **cost.attributes,
     }
     with (
@@ -135,30 +144,27 @@ def _find(
         cost.begin(archive)
         explorer = Explorer(settings, study, network, cost, archive)
         explorer.run(executor, listen)
-        verified, failures = verify(
+        verified = verify(
             explorer.candidates(),
             study.short_run.verification_replicates,
-            executor,
-            engine,
-            archive.key,
-            settings.seed,
+            Ledger(executor, engine, archive.key, settings.seed),
             lambda done, total, failed: listen(
                 explorer.progress("verification", done, total, failed)
             ),
         )
-        verified = cost.settle(
-            verified,
+        points = cost.settle(
+            verified.points,
             archive,
             lambda done, total: listen(explorer.progress("latency", done, total, 0)),
         )
-    points, harmful = useful_front(verified)
-    if not points:
-        raise _no_gain(name, verified)
+    front_points, harmful = useful_front(points)
+    if not front_points:
+        raise no_gain(name, points)
     return Front(
         name=name,
         study=study.name,
         model_fingerprint=network.channels.fingerprint,
-        groups=tuple(FrontGroup(group.name, group.channels) for group in network.groups),
+        groups=front_groups(network),
         cost_metric=cost.metric,
         device=cost.device,
         reference_cost=cost.reference,
@@ -168,57 +174,32 @@ def _find(
             "options": {name: value for name, value in settings.source.options if name != "data"},
             "sampler": settings.sampler,
             "trials": explorer.finished,
-            **cost.front_settings(points),
-            LAYERS: _layers(network),
-            "uniform family": _uniform_family(verified, network.channels.widths, study.granularity),
-            "failed verification": failures,
-            # Only where there are any, so that a front of before is not stored anew.
+            **cost.front_settings(front_points),
+            LAYERS: layer_terms(network),
+            **_table(front_points, cost, network),
+            "uniform family": uniform_family(points, network.channels.widths, study.granularity),
+            VERIFICATION: verified_gains(points, verified),
+            "failed verification": dict(verified.failures),
             **({"harmful": {p.key: p.convergence for p in harmful}} if harmful else {}),
-            "versions": _versions(),
+            "versions": versions(),
         },
-        points=points,
+        points=front_points,
     )
 
 
-def _no_gain(name: str, verified: Sequence[FrontPoint]) -> NoGainError:
-    best = max(verified, key=lambda point: point.convergence)
-    return NoGainError(
-        f"search '{name}': expected a vector whose short runs lower the validation loss, found "
-        f"that each of {len(verified)} raises it (the best gain is {best.convergence:.3f} ± "
-        f"{best.standard_error:.3f}); no front is stored: lower the study's learning rate or "
-        "lengthen its ShortRun, and search under another --name"
-    )
+def _table(
+    points: Sequence[FrontPoint], cost: TrialCost, network: DroppableNetwork
+) -> dict[str, Any]:
+    """What devices look up: the points, and vectors between them where costs are exact."""
+    if cost.metric != "macs":
+        return {}
+    macs = MacCost(network.channels)
 
+    def price(vectors: Sequence[KeptCounts]) -> Sequence[float]:
+        return macs.training_many(vectors).tolist() if vectors else []
 
-def _uniform_family(
-    verified: Sequence[FrontPoint], widths: Sequence[int], granularity: int
-) -> list[dict[str, float | None]]:
-    """What the front is held against, dominated or not."""
-    return [
-        {
-            "rate": uniform_rate(point.kept_counts, widths, granularity),
-            "cost": point.cost,
-            "convergence": point.convergence,
-            "standard_error": point.standard_error,
-            "replicates": point.replicates,
-            "accuracy": point.accuracy,
-        }
-        for point in sorted(verified, key=lambda point: point.cost)
-        if point.uniform
-    ]
-
-
-def _layers(network: DroppableNetwork) -> list[dict[str, Any]]:
-    """What `layer_costs` reads from a front."""
-
-    def named(channels: Sequence[float]) -> dict[str, float]:
-        keys = [*map(str, range(len(channels) - 1)), FIXED]
-        return {key: count for key, count in zip(keys, channels, strict=True) if count}
-
-    return [
-        {"name": name, "macs": macs, "inputs": named(inputs), "outputs": named(outputs)}
-        for name, macs, inputs, outputs in MacCost(network.channels).terms()
-    ]
+    vectors = filled([point.kept_counts for point in points], price)
+    return {TABLE: table_setting(vectors, price(vectors))}
 
 
 def _check(settings: SearchSettings) -> None:
@@ -238,8 +219,3 @@ def _check_granularity(study: Study, network: DroppableNetwork) -> None:
             f"granularity of study {study.name} is {study.granularity}: expected less than the "
             f"{widest} channels of the widest group, or there is nothing to drop"
         )
-
-
-def _versions() -> dict[str, str]:
-    packages = {name: version(name) for name in ("distreal-dse", "optuna", "torch")}
-    return {"python": platform.python_version(), **packages}

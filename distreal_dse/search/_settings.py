@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from distreal_dse.budgets import Budgets
 from distreal_dse.catalogue import StudySource
 
 
@@ -32,6 +33,9 @@ class SearchSettings:
         ``"cpu"`` or ``"cuda"``.
     cost
         ``"macs"`` or ``"latency"``.
+    fleet
+        Budgets that a table is fitted to; None searches vectors on their own. The trials are
+        then curves (see `distreal_dse.search._curve`).
     """
 
     source: StudySource
@@ -43,14 +47,16 @@ class SearchSettings:
     seed: int = 0
     device: str = "cpu"
     cost: str = "macs"
+    fleet: Budgets | None = None
 
 
 @dataclass(frozen=True)
 class SearchProgress:
     """How far a search is.
 
-    ``stage`` is ``"warm-up"`` (mini-batches), ``"search"`` (trials), ``"verification"`` (short
-    runs) or ``"latency"`` (rounds of measurement); ``done`` of ``total`` are finished.
+    ``stage`` is ``"warm-up"`` (mini-batches), ``"search"`` or ``"fit"`` (trials),
+    ``"verification"`` or ``"points"`` (short runs), or ``"latency"`` (rounds of measurement);
+    ``done`` of ``total`` are finished.
     ``non_dominated`` and ``hypervolume`` describe the trials so far.
     """
 

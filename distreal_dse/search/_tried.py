@@ -17,6 +17,7 @@ from distreal_dse.search._space import SearchSpace
 from distreal_dse.search._trial_tables import close_trials, open_trials, plain_errors
 
 CHANNELS_OF_A_UNIT = "channels of a unit"
+FLEET = "fleet"
 
 
 @dataclass(frozen=True)
@@ -50,11 +51,14 @@ class StoredSearch:
     settings
         What makes its trials comparable.
     tried
-        The trials that ended well, by number.
+        The trials that ended well, by number; none of a search for a fleet, whose trials are
+        curves.
     failed
         How many others there are.
     channels
         What kept counts are in channels; searches of earlier versions don't tell.
+    curves
+        Trials that ended well of a search for a fleet.
     """
 
     name: str
@@ -66,6 +70,12 @@ class StoredSearch:
     tried: tuple[TriedVector, ...]
     failed: int
     channels: ChannelCounts = ChannelCounts(None)
+    curves: int = 0
+
+    @property
+    def fleet(self) -> str:
+        """What the fleet is that a table was fitted to; empty where none was."""
+        return str(self.settings.get(FLEET, {}).get("fleet", ""))
 
     def made(self, front: Front) -> bool:
         """Whether a front can have come of this search, by name, model and cost."""
@@ -111,7 +121,8 @@ def stored_search(study: optuna.Study) -> StoredSearch | None:
     reference = float(attributes.get(REFERENCE_MACS if metric == "macs" else REFERENCE, 0.0))
     complete = [trial for trial in finished if trial.state == TrialState.COMPLETE]
     tried = []
-    for trial in complete:
+    curves = len(complete) if FLEET in settings else 0
+    for trial in complete if not curves else ():
         cost, convergence = trial.values
         if metric == "latency":
             cost = trial.user_attrs["cost ratio"] * reference
@@ -138,6 +149,7 @@ def stored_search(study: optuna.Study) -> StoredSearch | None:
         tried=tuple(tried),
         failed=len(finished) - len(complete),
         channels=ChannelCounts(tuple(sizes.values()) if sizes else None),
+        curves=curves,
     )
 
 

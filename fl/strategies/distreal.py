@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from distreal_dse.dropout import ChannelMap, MaskPolicy, make_policy
 from distreal_dse.errors import FrontError
-from distreal_dse.fronts import Front, FrontPoint, LookupTable
+from distreal_dse.fronts import Front, LookupTable, TableVector
 from distreal_dse.study import Study
 from fl.averaging import make_averaging
 from fl.devices import Device
@@ -76,7 +76,7 @@ class LookupPlan(LocalPlan):
         super().__init__(masks)
         self._lookup = lookup
 
-    def pick(self, budget: float) -> FrontPoint:
+    def pick(self, budget: float) -> TableVector:
         """Return the best vector that fits, or the cheapest where none does (our own choice)."""
         return self._lookup.pick_or_cheapest(budget)
 

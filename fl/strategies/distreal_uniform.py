@@ -18,8 +18,8 @@ from fl.results import State, Update
 from fl.strategies.base import LocalPlan, Strategy, Vector
 from fl.strategies.context import StrategyContext, VectorTable
 
-# From rate 0 to the largest of the study; about as many as a front has points (our own choice).
-RATES = 20
+# From rate 0 to the largest of the study: so fine that hardly any of a budget stays unused.
+RATES = 1000
 
 
 class DistrealUniform(Strategy):
@@ -42,8 +42,8 @@ class DistrealUniform(Strategy):
 
     def __init__(self, context: StrategyContext, averaging: str = "plain") -> None:
         largest = context.study.max_rate
-        vectors = [context.uniform(1 - largest * step / (RATES - 1)) for step in range(RATES)]
-        self._table = VectorTable(vectors)
+        shares = [1 - largest * step / (RATES - 1) for step in range(RATES)]
+        self._table = VectorTable([*dict.fromkeys(context.uniform(share) for share in shares)])
         self._average = make_averaging(averaging)
 
     def plan(self, device: Device, round_number: int, budget: float, seed: int) -> LocalPlan:

@@ -13,7 +13,7 @@ import pytest
 import typer
 
 from command_line import COMMAND, Ended, environment, run
-from distreal_dse.cli import _fronts, _optimize
+from distreal_dse.cli import _fronts, _lookup, _optimize
 from distreal_dse.cli._app import app
 from distreal_dse.errors import NoGainError
 from distreal_dse.fronts import Front, export_front, open_database, save_front
@@ -131,6 +131,7 @@ def test_a_front_survives_export_and_import(optimized: tuple[str, Ended], tmp_pa
 def test_lookup_picks_the_best_point_that_fits(optimized: tuple[str, Ended]) -> None:
     url, ended = optimized
     points, full = ended.json["points"], ended.json["reference_cost"]
+    table = ended.json["settings"]["table"]["vectors"]
     dearest = max(points, key=lambda point: point["cost"])
     for text, budget in (
         ("40%", 0.4 * full),
@@ -138,10 +139,14 @@ def test_lookup_picks_the_best_point_that_fits(optimized: tuple[str, Ended]) -> 
         (str(dearest["cost"]), dearest["cost"]),
         ("9k", 9000),
     ):
-        fitting = [point for point in points if point["cost"] <= budget]
-        best = max(fitting, key=lambda point: point["convergence"])
-        found = run("lookup", "tiny", "--budget", text, "--json", "--storage", url)
-        assert found.json.items() >= best.items()
+        fitting = [one for one in table if one["cost"] <= budget]
+        best = max(fitting, key=lambda one: one["cost"])
+        found = run("lookup", "tiny", "--budget", text, "--json", "--storage", url).json
+        assert (found["cost"], found["kept_counts"]) == (best["cost"], best["kept_counts"])
+        own = [point for point in points if point["kept_counts"] == best["kept_counts"]]
+        assert found["measured"] is bool(own)
+        for point in own:
+            assert {name: found[name] for name in point} == point
     people = run("lookup", "tiny", "--budget", "40%", "--storage", url)
     assert (people.code, people.stdout) == (0, "")
     assert "MACs" in people.stderr
@@ -273,12 +278,13 @@ def test_a_front_is_measured_again(study: Path, storage: str, tmp_path: Path) ->
     command = ("front", "verify", "tiny", "--study", study, "--storage", storage)
     found = run(*command, "--replicates", "2", "--json").json
     assert found["front"] == "tiny@1" and found["points"] and found["failures"] == {}
+    assert all(claim["holds"] for claim in found["claims"])
     for point in found["points"]:
         assert point["now"]["replicates"] == 2
         assert point["now"]["convergence"] != point["before"]["convergence"]
     shown = run(*command, "--replicates", "2")
     assert shown.code == 0 and shown.stdout == ""
-    assert "rank correlation of gains" in shown.stderr and "loss gain before" in shown.stderr
+    assert "points are non-dominated" in shown.stderr and "loss gain before" in shown.stderr
     again = run("front", "verify", "tiny", "--storage", storage, "--replicates", "2", "--json")
     assert again.json == found  # its file is known from before
 
@@ -302,7 +308,7 @@ def test_lookup_names_groups_and_tells_channels_from_units(
     stored: Callable[[Front], str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     url = stored(grouped_front())
-    _fronts.lookup("digits", "30%", url, as_json=True)
+    _lookup.lookup("digits", "30%", url, as_json=True)
     found = json.loads(capsys.readouterr().out)
     assert found["kept_counts"] == [8, 4]  # what programs rely on: units
     assert found["front"] == "digits@1" and found["harms"] is False
@@ -312,7 +318,7 @@ def test_lookup_names_groups_and_tells_channels_from_units(
         {"name": "conv2", "rate": 0.5, "kept_units": 4, "units": 8, "kept_channels": 16,
          "channels": 32},
     ]  # fmt: skip
-    _fronts.lookup("digits", "30%", url)
+    _lookup.lookup("digits", "30%", url)
     told = capsys.readouterr().err
     (row,) = (line for line in told.splitlines() if "conv2" in line)
     assert row.replace("│", " ").split() == ["conv2", "16", "32", "4", "8", "0.500"]
@@ -323,10 +329,10 @@ def test_lookup_in_a_front_that_does_not_tell_its_channels_says_units(
     stored: Callable[[Front], str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     url = stored(make_front())
-    _fronts.lookup("digits", "30%", url, as_json=True)
+    _lookup.lookup("digits", "30%", url, as_json=True)
     group = json.loads(capsys.readouterr().out)["groups"][1]
     assert (group["kept_units"], group["kept_channels"], group["channels"]) == (4, None, None)
-    _fronts.lookup("digits", "30%", url)
+    _lookup.lookup("digits", "30%", url)
     told = capsys.readouterr().err
     assert "kept units" in told and "channels" not in told
 
@@ -349,16 +355,16 @@ def test_lookup_says_that_a_vector_harms_and_which_is_safe(
     stored: Callable[[Front], str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     url = stored(harmful_front(2))
-    _fronts.lookup("digits", "25%", url)
+    _lookup.lookup("digits", "25%", url)
     told = capsys.readouterr().err
     assert "This vector harms" in told and "No cheaper one is safe" in told
     assert "the cheapest one that is safe costs 1,600 MACs (100.0%)" in told
-    _fronts.lookup("digits", "25%", url, as_json=True)
+    _lookup.lookup("digits", "25%", url, as_json=True)
     found = json.loads(capsys.readouterr().out)
     assert found["harms"] is True and found["cheapest_safe"]["cost"] == 1600
-    _fronts.lookup("digits", "100%", url)
+    _lookup.lookup("digits", "100%", url)
     assert "harms" not in capsys.readouterr().err
-    _fronts.lookup("digits", "25%", stored(harmful_front(3)))
+    _lookup.lookup("digits", "25%", stored(harmful_front(3)))
     assert "no vector of this front is safe" in capsys.readouterr().err
 
 

@@ -10,7 +10,13 @@ import pytest
 
 from dashboards.findings import TrialPoint
 from dashboards.serving import dashboard_server
-from distreal_dse.fronts import Front, FrontGroup, FrontPoint
+from distreal_dse.fronts import (
+    Front,
+    FrontGroup,
+    FrontPoint,
+    MeasuredVector,
+    verification_setting,
+)
 from fl.results import RoundResult
 from fl.runs import Run
 from front_examples import HOSTILE, make_front
@@ -32,7 +38,14 @@ def searched() -> Front:
         for rate, cost, gain in ((0.0, 1600, 1.0), (0.4, 640, 0.8), (0.7, 160, 0.4))
     ]
     points = (point(80.0, 0.6), point(800.0, 0.9), point(1600.0, 1.0, uniform=True))
-    return make_front(points=points, settings={"seed": 7, "uniform family": family})
+    measured = [(one["cost"], one["convergence"], True) for one in family]
+    measured += [(one.cost, one.convergence, False) for one in points[:2]]
+    runs = [
+        MeasuredVector((8, 6), cost, tuple(gain + shift for shift in (-0.01, 0.0, 0.01)), uniform)
+        for cost, gain, uniform in measured
+    ]
+    settings = {"seed": 7, "uniform family": family, "verification": verification_setting(runs)}
+    return make_front(points=points, settings=settings)
 
 
 @pytest.fixture

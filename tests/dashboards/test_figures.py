@@ -45,8 +45,8 @@ def test_hovering_tells_what_a_point_is(searched: Front) -> None:
 
 def test_the_title_of_the_front_is_its_finding(searched: Front) -> None:
     assert front_figure(searched).layout.title.text.replace("<br>", " ") == (
-        "At 5% of the training cost a searched vector gains 0.60; "
-        "one rate for all layers needs at least 20%"
+        "At 5% of the full cost a vector gains what one rate for all layers needs 20% for, "
+        "and certainly more than 10%"
     )
 
 

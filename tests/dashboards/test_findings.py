@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import inf, sqrt
 
 import pytest
 
@@ -10,98 +9,58 @@ from dashboards.findings import (
     accuracy_finding,
     counted,
     front_finding,
-    least_uniform_cost,
     moment,
     percent,
-    savings,
     si_prefix,
     uniform_family,
 )
-from distreal_dse.fronts import Front, FrontPoint
+from distreal_dse.fronts import Front, MeasuredVector, verification_setting
 from fl.runs import Run
 from front_examples import make_front
 
 
-def vector(cost: float, gain: float, error: float = 0.0) -> FrontPoint:
-    return FrontPoint((0.5, 0.25), (8, 6), cost, gain, error, 8, 0.5, uniform=False)
+def uniform(cost: float, gain: float) -> TrialPoint:
+    return TrialPoint(cost, gain, uniform=True, standard_error=0.0)
 
 
-def uniform(cost: float, gain: float, error: float = 0.0) -> TrialPoint:
-    return TrialPoint(cost, gain, uniform=True, standard_error=error)
+def verified(searched: dict[float, float]) -> Front:
+    """A front whose settings hold verified runs: of one rate, and of searched vectors by cost."""
+    shift = [0.01, -0.02, 0.0, 0.01]
+    family = {100: 0.2, 200: 0.4, 400: 0.6, 800: 0.8, 1600: 1.0}
+    vectors = [
+        MeasuredVector((8, 6), cost, tuple(gain + 0.001 * cost**0.1 * one for one in shift), own)
+        for own, gains in ((True, family), (False, searched))
+        for cost, gain in gains.items()
+    ]
+    return make_front(settings={"verification": verification_setting(vectors)})
 
 
-FAMILY = (uniform(100, 0.2), uniform(400, 0.6), uniform(1600, 1.0))
+def test_the_finding_names_the_greatest_certain_saving() -> None:
+    assert front_finding(verified({80: 0.6, 800: 0.9})) == (
+        "At 5% of the full cost a vector gains what one rate for all layers needs 25% for, "
+        "and certainly more than 12%"
+    )
+
+
+def test_what_is_not_certain_is_no_finding() -> None:
+    assert front_finding(verified({80: 0.1, 800: 0.7})) == (
+        "No vector was shown to be better than one rate for all layers"
+    )
 
 
 @pytest.mark.parametrize(
-    ("gain", "cost"),
-    # Halfway between two points in gain is halfway in the logarithm of the cost.
-    [(0.1, 0.0), (0.2, 0.0), (0.4, 200.0), (0.6, 400.0), (0.8, 800.0), (1.0, 1600.0), (1.1, inf)],
+    "settings", [{}, {"verification": 3}, {"verification": [{"cost": 1}]}, {"verification": []}]
 )
-def test_the_family_needs_the_cost_at_which_its_line_reaches_the_gain(
-    gain: float, cost: float
-) -> None:
-    assert least_uniform_cost(vector(50, gain), FAMILY) == pytest.approx(cost)
-
-
-def test_the_family_may_be_two_standard_errors_of_the_difference_below() -> None:
-    family = (uniform(100, 0.2, 0.03), uniform(400, 0.6, 0.03), uniform(1600, 1.0, 0.03))
-    exact = least_uniform_cost(vector(50, 0.8 - 2 * sqrt(0.03**2 + 0.04**2)), FAMILY)
-    assert least_uniform_cost(vector(50, 0.8, 0.04), family) == pytest.approx(exact)
-
-
-def test_a_family_that_falls_again_is_read_at_its_first_crossing() -> None:
-    family = (uniform(100, 0.2), uniform(400, 0.6), uniform(900, 0.5), uniform(1600, 1.0))
-    assert least_uniform_cost(vector(50, 0.55), family) < 400
-
-
-def test_no_family_bounds_nothing() -> None:
-    assert least_uniform_cost(vector(50, 0.5), ()) == 0.0
-
-
-def test_the_finding_names_the_greatest_saving(searched: Front) -> None:
-    # 0.6 is halfway from 0.4 at 10 % to 0.8 at 40 %: 20 %, 4 times 5 %. 0.9 is reached at 63 %.
-    assert front_finding(searched) == (
-        "At 5% of the training cost a searched vector gains 0.60; "
-        "one rate for all layers needs at least 20%"
-    )
-    assert savings(searched) == 2
-
-
-def test_the_finding_uses_uniform_trials_where_the_front_has_no_family(searched: Front) -> None:
-    bare = make_front(points=searched.points, settings={})
-    trials = [uniform(40, 0.1), uniform(640, 1.1), TrialPoint(1.0, 9.0, uniform=False)]
-    assert [point.cost for point in uniform_family(bare, trials)] == [40, 640]
-    # 40 · 16^0.5 = 160
-    assert front_finding(bare, trials).endswith("needs at least 10%")
-
-
-def test_noise_is_no_finding(searched: Front) -> None:
-    points = (vector(80, 0.6, 0.3), vector(800, 0.9, 0.3))
-    front = make_front(points=points, settings=searched.settings)
-    assert front_finding(front) == (
-        "No searched vector beats one rate for all layers by more than the noise"
-    )
-    assert savings(front) == 0
-
-
-def test_a_gain_out_of_reach_is_said_so(searched: Front) -> None:
-    front = make_front(points=(vector(80, 1.5),), settings=searched.settings)
-    assert front_finding(front).endswith(
-        "no single rate for all layers that was tried gains as much"
-    )
-
-
-@pytest.mark.parametrize("settings", [{}, {"uniform family": 3}, {"uniform family": [{"cost": 1}]}])
-def test_without_a_family_the_finding_describes_the_front(settings: dict[str, object]) -> None:
-    front = make_front(points=(vector(80, 0.6), vector(800, 0.9)), settings=settings)
-    assert front_finding(front) == "2 dropout vectors from 5% to 50% of the training cost"
-
-
-def test_a_front_of_uniform_vectors_alone_claims_nothing() -> None:
-    assert front_finding(make_front()) == (
+def test_without_verified_runs_the_finding_describes_the_front(settings: dict[str, object]) -> None:
+    assert front_finding(make_front(settings=settings)) == (
         "3 dropout vectors from 6.2% to 100% of the training cost"
     )
+
+
+def test_uniform_trials_stand_in_where_the_front_has_no_family() -> None:
+    trials = [uniform(40, 0.1), uniform(640, 1.1), TrialPoint(1.0, 9.0, uniform=False)]
+    bare = make_front(settings={})
+    assert [point.cost for point in uniform_family(bare, trials)] == [40, 640]
 
 
 def test_runs_are_compared_at_the_time_all_have_reached(make_run: Callable[..., Run]) -> None:

@@ -19,9 +19,12 @@ def test_pick_is_the_best_of_those_that_fit(front: Front, budget: float | None, 
     fitting = [point for point in front.points if point.cost <= budget]
     if fitting:
         expected = max(fitting, key=lambda point: point.convergence)
-        assert table.pick(budget) == table.pick_or_cheapest(budget) == expected
+        picked = table.pick(budget)
+        assert picked == table.pick_or_cheapest(budget) and picked.measured
+        assert (picked.kept_counts, picked.cost) == (expected.kept_counts, expected.cost)
     else:
-        assert table.pick_or_cheapest(budget) == table.cheapest == front.points[0]
+        assert table.pick_or_cheapest(budget) == table.cheapest
+        assert table.cheapest.kept_counts == front.points[0].kept_counts
         with pytest.raises(BudgetTooSmallError):
             table.pick(budget)
 

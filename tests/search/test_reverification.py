@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +11,12 @@ from sqlalchemy import Engine
 
 from distreal_dse.catalogue import StudySource
 from distreal_dse.errors import DivergedError, FrontError, InputError
-from distreal_dse.fronts import open_database
+from distreal_dse.fronts import (
+    MeasuredVector,
+    measured_vectors,
+    open_database,
+    verification_setting,
+)
 from distreal_dse.search import Reverified, SearchProgress, reverify
 from tiny_study import Finished, write_study
 
@@ -33,7 +37,10 @@ def test_the_seed_of_the_search_gives_its_values_again(
             before.cost,
             before.trial,
         )
-    assert again.rank_correlation == pytest.approx(1.0)
+    before = {one.kept_counts: one for one in measured_vectors(finished.front)}
+    for measured in again.measured:
+        assert measured.gains == pytest.approx(before[measured.kept_counts].gains)
+    assert all(claim.holds for claim in again.claims)
     assert all(again.non_dominated) and again.failures == {}
     assert again.hypervolume == pytest.approx(finished.front.hypervolume)
 
@@ -45,7 +52,11 @@ def test_another_seed_gives_other_values_and_what_is_done_is_kept(
     again = reverify(finished.front, source, database, replicates=3, listen=heard.append)
     assert [point.replicates for point in again.points] == [3] * len(finished.front.points)
     assert all(now.convergence != before.convergence for before, now in again.pairs)
-    total = 3 * len(finished.front.points)
+    # One rate is measured again, too, whether it is on the front or not.
+    family = {one.kept_counts for one in measured_vectors(finished.front) if one.uniform}
+    wanted = family | {point.kept_counts for point in finished.front.points}
+    assert {one.kept_counts for one in again.measured} == wanted
+    total = 3 * len(wanted)
     counted = [(one.done, one.total) for one in heard if one.stage == "verification"]
     assert counted == [(done, total) for done in range(total + 1)]
     heard.clear()
@@ -81,10 +92,25 @@ def test_what_holds_by_hand(finished: Finished) -> None:
     swapped = tuple(replace(point, convergence=gain) for point, gain in ((one, 0.5), (two, 0.25)))
     again = Reverified(finished.front, swapped, {})
     assert again.non_dominated == [True, False]
-    assert again.rank_correlation == pytest.approx(-1.0)
     share = one.cost / finished.front.reference_cost
     assert again.hypervolume == pytest.approx(0.5 * (1 - share))
-    assert math.isnan(Reverified(finished.front, swapped[:1], {}).rank_correlation)
+
+
+def test_a_claim_that_does_not_hold_is_told(finished: Finished) -> None:
+    def measured(cost: float, gain: float, uniform: bool) -> MeasuredVector:
+        gains = tuple(gain + one for one in (-0.01, 0.0, 0.01))
+        return MeasuredVector((round(cost), 1), cost, gains, uniform)
+
+    family = [measured(cost, gain, True) for cost, gain in ((1, 0.1), (2, 0.2), (4, 0.3))]
+    before = [*family, measured(1.5, 0.25, False)]
+    front = replace(finished.front, settings={"verification": verification_setting(before)})
+    again = Reverified(front, (), {}, tuple(before))
+    (claim,) = again.claims
+    assert claim.before.at_least == 2 and claim.difference == pytest.approx(0.05) and claim.holds
+    worse = Reverified(front, (), {}, (*family, measured(1.5, 0.15, False)))
+    (claim,) = worse.claims
+    assert claim.difference == pytest.approx(-0.05) and not claim.holds
+    assert worse.verdict is not None and not worse.verdict.better
 
 
 def test_what_can_not_be_measured_again_is_refused(

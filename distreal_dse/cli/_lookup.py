@@ -1,0 +1,162 @@
+"""``distreal-dse lookup``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, fields
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from distreal_dse.cli._arguments import (
+    FrontArgument,
+    JsonOption,
+    StorageOption,
+    budget,
+    storage_url,
+)
+from distreal_dse.cli._console import console, cost_text, gain_text, print_json
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from distreal_dse.fronts import Front, FrontPoint, TableVector
+
+
+def lookup(
+    front: FrontArgument,
+    budget_text: Annotated[
+        str,
+        typer.Option(
+            "--budget",
+            metavar="X",
+            help="Share of the full network's cost (40%), or MACs (1.2M), or seconds (12ms).",
+        ),
+    ],
+    storage: StorageOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show which vector a device would pick for a mini-batch."""
+    from distreal_dse.fronts import LookupTable, find_front
+
+    found = find_front(storage_url(storage), front)
+    vector = LookupTable(found).pick(budget(budget_text, found))
+    if as_json:
+        print_json(_json(found, vector))
+        return
+    screen = console()
+    screen.print(_table(found, vector))
+    cost = cost_text(found, vector.cost)
+    share = f"{vector.cost / found.reference_cost:.1%} of the full network"
+    costs = f"costs {cost} {found.cost_unit} ({share})"
+    point = _point(found, vector)
+    if point is None:
+        lines = [f"{costs}; {_neighbours(found, vector)}"]
+    else:
+        lines = [f"{costs}, gains {gain_text(point)}", *([_harm(found)] if point.harms else ())]
+    screen.print("\n".join(lines), markup=False, soft_wrap=True)
+
+
+def _point(front: Front, vector: TableVector) -> FrontPoint | None:
+    """The point that the vector is, if it was measured."""
+    return next((one for one in front.points if one.kept_counts == vector.kept_counts), None)
+
+
+def _neighbours(front: Front, vector: TableVector) -> str:
+    """Between which points a vector lies that was not measured."""
+    shares = [
+        next((f"{point.cost / front.reference_cost:.1%}" for point in points), "")
+        for points in (
+            [point for point in reversed(front.points) if point.cost < vector.cost],
+            [point for point in front.points if point.cost > vector.cost],
+        )
+    ]
+    if all(shares):
+        return f"not measured by itself: it lies between the points of {' and '.join(shares)}"
+    return f"not measured by itself: the nearest point is that of {''.join(shares)}"
+
+
+def _table(front: Front, vector: TableVector) -> Table:
+    """The channels that each group keeps, and the units where these are something else."""
+    from rich.table import Table
+
+    from distreal_dse.fronts import channel_counts
+
+    channels = channel_counts(front)
+    in_units = channels.per_unit is not None and max(channels.per_unit) > 1
+    table = Table("channel group", f"kept {channels.noun}", "of")
+    for heading in ("in units", "of", "rate") if in_units else ("rate",):
+        table.add_column(heading)
+    widths = [group.channels for group in front.groups]
+    for group, kept, width, units, rate in zip(
+        front.groups,
+        channels.of(vector.kept_counts),
+        channels.of(widths),
+        vector.kept_counts,
+        _rates(front, vector),
+        strict=True,
+    ):
+        of_units = (str(units), str(group.channels)) if in_units else ()
+        table.add_row(group.name, str(kept), str(width), *of_units, f"{rate:.3f}")
+    return table
+
+
+def _harm(front: Front) -> str:
+    """What to do where the vector that fits a budget harms: all cheaper ones do, too."""
+    useful = front.cheapest_useful
+    if useful is None:
+        rest = "no vector of this front is safe: search again"
+    else:
+        rest = (
+            f"the cheapest one that is safe costs {cost_text(front, useful.cost)} "
+            f"{front.cost_unit} ({useful.cost / front.reference_cost:.1%}) and gains "
+            f"{gain_text(useful)}: raise the budget or skip the mini-batch"
+        )
+    return (
+        "This vector harms: short runs with it raised the validation loss. No cheaper one is "
+        f"safe; {rest}."
+    )
+
+
+def _rates(front: Front, vector: TableVector) -> tuple[float, ...]:
+    """Dropout rate of each channel group."""
+    point = _point(front, vector)
+    if point is not None:
+        return point.rates
+    pairs = zip(vector.kept_counts, front.groups, strict=True)
+    return tuple(1 - kept / group.channels for kept, group in pairs)
+
+
+def _json(front: Front, vector: TableVector) -> dict[str, Any]:
+    """The point as it is stored, its groups by name, and what is safe where it harms.
+
+    Of a vector that was not measured by itself, all that would have been is null.
+    """
+    from distreal_dse.fronts import FrontPoint, channel_counts
+
+    point, rates = _point(front, vector), _rates(front, vector)
+
+    channels, useful = channel_counts(front), front.cheapest_useful
+    sizes = channels.per_unit or (None,) * len(front.groups)
+    return {
+        **(asdict(point) if point else dict.fromkeys(field.name for field in fields(FrontPoint))),
+        "kept_counts": vector.kept_counts,
+        "cost": vector.cost,
+        "rates": rates,
+        "measured": vector.measured,
+        "front": front.label,
+        "groups": [
+            {
+                "name": group.name,
+                "rate": rate,
+                "kept_units": units,
+                "units": group.channels,
+                "kept_channels": None if size is None else units * size,
+                "channels": None if size is None else group.channels * size,
+            }
+            for group, rate, units, size in zip(
+                front.groups, rates, vector.kept_counts, sizes, strict=True
+            )
+        ],
+        "harms": point.harms if point else None,
+        "cheapest_safe": asdict(useful) if useful else None,
+    }

@@ -1,0 +1,251 @@
+"""Fitting a table to a fleet: one curve, judged by short runs in which the fleet uses it."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean, stdev
+
+import optuna
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from distreal_dse.budgets import Budgets
+from distreal_dse.convergence import Convergence, FleetTable
+from distreal_dse.cost import MacCost
+from distreal_dse.dropout import DroppableNetwork
+from distreal_dse.errors import DistrealError
+from distreal_dse.search._archive import TrialArchive
+from distreal_dse.search._curve import CurveSpace
+from distreal_dse.search._evaluation import TableTask
+from distreal_dse.search._ledger import Ledger, Progress
+from distreal_dse.search._samplers import make_sampler
+from distreal_dse.search._settings import Listener, SearchProgress, SearchSettings
+from distreal_dse.seeding import derive_seed
+from distreal_dse.study import Study
+
+STREAM, VERIFIED_STREAM = "fit", "fit verification"
+# Short runs of each curve while curves are compared; more are made of the best.
+REPLICATES = 2
+# Curves drawn at random behind those that every fit begins with.
+RANDOM_START = 4
+# Curves that are verified beside one rate.
+FINALISTS = 3
+DIRECTION = (StudyDirection.MAXIMIZE,)
+GAIN_OVER_ONE_RATE = "fall of the log validation loss against one rate"
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A table fitted to a fleet, held against one rate for all layers.
+
+    Parameters
+    ----------
+    table
+        The best one that was verified; that of one rate where no other was certainly better.
+    elasticities
+        Of its curve, by channel group.
+    gains
+        What each verification run of the best curve gained over that of one rate with the same
+        seeds: the fall of the logarithm of the validation loss. Shape [replicates].
+    compared
+        Curves that were verified, which the interval accounts for.
+    """
+
+    table: FleetTable
+    elasticities: tuple[float, ...]
+    gains: tuple[float, ...]
+    compared: int
+
+    @property
+    def gain(self) -> float:
+        """Mean of the gains."""
+        return fmean(self.gains)
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Of the mean gain, with 95 % confidence for all curves compared (Student, Bonferroni)."""
+        from scipy.special import stdtrit
+
+        count = len(self.gains)
+        reach = float(stdtrit(count - 1, 1 - 0.025 / self.compared))
+        half = reach * stdev(self.gains) / math.sqrt(count)
+        return self.gain - half, self.gain + half
+
+    @property
+    def pays(self) -> bool:
+        """Whether the best curve is certainly better than one rate."""
+        return self.interval[0] > 0
+
+
+class TableFitter:
+    """Proposes curves, judges each by short runs of the whole table, and verifies the best.
+
+    Made before anything is trained, as it refuses fleets that nothing fits.
+
+    All short runs of a replicate share initial weights, data, masks and budgets, so that a curve is
+    compared with one rate pair by pair.
+
+    Parameters
+    ----------
+    settings
+        Of the search; its trials are curves.
+    study, network
+        What is trained.
+    budgets
+        Of the fleet.
+
+    Raises
+    ------
+    InputError
+        If the fleet has budgets that no vector of one rate fits.
+    """
+
+    def __init__(
+        self,
+        settings: SearchSettings,
+        study: Study,
+        network: DroppableNetwork,
+        budgets: Budgets,
+    ) -> None:
+        self._settings, self._budgets = settings, budgets
+        self._macs = MacCost(network.channels)
+        self._space = CurveSpace(network.groups, study.granularity)
+        self._verification_replicates = study.short_run.verification_replicates
+        self.one_rate = (1.0,) * len(network.groups)
+        self.table(self.one_rate)
+
+    def begin(self, archive: TrialArchive, ledger: Ledger) -> None:
+        """Go on from the trials that there are.
+
+        Parameters
+        ----------
+        archive
+            Keeps finished trials.
+        ledger
+            Does short runs, and keeps those that are finished.
+        """
+        self._archive, self._ledger = archive, ledger
+        stored = archive.trials()
+        seed = derive_seed(self._settings.seed, "sampler", len(stored))
+        starts = self._space.starts()
+        sampler = make_sampler(self._settings.sampler, seed, len(starts) + RANDOM_START)
+        self._study = optuna.create_study(directions=DIRECTION, sampler=sampler)
+        self._study.add_trials(stored)
+        for params in starts[len(stored) :]:
+            self._study.enqueue_trial(params)
+
+    def table(self, elasticities: Sequence[float]) -> FleetTable:
+        """Return the table of a curve."""
+        vectors = self._space.vectors(elasticities)
+        costs = (self._macs.training_many(vectors) / self._macs.full).tolist()
+        by_cost = dict(zip(reversed(costs), reversed(vectors), strict=True))
+        rising = sorted(by_cost)
+        return FleetTable(self._budgets, tuple(by_cost[cost] for cost in rising), tuple(rising))
+
+    @property
+    def finished(self) -> int:
+        """Finished trials, failed ones too."""
+        return len(self._trials(TrialState.COMPLETE, TrialState.FAIL))
+
+    def run(self, listen: Listener) -> None:
+        """Judge curves until there are enough, or the time is up.
+
+        Raises
+        ------
+        DistrealError
+            If training with one rate fails, which all are compared with.
+        """
+        started, timeout = time.monotonic(), self._settings.timeout
+        (base,) = self._measured([self.one_rate], STREAM, REPLICATES)
+        if isinstance(base, str):
+            raise DistrealError(f"training with one rate for all layers failed: {base}")
+        listen(self.progress("fit", self.finished, self._settings.trials))
+        while (missing := self._settings.trials - self.finished) > 0:
+            if timeout is not None and time.monotonic() - started > timeout:
+                break
+            # Each has several short runs; more curves at once only where more are done at once.
+            count = max(1, min(missing, self._ledger.executor.capacity // REPLICATES))
+            asked = [self._study.ask(self._space.distributions) for _ in range(count)]
+            curves = [self._space.elasticities(trial.params) for trial in asked]
+            for trial, found in zip(asked, self._measured(curves, STREAM, REPLICATES), strict=True):
+                self._tell(trial, found, base)
+            listen(self.progress("fit", self.finished, self._settings.trials))
+
+    def verified(self, listen: Listener) -> Fitted:
+        """Measure the best curves and one rate with fresh seeds."""
+        ranked = sorted(
+            self._trials(TrialState.COMPLETE), key=lambda trial: (-trial.values[0], trial.number)
+        )
+        curves = dict.fromkeys(self._space.elasticities(trial.params) for trial in ranked)
+        best = [curve for curve in curves if curve != self.one_rate][:FINALISTS]
+        base, *found = self._measured(
+            [self.one_rate, *best],
+            VERIFIED_STREAM,
+            self._verification_replicates,
+            lambda done, total, failed: listen(self.progress("verification", done, total, failed)),
+        )
+        if isinstance(base, str):
+            raise DistrealError(f"training with one rate for all layers failed: {base}")
+        fitted = [
+            Fitted(self.table(curve), curve, _paired(one, base), len(best))
+            for curve, one in zip(best, found, strict=True)
+            if not isinstance(one, str)
+        ]
+        if not fitted:
+            nothing = (0.0,) * self._verification_replicates
+            return Fitted(self.table(self.one_rate), self.one_rate, nothing, 1)
+        winner = max(fitted, key=lambda one: one.gain)
+        if winner.pays:
+            return winner
+        return replace(winner, table=self.table(self.one_rate), elasticities=self.one_rate)
+
+    def progress(
+        self, stage: str, done: int, total: int, failed: int | None = None
+    ) -> SearchProgress:
+        """How far the fit is."""
+        if failed is None:
+            failed = len(self._trials(TrialState.FAIL))
+        return SearchProgress(stage, done, total, failed)
+
+    def _trials(self, *states: TrialState) -> list[FrozenTrial]:
+        return self._study.get_trials(deepcopy=False, states=states)
+
+    def _measured(
+        self,
+        curves: Sequence[tuple[float, ...]],
+        stream: str,
+        replicates: int,
+        progress: Progress = lambda done, total, failed: None,
+    ) -> list[Convergence | str]:
+        """What the runs of each curve's table came to, or why they failed."""
+        tasks = {f"{stream} {_key(curve)}": _tasks(self.table(curve), stream) for curve in curves}
+        found, failures = self._ledger.measure(tasks, replicates, progress)
+        names = [f"{stream} {_key(curve)}" for curve in curves]
+        return [found[name] if name in found else failures[name] for name in names]
+
+    def _tell(self, trial: Trial, found: Convergence | str, base: Convergence) -> None:
+        if isinstance(found, str):
+            trial.set_user_attr("failure", found)
+            told = self._study.tell(trial, state=TrialState.FAIL)
+        else:
+            gains = _paired(found, base)
+            trial.set_user_attr("gains", [*gains])
+            trial.set_user_attr("accuracy", found.accuracy)
+            told = self._study.tell(trial, values=[fmean(gains)])
+        self._archive.add(told)
+
+
+def _paired(one: Convergence, other: Convergence) -> tuple[float, ...]:
+    pairs = zip(one.replicates, other.replicates, strict=True)
+    return tuple(mine.loss_gain - yours.loss_gain for mine, yours in pairs)
+
+
+def _tasks(table: FleetTable, stream: str) -> Callable[[int], TableTask]:
+    return lambda number: TableTask(table, stream, (number,))
+
+
+def _key(curve: Sequence[float]) -> str:
+    return "curve " + "/".join(f"{elasticity:.6g}" for elasticity in curve)

@@ -1,0 +1,198 @@
+"""The search for a fleet: fit a table, measure some of its vectors, store both as a front."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from contextlib import closing
+from typing import Any
+
+from optuna.study import StudyDirection
+from sqlalchemy import Engine
+
+from distreal_dse.convergence import FleetTable
+from distreal_dse.dropout import DroppableNetwork, KeptCounts, uniform_rate
+from distreal_dse.errors import InputError
+from distreal_dse.fronts import (
+    LAYERS,
+    TABLE,
+    VERIFICATION,
+    Front,
+    table_setting,
+    useful_front,
+)
+from distreal_dse.preparation import prepare
+from distreal_dse.search._archive import TrialArchive
+from distreal_dse.search._comparable import comparable_settings
+from distreal_dse.search._costs import REFERENCE_MACS, TrialMacs
+from distreal_dse.search._executors import make_executor
+from distreal_dse.search._fitting import GAIN_OVER_ONE_RATE, Fitted, TableFitter
+from distreal_dse.search._front_parts import (
+    channels_of_a_unit,
+    front_groups,
+    layer_terms,
+    no_gain,
+    uniform_family,
+    verified_gains,
+    versions,
+)
+from distreal_dse.search._ledger import Ledger
+from distreal_dse.search._settings import Listener, SearchProgress, SearchSettings
+from distreal_dse.search._tried import CHANNELS_OF_A_UNIT, FLEET
+from distreal_dse.search._verification import Candidate, verify
+from distreal_dse.study import Study
+
+# Vectors of the table, and as many of one rate, that are measured one by one.
+POINTS = 10
+
+
+def find_for_fleet(
+    settings: SearchSettings,
+    study: Study,
+    name: str,
+    storage: str,
+    engine: Engine,
+    check: Callable[[], None],
+    listen: Listener,
+) -> Front:
+    """Fit a table to the fleet of the settings; go on with a fit that was begun.
+
+    The front's points are vectors of the table, measured one by one among mini-batches of the fleet
+    that use the table. Its settings hold the whole table, which devices look up, and what it gains
+    over one rate for all layers.
+
+    Parameters
+    ----------
+    settings, storage, listen
+        As for `distreal_dse.search.search`; there is a fleet.
+    study, name, engine
+        What is searched, under which name, and the opened database.
+    check
+        Raises if the search was taken over.
+
+    Raises
+    ------
+    InputError
+        If the fleet has budgets that no vector fits, or the cost is not counted.
+    DistrealError
+        As `distreal_dse.search.search` does.
+    """
+    fleet = settings.fleet
+    assert fleet is not None
+    if settings.cost != "macs":
+        raise InputError(
+            f"--cost is {settings.cost}: expected macs with --fleet, as every vector of a table "
+            "needs an exact cost"
+        )
+    network, data = prepare(study, settings.seed, settings.device)
+    fitter, cost = TableFitter(settings, study, network, fleet), TrialMacs(network)
+    comparable = {
+        **comparable_settings(study, network, settings.seed, settings.device),
+        FLEET: fleet.as_json(),
+        "table mini-batches": study.short_run.table_mini_batches,
+    }
+    attributes = {
+        "study": f"{study.name}: {study.description}",
+        "channel groups": {group.name: group.channels for group in network.groups},
+        CHANNELS_OF_A_UNIT: channels_of_a_unit(network),
+        REFERENCE_MACS: cost.reference,
+        "read": f"value: {GAIN_OVER_ONE_RATE}, in short runs of whole tables in a fleet",
+    }
+    with (
+        closing(
+            TrialArchive(
+                storage, name, comparable, attributes, check,
+                (StudyDirection.MAXIMIZE,), (GAIN_OVER_ONE_RATE,),
+            )
+        ) as archive,
+        closing(
+            make_executor(
+                study, network, data, settings.source, settings.seed, settings.device,
+                settings.workers,
+                lambda done, total: listen(SearchProgress("warm-up", done, total)),
+            )
+        ) as executor,
+    ):  # fmt: skip
+        archive.check_snapshots(executor.snapshot_losses())
+        ledger = Ledger(executor, engine, archive.key, settings.seed)
+        fitter.begin(archive, ledger)
+        fitter.run(listen)
+        fitted = fitter.verified(listen)
+        candidates = _points(study, network, cost, fitted, fitter.table(fitter.one_rate))
+        verified = verify(
+            candidates,
+            study.short_run.verification_replicates,
+            ledger,
+            lambda done, total, failed: listen(SearchProgress("points", done, total, failed)),
+            fitted.table,
+        )
+    points, harmful = useful_front(verified.points)
+    if not points:
+        raise no_gain(name, verified.points)
+    return Front(
+        name=name,
+        study=study.name,
+        model_fingerprint=network.channels.fingerprint,
+        groups=front_groups(network),
+        cost_metric="macs",
+        device={},
+        reference_cost=cost.reference,
+        settings={
+            **comparable,
+            "options": {key: value for key, value in settings.source.options if key != "data"},
+            "sampler": settings.sampler,
+            "trials": fitter.finished,
+            LAYERS: layer_terms(network),
+            **_table_settings(fitted, cost),
+            "uniform family": uniform_family(
+                verified.points, network.channels.widths, study.granularity
+            ),
+            VERIFICATION: verified_gains(verified.points, verified),
+            "failed verification": dict(verified.failures),
+            **({"harmful": {p.key: p.convergence for p in harmful}} if harmful else {}),
+            "versions": versions(),
+        },
+        points=points,
+    )
+
+
+def _points(
+    study: Study, network: DroppableNetwork, cost: TrialMacs, fitted: Fitted, one_rate: FleetTable
+) -> list[Candidate]:
+    """Some vectors of both tables, evenly spread over the logarithm of the cost."""
+    chosen = dict.fromkeys([*_spread(fitted.table), *_spread(one_rate)])
+    widths = network.full_counts
+    return [
+        Candidate(
+            tuple(1 - kept / width for kept, width in zip(counts, widths, strict=True)),
+            counts,
+            cost.cost(counts),
+            uniform_rate(counts, widths, study.granularity) is not None,
+            None,
+        )
+        for counts in chosen
+    ]
+
+
+def _spread(table: FleetTable) -> list[KeptCounts]:
+    """From the vector for the smallest budget to the full network."""
+    low, high = math.log(table.budgets.shares[0]), 0.0
+    steps = [low + (high - low) * step / (POINTS - 1) for step in range(POINTS)]
+    return [table.pick(math.exp(step) * (1 + 1e-9)) for step in steps]
+
+
+def _table_settings(fitted: Fitted, cost: TrialMacs) -> dict[str, Any]:
+    vectors = fitted.table.vectors
+    low, high = fitted.interval
+    return {
+        TABLE: table_setting(
+            vectors,
+            [cost.cost(counts) for counts in vectors],
+            elasticities=[*fitted.elasticities],
+            unused=fitted.table.unused(),
+            gains=[*fitted.gains],
+            gain=fitted.gain,
+            interval=[low, high],
+            compared=fitted.compared,
+        )
+    }

@@ -1,0 +1,79 @@
+"""Tables for fleets on the command line: fitting one, looking vectors up in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from command_line import Ended, run
+from tiny_study import write_study
+
+SHORT = "study = replace(study, short_run=replace(study.short_run, table_mini_batches=4))\n"
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = write_study(tmp_path_factory.mktemp("fleet"))
+    file.write_text(file.read_text() + SHORT)
+    return file
+
+
+@pytest.fixture(scope="module")
+def fitted(study: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Ended]:
+    url = f"sqlite:///{tmp_path_factory.mktemp('storage')}/search.db"
+    fleet = ("--fleet", "strong=0.5@1,weak=0.5@0.15")
+    return url, run("optimize", study, *fleet, "--trials", "3", "--storage", url)
+
+
+def test_a_fit_says_what_it_gains(fitted: tuple[str, Ended]) -> None:
+    _, shown = fitted
+    assert shown.code == 0, shown.stderr
+    said = " ".join(shown.stderr.split())
+    assert "was fitted to a fleet, which leaves" in said and "95% confidence" in said
+    assert "Train with it: distreal-dse fl run" in said
+
+
+def test_a_budget_between_points_is_looked_up(fitted: tuple[str, Ended]) -> None:
+    url, _ = fitted
+    front = run("front", "show", "tiny", "--storage", url, "--json").json
+    measured = {tuple(point["kept_counts"]) for point in front["points"]}
+    full = front["reference_cost"]
+    table = front["settings"]["table"]["vectors"]
+    between = next(one for one in table if tuple(one["kept_counts"]) not in measured)
+    budget = f"{100 * between['cost'] / full + 1e-6}%"
+    found = run("lookup", "tiny", "--budget", budget, "--storage", url, "--json").json
+    assert found["kept_counts"] == between["kept_counts"] and found["cost"] == between["cost"]
+    assert found["measured"] is False and found["convergence"] is None
+    assert [group["kept_channels"] for group in found["groups"]] == between["kept_counts"]
+    shown = run("lookup", "tiny", "--budget", budget, "--storage", url)
+    assert "not measured by itself" in shown.stderr
+    whole = run("lookup", "tiny", "--budget", "100%", "--storage", url, "--json").json
+    assert whole["kept_counts"] == [6, 8]
+
+
+def test_a_federated_run_uses_the_table(fitted: tuple[str, Ended], study: Path) -> None:
+    url, _ = fitted
+    trained = run(
+        "fl", "run", study, "--front", "tiny", "--rounds", "1", "--devices", "4", "--cohort", "4",
+        "--classes", "strong=0.5@1,weak=0.5@0.15", "--availability", "constant",
+        "--storage", url, "--json",
+    )  # fmt: skip
+    assert trained.code == 0, trained.stderr
+    (_, after) = trained.json["rounds"]
+    assert after["over_budget"] == 0 and after["mean_cost_share"] <= 0.575
+
+
+@pytest.mark.parametrize(
+    ("fleet", "said"),
+    [
+        ("strong=0.5@1,weak=0.4@0.1", "expected shares that sum to 1, found 0.9"),
+        ("extrem", "or for a fleet one of thirds, wide, extreme"),
+        ("strong=0.5@1,weak=0.5@0.001", "expected at least the"),
+    ],
+)
+def test_what_is_no_fleet_is_told_in_one_line(
+    study: Path, tmp_path: Path, fleet: str, said: str
+) -> None:
+    storage = f"sqlite:///{tmp_path}/none.db"
+    assert said in run("optimize", study, "--fleet", fleet, "--storage", storage).error(2)
