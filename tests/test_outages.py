@@ -27,6 +27,7 @@ from distreal_dse.fronts import (
     reopen_database,
     save_front,
 )
+from distreal_dse.search import plain_errors
 from distreal_dse.search._archive import TrialArchive
 from fl.checkpoints import load_checkpoint, save_checkpoint
 from fl.comparison import compare
@@ -233,6 +234,35 @@ def test_a_trial_that_was_kept_although_the_answer_was_lost_is_there_once(
     assert archive.add(trial(2)) == 1
     assert [one.values for one in archive.trials()] == [[1.0, 1.0], [1.0, 2.0]]
     archive.close()
+
+
+def test_the_outermost_of_functions_that_call_each_other_waits_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(f"{LOGGER}.PATIENCE", 0.5)
+    begun: list[str] = []
+
+    @outlasting_restarts
+    def inner() -> None:
+        begun.append("inner")
+        raise ConnectionLostError("storage x", "it is gone")
+
+    @outlasting_restarts
+    def outer() -> None:
+        begun.append("outer")
+        inner()
+
+    with when_told(lambda: None) as told, pytest.raises(ConnectionLostError):
+        outer()
+    assert len(told) == 1
+    assert len(begun) > 2 and begun == ["outer", "inner"] * (len(begun) // 2)
+
+
+def test_of_a_lost_connection_of_the_search_the_url_is_not_to_be_checked() -> None:
+    with pytest.raises(ConnectionLostError) as error, plain_errors("storage of search 'x'"):
+        raise lost()
+    assert "found: server closed the connection unexpectedly; start it" in str(error.value)
+    assert "check the URL" not in str(error.value)
 
 
 def test_a_process_that_opens_the_database_again_waits_for_it(

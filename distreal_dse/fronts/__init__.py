@@ -18,6 +18,7 @@ from distreal_dse.fronts._database import (
     normalise_url,
     open_database,
     reading,
+    said_by_driver,
     shown_storage,
     writing,
 )
@@ -126,6 +127,7 @@ __all__ = [
     "outlasting_restarts",
     "reading",
     "reopen_database",
+    "said_by_driver",
     "save_front",
     "save_latencies",
     "save_verification",

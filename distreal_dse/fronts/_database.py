@@ -382,8 +382,7 @@ def _plain_errors(url: URL, answered: bool = True) -> Iterator[None]:
     except SQLAlchemyError as error:
         shown = f"storage {shown_url(url)}"
         if answered and is_connection_lost(error):
-            reason = " ".join(str(_own(error)).split())
-            raise ConnectionLostError(shown, without_secrets(reason, url)) from error
+            raise ConnectionLostError(shown, without_secrets(said_by_driver(error), url)) from error
         kind = ConflictError if isinstance(error, IntegrityError) else StorageError
         raise kind(f"{shown}: {without_secrets(explained(error), url)}") from error
 
@@ -406,8 +405,13 @@ def explained(error: BaseException) -> str:
     own = _own(error)
     # SQLite's code says more than its text: of a file that was moved, too, it says "readonly".
     signs = f"{getattr(own, 'sqlite_errorname', '')} {own}"
-    default = f"expected a working database, found: {' '.join(str(own).split())}; check the URL"
+    default = f"expected a working database, found: {said_by_driver(error)}; check the URL"
     return next((words for sign, words in _ADVICE.items() if sign in signs), default)
+
+
+def said_by_driver(error: BaseException) -> str:
+    """What the database's driver says, in a line."""
+    return " ".join(str(_own(error)).split())
 
 
 def _own(error: BaseException) -> BaseException:

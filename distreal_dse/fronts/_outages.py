@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import multiprocessing
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from functools import partial, wraps
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
@@ -35,7 +35,8 @@ _may_wait = ContextVar("may_wait", default=True)
 def outlasting_restarts(work: Callable[P, T]) -> Callable[P, T]:
     """Let a function try again, with growing pauses, where the server of its database went away.
 
-    It says so once by this module's logger, goes on silently, and gives up after `PATIENCE`.
+    It says so once by this module's logger, goes on silently, and gives up after `PATIENCE`. Of
+    such functions that call each other, the outermost one waits, so that they don't wait in turn.
 
     Parameters
     ----------
@@ -50,19 +51,19 @@ def outlasting_restarts(work: Callable[P, T]) -> Callable[P, T]:
 
     @wraps(work)
     def patient(*args: P.args, **kwargs: P.kwargs) -> T:
-        try:
+        if not _may_wait.get():
             return work(*args, **kwargs)
-        except ConnectionLostError:
-            if not _may_wait.get():
-                raise
-        return _again(partial(work, *args, **kwargs))
+        with not_waiting():
+            with suppress(ConnectionLostError):
+                return work(*args, **kwargs)
+            return _again(partial(work, *args, **kwargs))
 
     return patient
 
 
 @contextmanager
 def not_waiting() -> Iterator[None]:
-    """Try once only: for those who are asked to end."""
+    """Try once only: for those who are asked to end, and within what is tried again as a whole."""
     token = _may_wait.set(False)
     try:
         yield

@@ -19,6 +19,7 @@ from distreal_dse.fronts import (
     is_connection_lost,
     make_tables,
     normalise_url,
+    said_by_driver,
 )
 
 # Optuna writes it when all of its tables are there.
@@ -80,5 +81,5 @@ def plain_errors(what: str, then: str = "") -> Iterator[None]:
         own = error.__cause__ if isinstance(error, StorageInternalError) else None
         cause = own or error
         if isinstance(cause, SQLAlchemyError) and is_connection_lost(cause):
-            raise ConnectionLostError(what, explained(cause)) from error
+            raise ConnectionLostError(what, said_by_driver(cause)) from error
         raise StorageError(f"{what}: {explained(cause)}{then}") from error
