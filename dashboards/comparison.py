@@ -14,7 +14,7 @@ from dashboards.markup import table
 from dashboards.style import strategy_looks, template
 from distreal_dse.specs import name_of
 from fl.runs import Run
-from fl.summaries import Estimate, Summary, accuracy_at, by_strategy, estimate, summarise
+from fl.summaries import Estimate, Summary, accuracy_at, comparable, estimate, summarise
 
 # Points of a mean curve: more than pixels tell apart make a page heavy.
 GRID = 80
@@ -30,9 +30,10 @@ def comparison_figure(runs: Sequence[Run]) -> go.Figure:
     Parameters
     ----------
     runs
-        Of one comparison, with at least one evaluation each.
+        Of one comparison, with at least one evaluation each. Those are drawn that `summarise`
+        takes: a line would end where the shortest of its runs does.
     """
-    groups = by_strategy(runs)
+    groups = comparable(runs)
     looks = strategy_looks(groups)
     figure = go.Figure()
     for name, group in groups.items():

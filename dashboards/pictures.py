@@ -225,7 +225,7 @@ def comparison_pictures(name: str, runs: Sequence[Run]) -> list[Picture]:
     caption = _lines_and_bands(seeds)
     if unfinished:
         caption += f" Not finished: {unfinished} of {counted(len(runs), 'run')}" + (
-            ", left out of the numbers." if unfinished < len(runs) else "."
+            ", which are left out." if unfinished < len(runs) else "."
         )
     found = [
         Picture(

@@ -110,20 +110,26 @@ def summarise(runs: Sequence[Run], target: float | None = None) -> tuple[list[Su
         Accuracy in (0, 1] whose time is asked for; None takes `DEFAULT_TARGET` of the best mean
         final accuracy.
     """
-    begun = by_strategy(runs)
-    done = {name: [run for run in group if run.finished] for name, group in begun.items()}
-    groups = {name: group for name, group in done.items() if group} or begun
+    begun, groups = by_strategy(runs), comparable(runs)
     if target is None:
         finals = (fmean(_final(run) for run in group) for group in groups.values())
         target = DEFAULT_TARGET * max(finals)
     common = min(run.rounds[-1].virtual_seconds for group in groups.values() for run in group)
     found = [
         replace(
-            _summary(name, group, target, common), unfinished=len(begun[name]) - len(done[name])
+            _summary(name, group, target, common),
+            unfinished=sum(not run.finished for run in begun[name]),
         )
         for name, group in groups.items()
     ]
     return found, target
+
+
+def comparable(runs: Iterable[Run]) -> dict[str, list[Run]]:
+    """Return those of `by_strategy` that are finished; where none is, all of them."""
+    begun = by_strategy(runs)
+    done = {name: [run for run in group if run.finished] for name, group in begun.items()}
+    return {name: group for name, group in done.items() if group} or begun
 
 
 def by_strategy(runs: Iterable[Run]) -> dict[str, list[Run]]:

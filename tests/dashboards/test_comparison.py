@@ -99,8 +99,23 @@ def test_without_an_evaluation_there_is_nothing_to_draw(make_run: MakeRun) -> No
 def test_unfinished_runs_are_counted(runs: list[Run], make_run: MakeRun) -> None:
     begun = make_run(9, (0.1, 0.2), finished=False, strategy="small", seed=7, comparison="c")
     first, *_ = comparison_pictures("c", [*runs, begun])
-    assert "Not finished: 1 of 5 runs, left out of the numbers." in first.caption
+    assert "Not finished: 1 of 5 runs, which are left out." in first.caption
     assert "NaN" not in "".join(first.tables)
+    none, *_ = comparison_pictures("c", [begun])
+    assert "Not finished: 1 of 1 run." in none.caption
+
+
+def test_runs_that_are_not_finished_do_not_cut_or_bend_the_lines_of_the_others(
+    runs: list[Run], make_run: MakeRun
+) -> None:
+    begun = [
+        make_run(number, (0.1,), finished=False, strategy=strategy, seed=7, comparison="c")
+        for number, strategy in ((8, "small"), (9, "heterofl"))
+    ]
+    finished, *_ = comparison_pictures("c", runs)
+    mixed, *_ = comparison_pictures("c", [*runs, *begun])
+    assert mixed.figure == finished.figure
+    assert mixed.caption.startswith(finished.caption)
 
 
 def test_seeds_are_told_by_strategy_where_they_differ(runs: list[Run]) -> None:
