@@ -13,6 +13,7 @@ import pytest
 
 from dashboards.serving import dashboard_server
 from distreal_dse.cli import main
+from distreal_dse.interrupts import Interrupts
 
 SECRET = "geh%2Beim!"
 WORD = "geh+eim!"  # what the URL says
@@ -27,15 +28,21 @@ def say(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> I
     monkeypatch.setenv("COLUMNS", "300")
 
     def run(*arguments: object) -> tuple[int, str]:
+        monkeypatch.setattr("distreal_dse.cli._app.interrupts", Interrupts())
         monkeypatch.setattr("sys.argv", ["distreal-dse", *map(str, arguments)])
         with pytest.raises(SystemExit) as ended:
             main()
         printed = capfd.readouterr()
         return int(ended.value.code or 0), printed.out + printed.err
 
-    before = signal.getsignal(signal.SIGTERM)
+    # A command that has ended ignores them, and tests that come later in this process need them.
+    before = {
+        number: signal.getsignal(number)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    }
     yield run
-    signal.signal(signal.SIGTERM, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def test_no_command_says_a_password(
