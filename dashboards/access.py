@@ -70,7 +70,8 @@ class Access:
         if not _from_our_pages(request, host):
             return (
                 "403 Forbidden",
-                "expected a change from a page of this dashboard, found one from another site",
+                "expected a change from a page of this dashboard, found one from another site; if "
+                "a proxy is in between, let it pass the browser's Host on",
             )
         return None
 

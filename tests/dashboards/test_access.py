@@ -159,6 +159,8 @@ def test_beyond_this_machine_a_token_is_needed(searched: str, serve: Callable[..
     assert ask(link, **known).status == 200
     evil = {"Origin": "http://evil.example.com"}
     refused(ask(link, "DELETE", **known, **evil), 403, "another site")
+    own = {"Authorization": f"Bearer {token}", "Origin": f"https://{HOST}"}
+    refused(ask(link, "DELETE", **own), 403, "let it pass the browser's Host on")  # as nginx's own
     assert ask(link, Authorization=f"Bearer {token}").status == 200
     assert ask(link, "DELETE", **known, Origin=f"https://{HOST}").status == 204
 
