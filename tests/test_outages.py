@@ -17,6 +17,7 @@ from sqlalchemy import Engine, event, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
+from distreal_dse.cli._federated import _carry_out
 from distreal_dse.errors import StorageError
 from distreal_dse.fronts import (
     ConnectionLostError,
@@ -299,6 +300,19 @@ def test_a_server_that_does_not_come_back_ends_a_comparison_with_the_right_advic
     end_leases(database)
     runs = compare(database, "gone", specs)
     assert [run.finished for run in runs] == [True, True]
+
+
+def test_a_run_whose_database_does_not_come_back_is_resumed_and_not_begun_again(
+    server: Server, database: Engine, spec: RunSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(f"{LOGGER}.PATIENCE", 0.5)
+    run_id, begun = begin_run(database, spec)
+    server.stop()
+    with pytest.raises(ConnectionLostError) as error:
+        _carry_out(database, run_id, begun, workers=1, as_json=True)
+    server.start()
+    advice = f"start it and run `distreal-dse fl resume {run_id}`: everything finished is kept"
+    assert str(error.value).endswith(advice) and "within 0.5 s" in str(error.value)
 
 
 def test_ctrl_c_is_heard_while_the_database_is_waited_for(

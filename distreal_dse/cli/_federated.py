@@ -184,9 +184,10 @@ def _carry_out(
     from fl.execution import carry_out
     from fl.runs import load_run
 
-    with _progress(load_run(engine, run_id), as_json) as listen:
-        carry_out(engine, run_id, begun, listen, workers, study)
-    stored = load_run(engine, run_id)
+    with _resumable(run_id):
+        with _progress(load_run(engine, run_id), as_json) as listen:
+            carry_out(engine, run_id, begun, listen, workers, study)
+        stored = load_run(engine, run_id)
     if as_json:
         from dataclasses import asdict
 
@@ -199,6 +200,18 @@ def _carry_out(
         f"final accuracy {stored.accuracy:.1%} on the {stored.evaluated_on} data.",
         markup=False,
     )
+
+
+@contextmanager
+def _resumable(run_id: int) -> Iterator[None]:
+    """Say how the run goes on where the database went away: `fl run` would begin another one."""
+    from distreal_dse.fronts import ConnectionLostError
+
+    try:
+        yield
+    except ConnectionLostError as error:
+        again = f"`distreal-dse fl resume {run_id}`"
+        raise ConnectionLostError(error.what, error.found, error.waited, again) from error
 
 
 @contextmanager

@@ -73,18 +73,22 @@ class ConnectionLostError(StorageError):
         What its driver says, in a line.
     waited
         Seconds that it was waited for.
+    again
+        What to run when the server is back.
     """
 
-    def __init__(self, what: str, found: str, waited: float = 0.0) -> None:
-        super().__init__(what, found, waited)
-        self.what, self.found, self.waited = what, found, waited
+    def __init__(
+        self, what: str, found: str, waited: float = 0.0, again: str = "the same command again"
+    ) -> None:
+        super().__init__(what, found, waited, again)
+        self.what, self.found, self.waited, self.again = what, found, waited, again
 
     def __str__(self) -> str:
         """Say what to do, in a line."""
         lost = f"did not come back within {self.waited:g} s" if self.waited else "went away"
         return (
             f"{self.what}: the database {lost}: expected a running server, found: {self.found}; "
-            "start it and run the same command again: everything finished is kept"
+            f"start it and run {self.again}: everything finished is kept"
         )
 
 
