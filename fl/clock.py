@@ -10,7 +10,7 @@ from distreal_dse.cost import MacCost
 from distreal_dse.errors import FrontError
 from distreal_dse.fronts import Front
 from fl.availability import Timeline
-from fl.exact import Seconds, exact
+from fl.exact import Seconds, bounded, exact
 
 # Fixes the unit of virtual time, not any comparison: about what one core of a phone trains with.
 REFERENCE_MACS_PER_SECOND = 1e9
@@ -70,7 +70,7 @@ class Clock:
     def end(
         self, start: Seconds, cost: float, samples: int, speed: float, timeline: Timeline
     ) -> Seconds:
-        """Return when a mini-batch that begins at ``start`` is done, exactly.
+        """Return when a mini-batch that begins at ``start`` is done, exactly (see `bounded`).
 
         The device works with its speed × its free share, whose changes on the way count from when
         they happen. Infinite where the device never has enough time free.
@@ -81,10 +81,10 @@ class Clock:
             share, until = timeline.at(now)
             free = exact(share)
             if math.isinf(until):
-                return now + left / free if free else math.inf
+                return bounded(now + left / free) if free else math.inf
             change = Fraction(until)
             if left <= free * (change - now):
-                return now + left / free
+                return bounded(now + left / free)
             left -= free * (change - now)
             now = change
 

@@ -1,5 +1,6 @@
 import math
 from dataclasses import replace
+from fractions import Fraction
 
 import pytest
 
@@ -7,8 +8,10 @@ from distreal_dse.cost import MacCost
 from distreal_dse.dropout import DroppableNetwork
 from distreal_dse.errors import FrontError
 from distreal_dse.fronts import Front
-from fl.availability import Timeline
+from fl.availability import RedrawnAvailability, Timeline
 from fl.clock import Clock, make_clock
+from fl.devices import Device
+from fl.exact import BITS, Seconds
 
 # 4 MMACs per sample · 32 samples at 1 GMAC/s = 0.128 s.
 CLOCK = Clock(reference_cost=4e6, full_seconds=0.128, batch_size=32)
@@ -104,6 +107,20 @@ def test_changes_during_a_mini_batch_count_from_when_they_happen(
     assert CLOCK.end(start, 4e6, 32, 1.0, Steps(*pieces)) == pytest.approx(end, rel=1e-12)
     # A device half as fast with half of the cost.
     assert CLOCK.end(start, 2e6, 32, 0.5, Steps(*pieces)) == pytest.approx(end, rel=1e-12)
+
+
+def test_times_with_random_shares_stay_short_numbers_and_right() -> None:
+    timeline = RedrawnAvailability().timeline(Device(0, "weak", 0.7), 1, 0.0, CLOCK.slots(1), 0)
+    end: Seconds = 0.0
+    for _ in range(200):
+        end = CLOCK.end(end, 1.23e6, 32, 0.7, timeline)
+        assert isinstance(end, Fraction) and end.denominator.bit_length() <= BITS + 1
+    worked, now = 0.0, Fraction(0)  # seconds with everything free
+    while now < end:
+        share, until = timeline.at(now)
+        worked += share * float(min(until, end) - now)
+        now = Fraction(until)
+    assert worked == pytest.approx(200 * float(CLOCK.seconds(1.23e6, 0.7, 32)), rel=1e-9)
 
 
 def test_a_longer_slot_allows_more() -> None:
