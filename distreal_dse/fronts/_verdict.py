@@ -41,8 +41,11 @@ class Verdict:
 
     @property
     def best(self) -> Saving | None:
-        """The one that saves most with certainty."""
-        return max(self.better, key=lambda one: one.at_least / one.vector.cost, default=None)
+        """The one that saves most with certainty: of those that do not harm, if there are any."""
+        useful = [one for one in self.better if one.vector.gain > 0]
+        return max(
+            useful or self.better, key=lambda one: one.at_least / one.vector.cost, default=None
+        )
 
     def sentence(self) -> str:
         """Return the greatest certain saving in words, without a full stop."""

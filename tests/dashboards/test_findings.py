@@ -23,10 +23,12 @@ def uniform(cost: float, gain: float) -> TrialPoint:
     return TrialPoint(cost, gain, uniform=True, standard_error=0.0)
 
 
-def verified(searched: dict[float, float]) -> Front:
+FAMILY = {100: 0.2, 200: 0.4, 400: 0.6, 800: 0.8, 1600: 1.0}
+
+
+def verified(searched: dict[float, float], family: dict[float, float] = FAMILY) -> Front:
     """A front whose settings hold verified runs: of one rate, and of searched vectors by cost."""
     shift = [0.01, -0.02, 0.0, 0.01]
-    family = {100: 0.2, 200: 0.4, 400: 0.6, 800: 0.8, 1600: 1.0}
     vectors = [
         MeasuredVector((8, 6), cost, tuple(gain + 0.001 * cost**0.1 * one for one in shift), own)
         for own, gains in ((True, family), (False, searched))
@@ -40,6 +42,13 @@ def test_the_finding_names_the_greatest_certain_saving() -> None:
         "At 5% of the full cost a vector gains what one rate for all layers needs 25% for, "
         "and certainly more than 12%"
     )
+
+
+def test_a_vector_that_harms_is_not_named_where_another_one_helps() -> None:
+    family = {100: -0.8, 200: -0.6, 400: 0.0, 800: 0.5, 1600: 1.0}
+    named = front_finding(verified({80: -0.1, 300: 0.6}, family))
+    assert named.startswith("At 19% of the full cost")  # 80 saves five times as much
+    assert front_finding(verified({80: -0.1}, family)).startswith("At 5% of the full cost")
 
 
 def test_what_is_not_certain_is_no_finding() -> None:
