@@ -94,33 +94,41 @@ def make_fleet(text: str) -> Fleet:
     if not 0 < pace < math.inf:
         raise InputError(f"pace of fleet '{text}': expected more than 0, found {pace:g}")
     make_availability(availability)
-    return Fleet(described, device_classes(classes), availability, pace)
+    names = ", ".join(FLEETS)
+    where = f"fleet '{text}': expected one of {names}, or classes of devices"
+    return Fleet(described, device_classes(classes, where), availability, pace)
 
 
-def device_classes(text: str) -> tuple[DeviceClass, ...]:
+def device_classes(text: str, where: str = "--classes") -> tuple[DeviceClass, ...]:
     """Read classes of devices: ``strong=0.3@1,weak=0.7@1/4``, name, share of all and speed.
+
+    Parameters
+    ----------
+    text
+        The classes.
+    where
+        What errors begin with.
 
     Raises
     ------
     InputError
         If the text can't be read, or no population can be made of the classes.
     """
-    classes = tuple(_device_class(part.strip(), text) for part in text.split(","))
+    classes = tuple(_device_class(part.strip(), where) for part in text.split(","))
     check_classes(classes)
     return classes
 
 
-def _device_class(text: str, whole: str) -> DeviceClass:
+def _device_class(text: str, where: str) -> DeviceClass:
     name, equals, numbers = text.partition("=")
     share, at, speed = numbers.partition("@")
     if not (name and equals and at):
-        names = ", ".join(FLEETS)
         raise InputError(
-            f"device classes '{whole}': expected NAME=SHARE@SPEED,… such as "
-            f"strong=0.3@1,weak=0.7@1/4, or for a fleet one of {names}; found '{text}'"
+            f"{where}: expected NAME=SHARE@SPEED,… such as strong=0.3@1,weak=0.7@1/4, found "
+            f"'{text}'"
         )
-    where = f"device class '{text}'"
-    return DeviceClass(name, _number(share, where), _number(speed, where))
+    own = f"device class '{text}'"
+    return DeviceClass(name, _number(share, own), _number(speed, own))
 
 
 def _number(text: str, where: str) -> float:
