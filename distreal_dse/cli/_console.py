@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from distreal_dse.fronts import Front, FrontPoint
+    from distreal_dse.fronts import Front, FrontPoint, TableFit
     from distreal_dse.search import SearchProgress
 
 
@@ -145,13 +144,13 @@ def latency_notes(front: Front) -> list[str]:
 
 def front_notes(front: Front) -> list[str]:
     """What has to be known of a front beside its points."""
-    from distreal_dse.fronts import TABLE, channel_counts, verdict_of
+    from distreal_dse.fronts import channel_counts, table_fit, verdict_of
 
     notes = latency_notes(front)
     if (verdict := verdict_of(front)) is not None and verdict.savings:
         notes.append(f"{verdict.sentence()}. {verdict.details()}")
-    if "elasticities" in (table := front.settings.get(TABLE, {})):
-        notes.append(table_note(table))
+    if (fit := table_fit(front)) is not None:
+        notes.append(table_note(fit))
     if count := len(front.harmful):
         useful = front.cheapest_useful
         rest = (
@@ -171,18 +170,17 @@ def front_notes(front: Front) -> list[str]:
     return notes
 
 
-def table_note(table: Mapping[str, Any]) -> str:
+def table_note(fit: TableFit) -> str:
     """What a table that was fitted to a fleet gains over one rate for all layers."""
-    low, high = table["interval"]
     fitted = (
-        f"The table of {len(table['vectors'])} vectors was fitted to a fleet, which leaves "
-        f"{table['unused']:.1%} of its budgets unused."
+        f"The table of {fit.vectors} vectors was fitted to a fleet, which leaves {fit.unused:.1%} "
+        "of its budgets unused."
     )
-    found = f"{table['gain']:.2f} ({low:.2f} … {high:.2f}, 95% confidence)"
-    if low > 0:
+    found = f"{fit.gain:.2f} ({fit.low:.2f} … {fit.high:.2f}, 95% confidence)"
+    if fit.low > 0:
         return (
-            f"{fitted} In short runs of the fleet its loss is lower than that of one rate for all "
-            f"layers by a factor of {math.exp(table['gain']):.2f}: the logarithm falls by {found}."
+            f"{fitted} In short runs of the fleet the logarithm of its loss is lower than that of "
+            f"one rate for all layers by {found}."
         )
     return (
         f"{fitted} It is that of one rate for all layers, as no other was shown to be better (the "

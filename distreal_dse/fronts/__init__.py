@@ -69,7 +69,15 @@ from distreal_dse.fronts._store import (
     save_verification,
     verification_keys,
 )
-from distreal_dse.fronts._table import TABLE, TableVector, filled, table_of, table_setting
+from distreal_dse.fronts._table import (
+    TABLE,
+    TableFit,
+    TableVector,
+    filled,
+    table_fit,
+    table_of,
+    table_setting,
+)
 from distreal_dse.fronts._verdict import Verdict, verdict_of, verdict_on
 
 __all__ = [
@@ -96,6 +104,7 @@ __all__ = [
     "Saving",
     "StoredLatency",
     "channel_counts",
+    "TableFit",
     "TableVector",
     "Verdict",
     "check_front_name",
@@ -133,6 +142,7 @@ __all__ = [
     "save_verification",
     "shown_storage",
     "savings",
+    "table_fit",
     "table_of",
     "table_setting",
     "verdict_of",

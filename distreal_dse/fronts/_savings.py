@@ -32,6 +32,8 @@ VERIFICATION = "verification"
 """The name, among the settings of a front, under which verified gains are stored."""
 
 CONFIDENCE = 0.95
+# Of a stored gain; sums and squares of larger ones overflow.
+LARGEST_GAIN = 1e100
 # Below this share of the full network's cost, savings are summed up: above, little can be saved.
 CHEAP = 0.5
 
@@ -79,7 +81,7 @@ def verification_setting(vectors: Sequence[MeasuredVector]) -> list[dict[str, An
 def measured_vectors(front: Front) -> tuple[MeasuredVector, ...]:
     """Return all that was verified for a front, dominated or not; empty where it doesn't tell."""
     try:
-        return tuple(
+        vectors = tuple(
             MeasuredVector(
                 tuple(map(int, one["kept_counts"])),
                 float(one["cost"]),
@@ -88,8 +90,13 @@ def measured_vectors(front: Front) -> tuple[MeasuredVector, ...]:
             )
             for one in front.settings[VERIFICATION]
         )
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         return ()  # settings are free, e.g. of an imported front
+    usable = all(
+        0 < one.cost < math.inf and all(abs(gain) <= LARGEST_GAIN for gain in one.gains)
+        for one in vectors
+    )
+    return vectors if usable else ()
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 
 from distreal_dse.errors import FrontError
-from distreal_dse.fronts import MeasuredVector, equal_cost_of, mean_saving, savings
+from distreal_dse.fronts import (
+    MeasuredVector,
+    equal_cost_of,
+    mean_saving,
+    savings,
+    verdict_of,
+)
+from front_examples import make_front
 
 REPLICATES = 8
 NOISE = 0.03
@@ -113,3 +120,16 @@ def test_replicates_that_are_no_pairs_are_refused() -> None:
         savings([one, other])
     with pytest.raises(FrontError, match="vectors of one rate"):
         savings([MeasuredVector((1,), 1.0, (0.1, 0.2), False)])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"cost": 0.0}, {"cost": -1.0}, {"cost": 10**400}, {"gains": [1e308, 1e308]}, {"gains": "ab"}],
+)
+def test_what_strangers_say_of_their_runs_is_left_out(change: dict[str, object]) -> None:
+    one: dict[str, object] = {
+        "kept_counts": [1, 1], "cost": 1.0, "gains": [0.1, 0.2], "uniform": True,
+    }  # fmt: skip
+    dear = {**one, "cost": 1.5, "uniform": False}
+    assert verdict_of(make_front(settings={"verification": [one, dear]})) is not None
+    assert verdict_of(make_front(settings={"verification": [{**one, **change}, dear]})) is None

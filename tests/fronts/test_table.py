@@ -11,12 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from distreal_dse.cli._console import front_notes
 from distreal_dse.errors import FrontError
 from distreal_dse.fronts import (
     TABLE,
     Front,
     LookupTable,
+    TableFit,
     filled,
+    table_fit,
     table_of,
     table_setting,
 )
@@ -112,3 +115,26 @@ def test_tables_of_strangers_are_checked(kept_counts: Any, cost: Any) -> None:
 def test_tables_that_are_none_are_refused(table: Any) -> None:
     with pytest.raises(FrontError, match="expected a table"):
         table_of(replace(make_front(), settings={TABLE: table}))
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        3,
+        "elasticities",
+        {"elasticities": 1},
+        {"vectors": 3, "interval": [0, 1], "unused": 1, "gain": 1},
+        {"vectors": [], "interval": [1], "unused": 1, "gain": 1},
+        {"vectors": [], "interval": [0, 1], "unused": 10**400, "gain": 1},
+    ],
+)
+def test_what_strangers_say_of_a_fit_is_left_out(table: Any) -> None:
+    front = make_front(settings={TABLE: table})
+    assert table_fit(front) is None and front_notes(front)
+
+
+def test_what_a_fit_gains_is_read() -> None:
+    stored = {"vectors": [1, 2], "interval": [0.1, 0.5], "unused": 0.01, "gain": 0.3}
+    front = make_front(settings={TABLE: stored})
+    assert table_fit(front) == TableFit(2, 0.01, 0.3, 0.1, 0.5)
+    assert "by 0.30 (0.10 … 0.50, 95% confidence)" in " ".join(front_notes(front))
