@@ -50,7 +50,7 @@ def lookup(
     costs = f"costs {cost} {found.cost_unit} ({share})"
     point = _point(found, vector)
     if point is None:
-        lines = [f"{costs}; {_neighbours(found, vector)}"]
+        lines = [f"{costs}; {_measured_alone(found, vector) or _neighbours(found, vector)}"]
     else:
         lines = [f"{costs}, gains {gain_text(point)}", *([_harm(found)] if point.harms else ())]
     screen.print("\n".join(lines), markup=False, soft_wrap=True)
@@ -59,6 +59,27 @@ def lookup(
 def _point(front: Front, vector: TableVector) -> FrontPoint | None:
     """The point that the vector is, if it was measured."""
     return next((one for one in front.points if one.kept_counts == vector.kept_counts), None)
+
+
+def _gain(front: Front, vector: TableVector) -> float | None:
+    """What verification found of the vector, whether it is on the front or not."""
+    from distreal_dse.fronts import measured_vectors
+
+    runs = (one for one in measured_vectors(front) if one.kept_counts == vector.kept_counts)
+    return next((one.gain for one in runs), None)
+
+
+def _measured_alone(front: Front, vector: TableVector) -> str:
+    """What a vector gained that is no point of the front; nothing where it was not measured."""
+    gain = _gain(front, vector)
+    if gain is None:
+        return ""
+    if gain >= 0:
+        return f"measured by itself it gained {gain:.3f}, and is dominated by a point of the front"
+    return (
+        f"measured by itself it harms (gain {gain:.3f}), so it is no point of the front; it is "
+        "used as a part of the table, which was judged as a whole"
+    )
 
 
 def _neighbours(front: Front, vector: TableVector) -> str:
@@ -129,11 +150,12 @@ def _rates(front: Front, vector: TableVector) -> tuple[float, ...]:
 def _json(front: Front, vector: TableVector) -> dict[str, Any]:
     """The point as it is stored, its groups by name, and what is safe where it harms.
 
-    Of a vector that was not measured by itself, all that would have been is null.
+    Of a vector that is no point, all that a point has is null but for what verification found.
     """
     from distreal_dse.fronts import FrontPoint, channel_counts
 
     point, rates = _point(front, vector), _rates(front, vector)
+    gain = point.convergence if point else _gain(front, vector)
 
     channels, useful = channel_counts(front), front.cheapest_useful
     sizes = channels.per_unit or (None,) * len(front.groups)
@@ -142,7 +164,8 @@ def _json(front: Front, vector: TableVector) -> dict[str, Any]:
         "kept_counts": vector.kept_counts,
         "cost": vector.cost,
         "rates": rates,
-        "measured": vector.measured,
+        "convergence": gain,
+        "measured": gain is not None,
         "front": front.label,
         "groups": [
             {
@@ -157,6 +180,6 @@ def _json(front: Front, vector: TableVector) -> dict[str, Any]:
                 front.groups, rates, vector.kept_counts, sizes, strict=True
             )
         ],
-        "harms": point.harms if point else None,
+        "harms": None if gain is None else gain < 0,
         "cheapest_safe": asdict(useful) if useful else None,
     }

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from command_line import Ended, run
+from distreal_dse.cli._lookup import lookup
+from distreal_dse.fronts import (
+    MeasuredVector,
+    open_database,
+    save_front,
+    table_setting,
+    verification_setting,
+)
+from front_examples import make_front
 from tiny_study import write_study
 
 SHORT = "study = replace(study, short_run=replace(study.short_run, table_mini_batches=4))\n"
@@ -40,6 +50,7 @@ def test_a_budget_between_points_is_looked_up(fitted: tuple[str, Ended]) -> None
     measured = {tuple(point["kept_counts"]) for point in front["points"]}
     full = front["reference_cost"]
     table = front["settings"]["table"]["vectors"]
+    measured |= {tuple(one["kept_counts"]) for one in front["settings"]["verification"]}
     between = next(one for one in table if tuple(one["kept_counts"]) not in measured)
     budget = f"{100 * between['cost'] / full + 1e-6}%"
     found = run("lookup", "tiny", "--budget", budget, "--storage", url, "--json").json
@@ -77,3 +88,34 @@ def test_what_is_no_fleet_is_told_in_one_line(
 ) -> None:
     storage = f"sqlite:///{tmp_path}/none.db"
     assert said in run("optimize", study, "--fleet", fleet, "--storage", storage).error(2)
+
+
+def test_a_vector_of_the_table_that_harms_alone_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    runs = [
+        MeasuredVector(counts, cost, (gain - 0.01, gain + 0.01), uniform)
+        for counts, cost, gain, uniform in (
+            ((2, 1), 50.0, -0.1, False), ((3, 1), 70.0, 0.2, False), ((16, 8), 1600.0, 0.75, True),
+        )
+    ]  # fmt: skip
+    vectors = [(2, 1), (3, 1), (4, 1), (4, 2), (8, 4), (16, 8)]
+    table = table_setting(vectors, [50.0, 70.0, 90.0, 100.0, 400.0, 1600.0])
+    front = make_front(settings={"table": table, "verification": verification_setting(runs)})
+    url = f"sqlite:///{tmp_path}/fronts.db"
+    engine = open_database(url)
+    save_front(engine, front)
+    engine.dispose()
+    for budget, gain, harms, said in (
+        ("60", -0.1, True, "measured by itself it harms (gain -0.100)"),
+        ("80", 0.2, False, "measured by itself it gained 0.200"),
+        ("95", None, None, "not measured by itself"),
+        ("100", 0.25, False, "gains 0.250 ± 0.010"),
+    ):
+        lookup("digits", budget, url)
+        assert said in capsys.readouterr().err
+        lookup("digits", budget, url, as_json=True)
+        found = json.loads(capsys.readouterr().out)
+        assert found["convergence"] == (None if gain is None else pytest.approx(gain))
+        assert found["harms"] is harms and found["measured"] is (gain is not None)
