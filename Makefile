@@ -19,7 +19,7 @@ $(VENV)/installed: pyproject.toml
 
 demo: $(VENV)/installed
 	@mkdir -p $(DEMO)
-	$(BIN)/distreal-dse optimize digits-cnn --fleet extreme --sampler gp --trials 30 --workers 2 \
+	$(BIN)/distreal-dse optimize digits-cnn --fleet extreme --trials 30 --workers 2 \
 		--storage sqlite:///$(DEMO)/distreal.db
 	$(BIN)/distreal-dse fl compare digits-cnn --front digits-cnn --fleet extreme --name demo \
 		--strategies distreal:lr=0.1,distreal-uniform:lr=0.1 --against distreal-uniform --seeds 5 \

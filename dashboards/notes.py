@@ -100,8 +100,9 @@ def _values(search: StoredSearch) -> str:
     return (
         f"Value 0 is the cost ({first}, lower is better). Value 1 is what the validation loss of "
         "the full network falls by in a short run (nats, higher is better), a mean over "
-        "replicates; trials carry its standard error. The rate of a channel group is "
-        "`level` + `offset`, clipped."
+        "replicates, the luck that all vectors share in a replicate taken away. What is clearly "
+        "worse than others has one replicate. Parameters are kept shares of channel groups "
+        "(`level` and `offset`, in trials of earlier versions, add up to the rate)."
     )
 
 

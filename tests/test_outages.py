@@ -29,7 +29,7 @@ from distreal_dse.fronts import (
     save_front,
 )
 from distreal_dse.search import plain_errors
-from distreal_dse.search._archive import TrialArchive
+from distreal_dse.search.ledger import TrialArchive
 from fl.checkpoints import load_checkpoint, save_checkpoint
 from fl.comparison import compare
 from fl.engine import Checkpoint

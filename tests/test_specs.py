@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from distreal_dse.dropout import make_policy
 from distreal_dse.errors import FrontError, InputError
 from distreal_dse.fronts import check_front_name
-from distreal_dse.search._samplers import make_sampler
+from distreal_dse.search.proposer import make_sampler
 from distreal_dse.specs import parse_spec, slug, split_specs, with_setting
 from fl.availability import make_availability
 from fl.averaging import make_averaging

@@ -144,9 +144,11 @@ def latency_notes(front: Front) -> list[str]:
 
 def front_notes(front: Front) -> list[str]:
     """What has to be known of a front beside its points."""
-    from distreal_dse.fronts import channel_counts, table_fit, verdict_of
+    from distreal_dse.fronts import channel_counts, pilot_of, table_fit, verdict_of
 
     notes = latency_notes(front)
+    if (pilot := pilot_of(front)) is not None and not pilot.is_worth_a_search:
+        notes.append(" ".join(pilot.sentences()))
     if (verdict := verdict_of(front)) is not None and verdict.savings:
         notes.append(f"{verdict.sentence()}. {verdict.details()}")
     if (fit := table_fit(front)) is not None:

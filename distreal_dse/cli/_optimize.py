@@ -38,7 +38,7 @@ from distreal_dse.errors import StorageError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from distreal_dse.fronts import Front
+    from distreal_dse.fronts import Front, Pilot
     from distreal_dse.search import SearchProgress
 
 KEPT = "everything finished is kept; run the same command again to go on"
@@ -50,12 +50,18 @@ def optimize(
     trials: Annotated[
         int, typer.Option(help="Finished trials to end with, those of earlier starts included.")
     ] = 100,
+    runs: Annotated[
+        int | None,
+        typer.Option(
+            help="Begin no new trial after so many short runs; the verification does some more."
+        ),
+    ] = None,
     timeout: Annotated[
         str | None,
         typer.Option(metavar="TIME", help="Begin no new trial after this time: 90s, 10m, 2h."),
     ] = None,
     workers: LocalWorkersOption = 1,
-    sampler: Annotated[str, typer.Option(metavar="tpe|nsga2|gp|random")] = "tpe",
+    sampler: Annotated[str, typer.Option(metavar="cost-aware|tpe|nsga2|gp|random")] = "cost-aware",
     cost: Annotated[
         str,
         typer.Option(
@@ -83,6 +89,10 @@ def optimize(
         int | None,
         typer.Option(help="Keep multiples of so many channels. Default: the study's, else 1."),
     ] = None,
+    pilot: Annotated[
+        bool,
+        typer.Option(help="Stop early where the first trials show that a search does not pay."),
+    ] = True,
     seed: SeedOption = 0,
     device: DeviceOption = "cpu",
     name: Annotated[
@@ -102,6 +112,7 @@ def optimize(
         source=replace(study_source(study, data, option), changes=changes),
         name=name,
         trials=trials,
+        runs=runs,
         timeout=None if timeout is None else seconds(timeout),
         workers=workers,
         sampler=sampler,
@@ -109,6 +120,7 @@ def optimize(
         device=check_device(device),
         cost=cost,
         fleet=make_fleet(fleet).budgets() if fleet is not None else None,
+        pilot=pilot,
     )
     url = storage_url(storage)
     screen = console()
@@ -120,6 +132,9 @@ def optimize(
             nonlocal failed
             if progress.stage in ("search", "fit"):
                 failed = progress.failed
+            if progress.pilot is not None:
+                screen.print("\n".join(_pilot_said(progress.pilot)), markup=False)
+                return
             show(progress)
 
         front = search(settings, url, listen)
@@ -135,6 +150,16 @@ def optimize(
     there, comment = same_storage(storage)
     line = f"Train with it: {shlex.join(asked)}{there}{comment}"
     screen.print(line, markup=False, soft_wrap=True)
+
+
+def _pilot_said(pilot: Pilot) -> list[str]:
+    """What the pilot found, and what the search does about it."""
+    if pilot.is_worth_a_search:
+        return pilot.sentences()
+    return [
+        *pilot.sentences(),
+        "The search ends here, with one rate for all layers; --no-pilot searches all the same.",
+    ]
 
 
 def _publish(url: str, name: str, screen: Console) -> None:

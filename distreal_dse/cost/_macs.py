@@ -54,11 +54,11 @@ class MacCost:
             macs = self._known[counts] = float(self.training_many([counts])[0])
         return macs
 
-    def forward_many(self, counts: Sequence[Sequence[int]]) -> Floats:
+    def forward_many(self, counts: Sequence[Sequence[int]] | npt.NDArray[np.int64]) -> Floats:
         """MACs of the forward pass for each of ``n`` vectors, shape [n]."""
         return self._products(counts) @ self._forward
 
-    def training_many(self, counts: Sequence[Sequence[int]]) -> Floats:
+    def training_many(self, counts: Sequence[Sequence[int]] | npt.NDArray[np.int64]) -> Floats:
         """MACs of forward and backward pass for each of ``n`` vectors, shape [n]."""
         return self._products(counts) @ self._training
 
@@ -84,7 +84,7 @@ class MacCost:
             )
         ]
 
-    def _products(self, counts: Sequence[Sequence[int]]) -> Floats:
+    def _products(self, counts: Sequence[Sequence[int]] | npt.NDArray[np.int64]) -> Floats:
         """Inputs × outputs of each layer for each vector, shape [n, layers]."""
         extended = np.ones((len(counts), self._inputs.shape[1]))  # the last one: fixed channels
         extended[:, :-1] = counts

@@ -47,6 +47,7 @@ from distreal_dse.fronts._layers import (
 )
 from distreal_dse.fronts._lookup import BudgetTooSmallError, LookupTable
 from distreal_dse.fronts._outages import not_waiting, outlasting_restarts, reopen_database
+from distreal_dse.fronts._pilot import PILOT, Pilot, TablePilot, VectorPilot, pilot_from, pilot_of
 from distreal_dse.fronts._savings import (
     VERIFICATION,
     MeanSaving,
@@ -84,6 +85,7 @@ __all__ = [
     "COST_UNITS",
     "FIXED",
     "LAYERS",
+    "PILOT",
     "SCHEMA",
     "SCHEMA_VERSION",
     "TABLE",
@@ -101,6 +103,9 @@ __all__ = [
     "LookupTable",
     "MeanSaving",
     "MeasuredVector",
+    "Pilot",
+    "TablePilot",
+    "VectorPilot",
     "Saving",
     "StoredLatency",
     "channel_counts",
@@ -133,6 +138,8 @@ __all__ = [
     "normalise_url",
     "not_waiting",
     "open_database",
+    "pilot_from",
+    "pilot_of",
     "outlasting_restarts",
     "reading",
     "reopen_database",

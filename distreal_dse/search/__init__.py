@@ -1,21 +1,28 @@
 """The DSE on Optuna: space, samplers, executors, verification, resume."""
 
-from distreal_dse.search._evaluation import Evaluator, Outcome, Task
-from distreal_dse.search._executors import Executor, InlineExecutor, ProcessExecutor
-from distreal_dse.search._reverification import Claim, Reverified, reverify
-from distreal_dse.search._samplers import SAMPLERS
 from distreal_dse.search._search import search
 from distreal_dse.search._settings import SearchProgress, SearchSettings
-from distreal_dse.search._space import SearchSpace
-from distreal_dse.search._trial_tables import close_trials, open_trials, plain_errors
 from distreal_dse.search._tried import StoredSearch, TriedVector, stored_search, tried_vectors
+from distreal_dse.search.executors import (
+    Evaluator,
+    Executor,
+    InlineExecutor,
+    Outcome,
+    ProcessExecutor,
+    Task,
+)
+from distreal_dse.search.ledger import close_trials, open_trials, plain_errors
+from distreal_dse.search.proposer import SAMPLERS, CostAwareSampler, Problem, SearchSpace
+from distreal_dse.search.verdicts import Claim, Reverified, reverify
 
 __all__ = [
     "SAMPLERS",
     "Claim",
+    "CostAwareSampler",
     "Evaluator",
     "Executor",
     "InlineExecutor",
+    "Problem",
     "Outcome",
     "ProcessExecutor",
     "Reverified",

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from distreal_dse.batches import fetch
@@ -23,7 +27,7 @@ from distreal_dse.cost import (
 from distreal_dse.dropout import DroppableNetwork, KeptCounts
 from distreal_dse.errors import DistrealError, InputError
 from distreal_dse.fronts import COST_UNITS, FrontPoint
-from distreal_dse.search._archive import TrialArchive
+from distreal_dse.search.ledger import TrialArchive
 from distreal_dse.study import Data, Study
 
 SEARCH_REPETITIONS = 15
@@ -33,6 +37,8 @@ REFERENCE = "reference cost (s per mini-batch)"
 VERIFIED = "verified latencies"
 
 Progress = Callable[[int, int], None]
+Counts = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
 
 
 class TrialCost(ABC):
@@ -69,6 +75,14 @@ class TrialCost(ABC):
         """Cost of a vector that has a price."""
 
     @abstractmethod
+    def predict(self, counts: Counts) -> tuple[Floats, Floats]:
+        """Logarithms of the costs of vectors, [n, groups], and their standard errors, [n] each."""
+
+    def estimate(self, counts: KeptCounts) -> float:
+        """Cost of a vector that may have no price, as well as it is known."""
+        return math.exp(float(self.predict(np.array([counts]))[0][0]))
+
+    @abstractmethod
     def trial_attributes(self, counts: KeptCounts) -> dict[str, Any]:
         """What to store with a trial."""
 
@@ -101,9 +115,58 @@ class TrialMacs(TrialCost):
         """Training MACs of one sample."""
         return self._macs.training(counts)
 
+    def estimate(self, counts: KeptCounts) -> float:
+        """As `cost`: nothing has to be estimated."""
+        return self.cost(counts)
+
+    def predict(self, counts: Counts) -> tuple[Floats, Floats]:
+        """Known without an error."""
+        costs = np.log(self._macs.training_many(counts))
+        return costs, np.zeros_like(costs)
+
     def trial_attributes(self, counts: KeptCounts) -> dict[str, Any]:
         """The share of the full network's cost."""
         return {"cost ratio": self.cost(counts) / self.reference}
+
+
+class LatencyPredictor:
+    """Latencies of vectors that were not measured, from those that were.
+
+    A Gaussian process on the logarithms of kept counts and of MACs; its error is what steps of the
+    hardware leave unexplained (Rasmussen, Williams: Gaussian Processes for Machine Learning, 2006).
+
+    Parameters
+    ----------
+    macs
+        Counts MACs.
+    ratios
+        Measured latencies over that of the full network, by kept counts; at least one.
+    """
+
+    def __init__(self, macs: MacCost, ratios: Mapping[KeptCounts, float]) -> None:
+        from sklearn.gaussian_process import GaussianProcessRegressor
+        from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
+
+        self._macs, self.measured = macs, len(ratios)
+        kernel = ConstantKernel(1.0, (0.05, 100.0)) * Matern(2.0, (0.1, 50.0), nu=2.5)
+        process = GaussianProcessRegressor(kernel + WhiteKernel(0.01, (1e-6, 1.0)))
+        logs = np.log([*ratios.values()])
+        self._centre, self._scale = float(logs.mean()), float(logs.std()) or 1.0
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a hyperparameter at its bound is no fault
+            self._process = process.fit(
+                self._features(np.array([*ratios])), (logs - self._centre) / self._scale
+            )
+
+    def __call__(self, counts: Counts) -> tuple[Floats, Floats]:
+        """Return the logarithms of ratios, and their standard errors, [n] each."""
+        mean, error = self._process.predict(self._features(counts), return_std=True)
+        return mean * self._scale + self._centre, error * self._scale
+
+    def _features(self, counts: Counts) -> Floats:
+        macs = self._macs.training_many(counts)
+        found: Floats = np.column_stack([np.log(counts), np.log(macs)])
+        return found
 
 
 class TrialLatency(TrialCost):
@@ -122,6 +185,7 @@ class TrialLatency(TrialCost):
         self._full_counts = network.full_counts
         self._macs = MacCost(network.channels)
         self._measured: dict[KeptCounts, VectorLatency] = {}
+        self._predictor: LatencyPredictor | None = None
         self._verified: Latencies | None = None
         kind = next(network.module.parameters()).device.type
         self.device = device_fingerprint(kind, threads=1)
@@ -156,6 +220,14 @@ class TrialLatency(TrialCost):
     def cost(self, counts: KeptCounts) -> float:
         """Median ratio × the reference."""
         return self._measured[counts].ratio.median * self.reference
+
+    def predict(self, counts: Counts) -> tuple[Floats, Floats]:
+        """From what was measured so far: latencies follow MACs and widths, with steps."""
+        if self._predictor is None or self._predictor.measured != len(self._measured):
+            medians = {key: one.ratio.median for key, one in self._measured.items()}
+            self._predictor = LatencyPredictor(self._macs, medians)
+        logs, errors = self._predictor(counts)
+        return logs + math.log(self.reference), errors
 
     def trial_attributes(self, counts: KeptCounts) -> dict[str, Any]:
         """The measurement, the share of the full network's time, and training MACs."""
@@ -200,7 +272,8 @@ class TrialLatency(TrialCost):
 
 _READ = (
     "value 0: {}; value 1: fall of the validation loss of the full network in a short run, mean "
-    "over replicates; a rate is level + offset, clipped"
+    "over replicates, the luck that all vectors share in a replicate taken away; a parameter is "
+    "the kept share of a channel group"
 )
 
 

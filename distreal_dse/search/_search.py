@@ -12,46 +12,37 @@ from distreal_dse.cost import MacCost
 from distreal_dse.dropout import DroppableNetwork, KeptCounts, make_policy
 from distreal_dse.errors import InputError, StudyError
 from distreal_dse.fronts import (
-    LAYERS,
+    PILOT,
     TABLE,
-    VERIFICATION,
     Front,
     FrontPoint,
     check_front_name,
     filled,
     open_database,
+    pilot_from,
     save_front,
     table_setting,
     useful_front,
 )
 from distreal_dse.preparation import prepare
-from distreal_dse.search._archive import TrialArchive
-from distreal_dse.search._comparable import comparable_settings
 from distreal_dse.search._costs import TrialCost, check_metric, trial_cost
-from distreal_dse.search._executors import make_executor
-from distreal_dse.search._explorer import Explorer
-from distreal_dse.search._fleet_search import find_for_fleet
-from distreal_dse.search._front_parts import (
-    channels_of_a_unit,
-    front_groups,
-    layer_terms,
-    no_gain,
-    uniform_family,
-    verified_gains,
-    versions,
-)
-from distreal_dse.search._holding import holding_search
-from distreal_dse.search._ledger import Ledger
-from distreal_dse.search._samplers import make_sampler
+from distreal_dse.search._fleets import find_for_fleet
+from distreal_dse.search._fronts import front_of, settings_of, study_attributes
 from distreal_dse.search._settings import Listener, SearchProgress, SearchSettings
-from distreal_dse.search._tried import CHANNELS_OF_A_UNIT
-from distreal_dse.search._verification import verify
+from distreal_dse.search._vectors import Explorer
+from distreal_dse.search.executors import Executor, make_executor
+from distreal_dse.search.ledger import Ledger, TrialArchive, comparable_settings, holding_search
+from distreal_dse.search.proposer import make_sampler
+from distreal_dse.search.verdicts import pilot_shapes, run_pilot, verify
 from distreal_dse.specs import slug
 from distreal_dse.study import Study
 
 
 def search(
-    settings: SearchSettings, storage: str, listen: Listener = lambda progress: None
+    settings: SearchSettings,
+    storage: str,
+    listen: Listener = lambda progress: None,
+    executor: Executor | None = None,
 ) -> Front:
     """Find the Pareto front of a study and store it; continue a search that was begun.
 
@@ -67,6 +58,9 @@ def search(
         URL of the database.
     listen
         Hears of every step.
+    executor
+        Where short runs are done; closed at the end. None does them as the settings say: here, or
+        in local processes.
 
     Returns
     -------
@@ -95,7 +89,7 @@ def search(
     try:
         with holding_search(engine, name) as check:
             find = _find if settings.fleet is None else find_for_fleet
-            front = find(settings, study, name, storage, engine, check, listen)
+            front = find(settings, study, name, storage, engine, check, listen, executor)
             check()
             return save_front(engine, front)
     finally:
@@ -110,8 +104,9 @@ def _find(
     engine: Engine,
     check: Callable[[], None],
     listen: Listener,
+    executor: Executor | None,
 ) -> Front:
-    """Find the front; ``check`` raises if the search was taken over."""
+    """Find the front of vectors; ``check`` raises if the search was taken over."""
     network, data = prepare(study, settings.seed, settings.device)
     _check_granularity(study, network)
     cost = trial_cost(settings.cost, study, network, data, settings.seed)
@@ -119,16 +114,12 @@ def _find(
         **comparable_settings(study, network, settings.seed, settings.device),
         **cost.comparable,
     }
-    attributes = {
-        "study": f"{study.name}: {study.description}",
-        "channel groups": {group.name: group.channels for group in network.groups},
-        CHANNELS_OF_A_UNIT: channels_of_a_unit(network),
-        **cost.attributes,
-    }
+    attributes = {**study_attributes(study, network), **cost.attributes}
     with (
         closing(TrialArchive(storage, name, comparable, attributes, check)) as archive,
         closing(
-            make_executor(
+            executor
+            or make_executor(
                 study,
                 network,
                 data,
@@ -142,12 +133,25 @@ def _find(
     ):
         archive.check_snapshots(executor.snapshot_losses())
         cost.begin(archive)
-        explorer = Explorer(settings, study, network, cost, archive)
-        explorer.run(executor, listen)
+        ledger = Ledger(executor, engine, archive.key, settings.seed, check)
+        explorer = Explorer(settings, study, network, cost, archive, ledger)
+        starts = explorer.space.uniform()
+        shapes = pilot_shapes(explorer.space, network, study.granularity)
+        pilot = None
+        if settings.pilot:
+            pilot = pilot_from(archive.recall(PILOT))
+        if settings.pilot and pilot is None and len(starts) + len(shapes) < settings.trials:
+            pilot = run_pilot(explorer.space, starts, shapes, study, cost, ledger, listen)
+            archive.remember(PILOT, pilot.as_json() if pilot else None)
+        if pilot is not None:
+            starts += shapes
+        explorer.enqueue(starts)
+        pays = pilot is None or pilot.is_worth_a_search
+        explorer.run(settings.trials if pays else len(starts), listen)
         verified = verify(
-            explorer.candidates(),
+            explorer.candidates(only_uniform=not pays),
             study.short_run.verification_replicates,
-            Ledger(executor, engine, archive.key, settings.seed),
+            ledger,
             lambda done, total, failed: listen(
                 explorer.progress("verification", done, total, failed)
             ),
@@ -157,41 +161,20 @@ def _find(
             archive,
             lambda done, total: listen(explorer.progress("latency", done, total, 0)),
         )
-    front_points, harmful = useful_front(points)
-    if not front_points:
-        raise no_gain(name, points)
-    return Front(
-        name=name,
-        study=study.name,
-        model_fingerprint=network.channels.fingerprint,
-        groups=front_groups(network),
-        cost_metric=cost.metric,
-        device=cost.device,
-        reference_cost=cost.reference,
-        settings={
-            **comparable,
-            # Where the data lies does not matter to a reader of the front.
-            "options": {name: value for name, value in settings.source.options if name != "data"},
-            "sampler": settings.sampler,
-            "trials": explorer.finished,
-            **cost.front_settings(front_points),
-            LAYERS: layer_terms(network),
-            **_table(front_points, cost, network),
-            "uniform family": uniform_family(points, network.channels.widths, study.granularity),
-            VERIFICATION: verified_gains(points, verified),
-            "failed verification": dict(verified.failures),
-            **({"harmful": {p.key: p.convergence for p in harmful}} if harmful else {}),
-            "versions": versions(),
-        },
-        points=front_points,
-    )
+    told = {
+        **comparable,
+        **settings_of(settings, explorer.finished),
+        **_table(useful_front(points)[0], cost, network),
+        **({PILOT: pilot.as_json()} if pilot else {}),
+    }
+    return front_of(name, study, network, cost, verified, points, told)
 
 
 def _table(
     points: Sequence[FrontPoint], cost: TrialCost, network: DroppableNetwork
 ) -> dict[str, Any]:
     """What devices look up: the points, and vectors between them where costs are exact."""
-    if cost.metric != "macs":
+    if cost.metric != "macs" or not points:
         return {}
     macs = MacCost(network.channels)
 
@@ -206,6 +189,8 @@ def _check(settings: SearchSettings) -> None:
     for what, value in (("--trials", settings.trials), ("--workers", settings.workers)):
         if value < 1:
             raise InputError(f"{what} is {value}: expected 1 or more")
+    if settings.runs is not None and settings.runs < 1:
+        raise InputError(f"--runs is {settings.runs}: expected 1 or more")
     if settings.timeout is not None and not settings.timeout > 0:
         raise InputError(f"--timeout is {settings.timeout}: expected more than 0 seconds")
     make_sampler(settings.sampler, 0)

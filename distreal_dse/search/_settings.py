@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from distreal_dse.budgets import Budgets
 from distreal_dse.catalogue import StudySource
+from distreal_dse.fronts import Pilot
+from distreal_dse.search.proposer import DEFAULT
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,9 @@ class SearchSettings:
         Of the search and its front; the study's name where it is left empty.
     trials
         How many finished trials the search ends with, those of earlier starts included.
+    runs
+        Short runs after which no new trial is begun, those of earlier starts included, those of the
+        verification not; None for no limit. Does not apply to fits.
     timeout
         Seconds after which no new trial is begun; None for no limit.
     workers
@@ -36,28 +41,33 @@ class SearchSettings:
     fleet
         Budgets that a table is fitted to; None searches vectors on their own. The trials are
         then curves (see `distreal_dse.search._curve`).
+    pilot
+        Whether the search ends early where its first trials show that it does not pay. A search of
+        fewer trials than a pilot has goes without.
     """
 
     source: StudySource
     name: str = ""
     trials: int = 100
+    runs: int | None = None
     timeout: float | None = None
     workers: int = 1
-    sampler: str = "tpe"
+    sampler: str = DEFAULT
     seed: int = 0
     device: str = "cpu"
     cost: str = "macs"
     fleet: Budgets | None = None
+    pilot: bool = True
 
 
 @dataclass(frozen=True)
 class SearchProgress:
     """How far a search is.
 
-    ``stage`` is ``"warm-up"`` (mini-batches), ``"search"`` or ``"fit"`` (trials),
+    ``stage`` is ``"warm-up"`` (mini-batches), ``"search"`` or ``"fit"`` (trials), ``"pilot"``,
     ``"verification"`` or ``"points"`` (short runs), or ``"latency"`` (rounds of measurement);
-    ``done`` of ``total`` are finished.
-    ``non_dominated`` and ``hypervolume`` describe the trials so far.
+    ``done`` of ``total`` are finished. ``non_dominated`` and ``hypervolume`` describe the trials so
+    far; ``pilot`` is there once, when it has ended.
     """
 
     stage: str
@@ -66,6 +76,7 @@ class SearchProgress:
     failed: int = 0
     non_dominated: int = 0
     hypervolume: float = 0.0
+    pilot: Pilot | None = None
 
 
 Listener = Callable[[SearchProgress], None]

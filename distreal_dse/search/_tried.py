@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -11,10 +12,16 @@ from optuna.trial import TrialState
 
 from distreal_dse.dropout import uniform_rate
 from distreal_dse.fronts import ChannelCounts, Front, FrontGroup
-from distreal_dse.search._archive import IMPLIED, SETTINGS, cost_metric
 from distreal_dse.search._costs import REFERENCE, REFERENCE_MACS
-from distreal_dse.search._space import SearchSpace
-from distreal_dse.search._trial_tables import close_trials, open_trials, plain_errors
+from distreal_dse.search.ledger import (
+    IMPLIED,
+    SETTINGS,
+    close_trials,
+    cost_metric,
+    open_trials,
+    plain_errors,
+)
+from distreal_dse.search.proposer import SearchSpace
 
 CHANNELS_OF_A_UNIT = "channels of a unit"
 FLEET = "fleet"
@@ -115,7 +122,7 @@ def stored_search(study: optuna.Study) -> StoredSearch | None:
     groups = tuple(FrontGroup(*item) for item in attributes["channel groups"].items())
     sizes = attributes.get(CHANNELS_OF_A_UNIT)
     granularity = {**IMPLIED, **settings}["granularity"]
-    space = SearchSpace(groups, settings["max rate"])
+    space = SearchSpace(groups, settings["max rate"], granularity)
     widths = [group.channels for group in groups]
     metric = cost_metric(settings)
     reference = float(attributes.get(REFERENCE_MACS if metric == "macs" else REFERENCE, 0.0))
@@ -134,7 +141,7 @@ def stored_search(study: optuna.Study) -> StoredSearch | None:
                 kept_counts=counts,
                 cost=cost,
                 convergence=convergence,
-                standard_error=trial.user_attrs["standard error"],
+                standard_error=_standard_error(trial.user_attrs["standard error"]),
                 accuracy=trial.user_attrs["accuracy"],
                 uniform=uniform_rate(counts, widths, granularity) is not None,
             )
@@ -151,6 +158,11 @@ def stored_search(study: optuna.Study) -> StoredSearch | None:
         channels=ChannelCounts(tuple(sizes.values()) if sizes else None),
         curves=curves,
     )
+
+
+def _standard_error(stored: float | None) -> float:
+    """NaN where a single run tells nothing of its noise."""
+    return math.nan if stored is None else float(stored)
 
 
 def tried_vectors(storage: str, front: Front) -> Sequence[TriedVector]:

@@ -42,8 +42,9 @@ def test_optimize_gives_programs_json_and_people_the_rest(optimized: tuple[str, 
     assert front["points"]
     begun = [line.split()[:2] for line in ended.stderr.splitlines() if "  0:00:00" in line]
     assert [stage for stage, done in begun if done.startswith(("0/", "1/"))] == [
-        "warm-up", "search", "verification",
+        "warm-up", "pilot", "search", "verification",
     ]  # fmt: skip
+    assert "vectors of equal cost differ by" in ended.stderr
     assert "20/20" in ended.stderr
     assert "Traceback" not in ended.stderr and "Warning" not in ended.stderr
 

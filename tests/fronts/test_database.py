@@ -33,7 +33,7 @@ from distreal_dse.fronts._database import _MIGRATION_LOCK
 from distreal_dse.fronts._schema import FrontPointRow
 from distreal_dse.fronts._urls import shown_url, without_secrets
 from distreal_dse.search import tried_vectors
-from distreal_dse.search._schema import SearchRow
+from distreal_dse.search.ledger import SearchRow
 from front_examples import OWN_TABLES, make_front
 
 MODELLED = {"fronts", "front_points", "verifications", "latencies", SearchRow.__tablename__}

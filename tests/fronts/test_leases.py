@@ -15,7 +15,7 @@ from distreal_dse import leases
 from distreal_dse.fronts import open_database, writing
 from distreal_dse.leases import HeldError, Lease, holding
 from distreal_dse.owners import Owner
-from distreal_dse.search._schema import SearchRow
+from distreal_dse.search.ledger import SearchRow
 
 LEASE = Lease(SearchRow, "digits", "search 'digits'")
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distreal_dse.dropout import ChannelGroup, allowed_counts, kept_counts
-from distreal_dse.search._curve import CONTROL_POINTS, MOST_VECTORS, CurveSpace
+from distreal_dse.search.proposer import CONTROL_POINTS, MOST_VECTORS, CurveSpace
 
 WIDTHS = (16, 16, 32, 32, 64)
 

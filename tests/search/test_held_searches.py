@@ -19,7 +19,7 @@ from distreal_dse.fronts import list_fronts, open_database
 from distreal_dse.leases import HeldError
 from distreal_dse.owners import Owner
 from distreal_dse.search import SearchProgress, SearchSettings, search
-from distreal_dse.search._holding import holding_search
+from distreal_dse.search.ledger import holding_search
 
 
 def stored_trials(url: str, name: str = "tiny") -> int:

@@ -37,7 +37,7 @@ study = replace(study, model=picky, short_run=replace(study.short_run, warm_up=0
 def timed(source: StudySource, tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """A finished search by latency of 12 trials."""
     file = tmp_path_factory.mktemp("timed") / "search.db"
-    settings = SearchSettings(source, trials=12, cost="latency")
+    settings = SearchSettings(source, trials=12, cost="latency", pilot=False)
     return Finished(file, settings, search(settings, f"sqlite:///{file}"))
 
 
@@ -119,7 +119,7 @@ def test_a_search_goes_on_with_the_measurements_it_has(timed: Finished, tmp_path
 
 def test_workers_get_vectors_that_were_measured_before(source: StudySource, tmp_path: Path) -> None:
     file = tmp_path / "search.db"
-    settings = SearchSettings(source, trials=11, cost="latency", workers=2)
+    settings = SearchSettings(source, trials=11, cost="latency", workers=2, pilot=False)
     front = search(settings, f"sqlite:///{file}")
     assert front.cost_metric == "latency"
     trials = stored(file).trials
@@ -161,7 +161,7 @@ def test_an_unknown_cost_is_refused(source: StudySource, url: str) -> None:
 def test_a_vector_that_can_not_be_measured_is_a_failed_trial(tmp_path: Path) -> None:
     path = write_study(tmp_path, "tiny", FAILS_WHEN_NARROW)
     file = tmp_path / "search.db"
-    settings = SearchSettings(StudySource(str(path)), trials=12, cost="latency")
+    settings = SearchSettings(StudySource(str(path)), trials=12, cost="latency", pilot=False)
     front = search(settings, f"sqlite:///{file}")
     trials = stored(file).trials
     failed = [trial for trial in trials if trial.state == TrialState.FAIL]

@@ -61,6 +61,16 @@ class CurveSpace:
         every = np.interp(np.arange(len(self._allowed)), self._depths, logs)
         return tuple(np.exp(every - every.mean()).tolist())
 
+    def snapped(self, points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Points of the unit cube that stand for all with the same ratios, [n, elasticities] each.
+
+        A dimension is the logarithm of an elasticity, from the lowest to the highest.
+        """
+        one_rate = -math.log(LOWEST) / math.log(HIGHEST / LOWEST)
+        centred = points - points.mean(1, keepdims=True) + one_rate
+        found: npt.NDArray[np.float64] = np.clip(centred, 0, 1)
+        return found
+
     def starts(self) -> list[dict[str, float]]:
         """Return parameters to begin with: one rate, then wide ends and wide middles.
 

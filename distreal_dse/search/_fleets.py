@@ -13,33 +13,16 @@ from sqlalchemy import Engine
 from distreal_dse.convergence import FleetTable
 from distreal_dse.dropout import DroppableNetwork, KeptCounts, uniform_rate
 from distreal_dse.errors import InputError
-from distreal_dse.fronts import (
-    LAYERS,
-    TABLE,
-    VERIFICATION,
-    Front,
-    table_setting,
-    useful_front,
-)
+from distreal_dse.fronts import PILOT, TABLE, Front, pilot_from, table_setting
 from distreal_dse.preparation import prepare
-from distreal_dse.search._archive import TrialArchive
-from distreal_dse.search._comparable import comparable_settings
 from distreal_dse.search._costs import REFERENCE_MACS, TrialMacs
-from distreal_dse.search._executors import make_executor
-from distreal_dse.search._fitting import GAIN_OVER_ONE_RATE, Fitted, TableFitter
-from distreal_dse.search._front_parts import (
-    channels_of_a_unit,
-    front_groups,
-    layer_terms,
-    no_gain,
-    uniform_family,
-    verified_gains,
-    versions,
-)
-from distreal_dse.search._ledger import Ledger
+from distreal_dse.search._fronts import front_of, settings_of, study_attributes
 from distreal_dse.search._settings import Listener, SearchProgress, SearchSettings
-from distreal_dse.search._tried import CHANNELS_OF_A_UNIT, FLEET
-from distreal_dse.search._verification import Candidate, verify
+from distreal_dse.search._tables import GAIN_OVER_ONE_RATE, Fitted, TableFitter
+from distreal_dse.search._tried import FLEET
+from distreal_dse.search.executors import Executor, make_executor
+from distreal_dse.search.ledger import Ledger, TrialArchive, comparable_settings
+from distreal_dse.search.verdicts import Candidate, verify
 from distreal_dse.study import Study
 
 # Vectors of the table, and as many of one rate, that are measured one by one.
@@ -54,6 +37,7 @@ def find_for_fleet(
     engine: Engine,
     check: Callable[[], None],
     listen: Listener,
+    executor: Executor | None,
 ) -> Front:
     """Fit a table to the fleet of the settings; go on with a fit that was begun.
 
@@ -63,7 +47,7 @@ def find_for_fleet(
 
     Parameters
     ----------
-    settings, storage, listen
+    settings, storage, listen, executor
         As for `distreal_dse.search.search`; there is a fleet.
     study, name, engine
         What is searched, under which name, and the opened database.
@@ -92,9 +76,7 @@ def find_for_fleet(
         "table mini-batches": study.short_run.table_mini_batches,
     }
     attributes = {
-        "study": f"{study.name}: {study.description}",
-        "channel groups": {group.name: group.channels for group in network.groups},
-        CHANNELS_OF_A_UNIT: channels_of_a_unit(network),
+        **study_attributes(study, network),
         REFERENCE_MACS: cost.reference,
         "read": f"value: {GAIN_OVER_ONE_RATE}, in short runs of whole tables in a fleet",
     }
@@ -106,7 +88,8 @@ def find_for_fleet(
             )
         ) as archive,
         closing(
-            make_executor(
+            executor
+            or make_executor(
                 study, network, data, settings.source, settings.seed, settings.device,
                 settings.workers,
                 lambda done, total: listen(SearchProgress("warm-up", done, total)),
@@ -114,9 +97,15 @@ def find_for_fleet(
         ) as executor,
     ):  # fmt: skip
         archive.check_snapshots(executor.snapshot_losses())
-        ledger = Ledger(executor, engine, archive.key, settings.seed)
+        ledger = Ledger(executor, engine, archive.key, settings.seed, check)
         fitter.begin(archive, ledger)
-        fitter.run(listen)
+        pilot = None
+        if settings.pilot:
+            pilot = pilot_from(archive.recall(PILOT))
+            if pilot is None and settings.trials > fitter.starts:
+                pilot = fitter.pilot(listen)
+                archive.remember(PILOT, pilot.as_json() if pilot else None)
+        fitter.run(listen, only_starts=pilot is not None and not pilot.is_worth_a_search)
         fitted = fitter.verified(listen)
         candidates = _points(study, network, cost, fitted, fitter.table(fitter.one_rate))
         verified = verify(
@@ -126,34 +115,13 @@ def find_for_fleet(
             lambda done, total, failed: listen(SearchProgress("points", done, total, failed)),
             fitted.table,
         )
-    points, harmful = useful_front(verified.points)
-    if not points:
-        raise no_gain(name, verified.points)
-    return Front(
-        name=name,
-        study=study.name,
-        model_fingerprint=network.channels.fingerprint,
-        groups=front_groups(network),
-        cost_metric="macs",
-        device={},
-        reference_cost=cost.reference,
-        settings={
-            **comparable,
-            "options": {key: value for key, value in settings.source.options if key != "data"},
-            "sampler": settings.sampler,
-            "trials": fitter.finished,
-            LAYERS: layer_terms(network),
-            **_table_settings(fitted, cost),
-            "uniform family": uniform_family(
-                verified.points, network.channels.widths, study.granularity
-            ),
-            VERIFICATION: verified_gains(verified.points, verified),
-            "failed verification": dict(verified.failures),
-            **({"harmful": {p.key: p.convergence for p in harmful}} if harmful else {}),
-            "versions": versions(),
-        },
-        points=points,
-    )
+    told = {
+        **comparable,
+        **settings_of(settings, fitter.finished),
+        **_table_settings(fitted, cost),
+        **({PILOT: pilot.as_json()} if pilot else {}),
+    }
+    return front_of(name, study, network, cost, verified, verified.points, told)
 
 
 def _points(

@@ -9,8 +9,8 @@ from distreal_dse.convergence import Convergence, FleetTable
 from distreal_dse.dropout import KeptCounts
 from distreal_dse.errors import DistrealError
 from distreal_dse.fronts import FrontPoint, kept_counts_key
-from distreal_dse.search._evaluation import Task
-from distreal_dse.search._ledger import Ledger, Progress
+from distreal_dse.search.executors import Task
+from distreal_dse.search.ledger import Ledger, Progress
 
 STREAM = "verification"
 

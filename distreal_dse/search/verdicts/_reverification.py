@@ -31,13 +31,17 @@ from distreal_dse.fronts import (
     verification_keys,
 )
 from distreal_dse.preparation import prepare
-from distreal_dse.search._archive import IMPLIED
-from distreal_dse.search._comparable import SAME_LOSS, check_agreement, comparable_settings
-from distreal_dse.search._executors import make_executor
-from distreal_dse.search._ledger import Ledger
 from distreal_dse.search._settings import Listener, SearchProgress
 from distreal_dse.search._tried import FLEET
-from distreal_dse.search._verification import Candidate, verify
+from distreal_dse.search.executors import make_executor
+from distreal_dse.search.ledger import (
+    IMPLIED,
+    SAME_LOSS,
+    Ledger,
+    check_agreement,
+    comparable_settings,
+)
+from distreal_dse.search.verdicts._verification import Candidate, verify
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from distreal_dse.catalogue import StudySource
 from distreal_dse.dropout import DroppableNetwork
 from distreal_dse.errors import DistrealError
 from distreal_dse.preparation import prepare
-from distreal_dse.search._evaluation import Evaluator, Outcome, ShortRunTask
+from distreal_dse.search.executors._evaluation import Evaluator, Outcome, ShortRunTask
 from distreal_dse.study import Data, Study
 from distreal_dse.workers import end_processes, process_pool
 

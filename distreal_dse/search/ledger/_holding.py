@@ -9,7 +9,7 @@ from sqlalchemy import Engine
 
 from distreal_dse.fronts import ConflictError, outlasting_restarts, reading, writing
 from distreal_dse.leases import Lease, check_owner, holding
-from distreal_dse.search._schema import SearchRow
+from distreal_dse.search.ledger._schema import SearchRow
 
 
 @contextmanager

@@ -20,8 +20,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from distreal_dse.errors import InputError
 from distreal_dse.fronts import outlasting_restarts
-from distreal_dse.search._comparable import SAME_LOSS, check_agreement
-from distreal_dse.search._trial_tables import close_trials, open_trials, plain_errors
+from distreal_dse.search.ledger._comparable import SAME_LOSS, check_agreement
+from distreal_dse.search.ledger._trial_tables import close_trials, open_trials, plain_errors
 
 DIRECTIONS = (StudyDirection.MINIMIZE, StudyDirection.MAXIMIZE)
 COST_NAMES = {"macs": "training MACs", "latency": "seconds per mini-batch"}

@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean, stdev
 
+import numpy as np
+import numpy.typing as npt
 import optuna
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
@@ -17,18 +19,20 @@ from distreal_dse.convergence import Convergence, FleetTable
 from distreal_dse.cost import MacCost
 from distreal_dse.dropout import DroppableNetwork
 from distreal_dse.errors import DistrealError
-from distreal_dse.search._archive import TrialArchive
-from distreal_dse.search._curve import CurveSpace
-from distreal_dse.search._evaluation import TableTask
-from distreal_dse.search._ledger import Ledger, Progress
-from distreal_dse.search._samplers import make_sampler
+from distreal_dse.fronts import TablePilot
 from distreal_dse.search._settings import Listener, SearchProgress, SearchSettings
+from distreal_dse.search.executors import TableTask
+from distreal_dse.search.ledger import Ledger, Progress, TrialArchive
+from distreal_dse.search.proposer import DEFAULT, CurveSpace, Problem, make_sampler
+from distreal_dse.search.verdicts import pooled_variance, table_pilot
 from distreal_dse.seeding import derive_seed
 from distreal_dse.study import Study
 
 STREAM, VERIFIED_STREAM = "fit", "fit verification"
 # Short runs of each curve while curves are compared; more are made of the best.
 REPLICATES = 2
+# Of those that every fit begins with, at most, before it says that it does not pay.
+PILOT_REPLICATES = 5
 # Curves drawn at random behind those that every fit begins with.
 RANDOM_START = 4
 # Curves that are verified beside one rate.
@@ -129,9 +133,15 @@ class TableFitter:
         """
         self._archive, self._ledger = archive, ledger
         stored = archive.trials()
-        seed = derive_seed(self._settings.seed, "sampler", len(stored))
+        # Samplers of Optuna that go on must not draw again what they drew before: hence the count.
+        fresh = 0 if self._settings.sampler == DEFAULT else len(stored)
         starts = self._space.starts()
-        sampler = make_sampler(self._settings.sampler, seed, len(starts) + RANDOM_START)
+        sampler = make_sampler(
+            self._settings.sampler,
+            derive_seed(self._settings.seed, "sampler", fresh),
+            len(starts) + RANDOM_START,
+            Problem(snap=self._space.snapped, noise=_noise),
+        )
         self._study = optuna.create_study(directions=DIRECTION, sampler=sampler)
         self._study.add_trials(stored)
         for params in starts[len(stored) :]:
@@ -146,11 +156,41 @@ class TableFitter:
         return FleetTable(self._budgets, tuple(by_cost[cost] for cost in rising), tuple(rising))
 
     @property
+    def starts(self) -> int:
+        """How many curves every fit begins with."""
+        return len(self._space.starts())
+
+    @property
     def finished(self) -> int:
         """Finished trials, failed ones too."""
         return len(self._trials(TrialState.COMPLETE, TrialState.FAIL))
 
-    def run(self, listen: Listener) -> None:
+    def pilot(self, listen: Listener) -> TablePilot | None:
+        """Measure the curves that every fit begins with until it is decided whether they differ.
+
+        None where too few of them could be trained to tell anything.
+        """
+        curves = [self._space.elasticities(params) for params in self._space.starts()]
+        report = None
+        for replicates in range(REPLICATES, PILOT_REPLICATES + 1):
+            found = self._measured(
+                [*dict.fromkeys(curves)],
+                STREAM,
+                replicates,
+                lambda done, total, failed: listen(SearchProgress("pilot", done, total, failed)),
+            )
+            base, *shaped = found
+            trained = [one for one in shaped if not isinstance(one, str)]
+            if isinstance(base, str) or not trained:
+                return None
+            looks = PILOT_REPLICATES - REPLICATES + 1
+            report = table_pilot(trained, base, looks, self._ledger.mean_seconds)
+            if report.is_decided:
+                break
+        listen(SearchProgress("pilot", 1, 1, pilot=report))
+        return report
+
+    def run(self, listen: Listener, only_starts: bool = False) -> None:
         """Judge curves until there are enough, or the time is up.
 
         Raises
@@ -163,16 +203,19 @@ class TableFitter:
         if isinstance(base, str):
             raise DistrealError(f"training with one rate for all layers failed: {base}")
         listen(self.progress("fit", self.finished, self._settings.trials))
-        while (missing := self._settings.trials - self.finished) > 0:
+        trials = self._settings.trials
+        if only_starts:
+            trials = min(trials, self.starts)
+        while (missing := trials - self.finished) > 0:
             if timeout is not None and time.monotonic() - started > timeout:
                 break
             # Each has several short runs; more curves at once only where more are done at once.
-            count = max(1, min(missing, self._ledger.executor.capacity // REPLICATES))
+            count = max(1, min(missing, self._ledger.capacity // REPLICATES))
             asked = [self._study.ask(self._space.distributions) for _ in range(count)]
             curves = [self._space.elasticities(trial.params) for trial in asked]
             for trial, found in zip(asked, self._measured(curves, STREAM, REPLICATES), strict=True):
                 self._tell(trial, found, base)
-            listen(self.progress("fit", self.finished, self._settings.trials))
+            listen(self.progress("fit", self.finished, trials))
 
     def verified(self, listen: Listener) -> Fitted:
         """Measure the best curves and one rate with fresh seeds."""
@@ -236,6 +279,13 @@ class TableFitter:
             trial.set_user_attr("accuracy", found.accuracy)
             told = self._study.tell(trial, values=[fmean(gains)])
         self._archive.add(told)
+
+
+def _noise(trials: Sequence[FrozenTrial]) -> npt.NDArray[np.float64] | None:
+    """Variance of the mean gain of each trial, pooled over these trials."""
+    runs: list[list[float]] = [trial.user_attrs["gains"] for trial in trials]
+    pooled = pooled_variance(runs, [0.0] * REPLICATES)
+    return np.array([pooled / len(one) for one in runs]) if pooled > 0 else None
 
 
 def _paired(one: Convergence, other: Convergence) -> tuple[float, ...]:

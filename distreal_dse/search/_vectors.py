@@ -1,0 +1,325 @@
+"""The ask/tell loop over vectors: propose, race, remember."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import optuna
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from distreal_dse.convergence import Convergence, Replicate
+from distreal_dse.dropout import DroppableNetwork, KeptCounts, uniform_rate
+from distreal_dse.errors import DistrealError
+from distreal_dse.fronts import hypervolume, non_dominated
+from distreal_dse.search._costs import TrialCost
+from distreal_dse.search._settings import Listener, SearchProgress, SearchSettings
+from distreal_dse.search.executors import Task
+from distreal_dse.search.ledger import (
+    DIRECTIONS,
+    STREAM,
+    FinishedRun,
+    Ledger,
+    TrialArchive,
+    trial_run,
+    vector_of,
+)
+from distreal_dse.search.proposer import DEFAULT, Problem, SearchSpace, expected_gains, make_sampler
+from distreal_dse.search.verdicts import Candidate, PairedGains, pooled_variance
+from distreal_dse.seeding import derive_seed
+from distreal_dse.study import Study
+
+# Vectors of the search that are verified at most, and vectors of one rate beside them.
+VERIFIED, FAMILY = 20, 17
+
+
+@dataclass
+class Race:
+    """A vector whose trials wait for its short runs; several where it was proposed again."""
+
+    counts: KeptCounts
+    trials: list[Trial]
+    replicates: list[Replicate] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def gains(self) -> list[float]:
+        """Of the replicates so far."""
+        return [replicate.loss_gain for replicate in self.replicates]
+
+
+class Explorer:
+    """The ask/tell loop over an Optuna study in memory, with a durable copy of what is finished.
+
+    The unit of work is one short run. A trial is told when its race has ended; the runs of a race
+    that has not are in the ledger, where the next start of the search finds them.
+    """
+
+    def __init__(
+        self,
+        settings: SearchSettings,
+        study: Study,
+        network: DroppableNetwork,
+        cost: TrialCost,
+        archive: TrialArchive,
+        ledger: Ledger,
+    ) -> None:
+        self._settings, self._network, self._cost = settings, network, cost
+        self._archive, self._ledger = archive, ledger
+        self._replicates = study.short_run.replicates
+        self._granularity = study.granularity
+        self.space = SearchSpace(network.groups, study.max_rate, study.granularity)
+        self.gains = PairedGains()
+        self._candidates: dict[KeptCounts, Candidate] = {}
+        self._convergences: dict[KeptCounts, Convergence] = {}
+        self._values: dict[KeptCounts, float] = {}
+        self._races: dict[KeptCounts, Race] = {}
+        self.finished, self.failed = 0, 0
+        stored = archive.trials()
+        # Samplers of Optuna that go on must not draw again what they drew before: hence the count.
+        fresh = 0 if settings.sampler == DEFAULT else len(stored)
+        self._sampler = make_sampler(
+            settings.sampler,
+            derive_seed(settings.seed, "sampler", fresh),
+            problem=Problem(price=self._price, snap=self.space.snapped, noise=self._noise),
+        )
+        self._study = optuna.create_study(directions=DIRECTIONS, sampler=self._sampler)
+        self._study.add_trials([self._as_searched_now(trial) for trial in stored])
+        for trial in stored:
+            self._remember(trial, trial.number)
+
+    def enqueue(self, vectors: Sequence[dict[str, float]]) -> None:
+        """Have vectors tried before any other, unless they were tried already."""
+        for params in vectors:
+            if self.space.counts(params) not in self._candidates:
+                self._study.enqueue_trial(params)
+
+    def run(self, trials: int, listen: Listener) -> None:
+        """Try vectors until so many trials are finished, or the time is up.
+
+        Raises
+        ------
+        DistrealError
+            If there is no trial that ended well.
+        """
+        started, timeout = time.monotonic(), self._settings.timeout
+        listen(self.progress("search", self.finished, trials))
+        while True:
+            goes_on = self._is_affordable() and (
+                timeout is None or time.monotonic() - started < timeout
+            )
+            if goes_on:
+                self._begin_races(trials)
+            if not self._ledger.under_way:
+                if goes_on and self.finished < trials:
+                    continue  # all that were asked for were known, or could not be priced
+                break
+            before = self.finished
+            for run in self._ledger.completed():
+                self._take(run)
+            if self.finished > before:
+                listen(self.progress("search", self.finished, trials))
+        if not self._candidates:
+            failed = self._study.get_trials(deepcopy=False, states=(TrialState.FAIL,))
+            if not failed:
+                raise DistrealError("no trial was begun: --timeout is too short")
+            raise DistrealError(
+                f"all {len(failed)} trials failed: expected at least one that trains; the last "
+                f"one: {failed[-1].user_attrs['failure']}"
+            )
+
+    def candidates(self, only_uniform: bool = False) -> list[Candidate]:
+        """Vectors to verify, by cost: the best of each budget, and one rate to hold against.
+
+        The best by *expected* gains, since the best of noisy values looks better than it is. Of
+        one rate there are more than were tried, so that none of the others lies far below the next
+        dearer one.
+        """
+        found: dict[KeptCounts, Candidate] = {}
+        for params in self.space.uniform(FAMILY):
+            counts = self.space.counts(params)
+            if counts in self._candidates:
+                found[counts] = self._candidates[counts]
+            else:
+                rates, price = self.space.rates(params), self._cost.estimate(counts)
+                found[counts] = Candidate(rates, counts, price, True, None)
+        if not only_uniform:
+            tried = list(self._candidates.values())
+            means = expected_gains(
+                self.space.points(np.array([one.counts for one in tried])),
+                np.array([self._values[one.counts] for one in tried]),
+                self._noise_of([self.gains.of(one.counts) for one in tried]),
+            ).tolist()
+            best = non_dominated([one.cost for one in tried], means)
+            for index in spread([math.log(tried[index].cost) for index in best], VERIFIED):
+                found.setdefault(tried[best[index]].counts, tried[best[index]])
+        return sorted(found.values(), key=lambda candidate: candidate.cost)
+
+    def progress(
+        self, stage: str, done: int, total: int, failed: int | None = None
+    ) -> SearchProgress:
+        """How far the search is, with the quality of the trials so far."""
+        pairs = [
+            (candidate.cost, self._values[counts]) for counts, candidate in self._candidates.items()
+        ]
+        return SearchProgress(
+            stage,
+            done,
+            total,
+            self.failed if failed is None else failed,
+            len(non_dominated(*zip(*pairs, strict=True))) if pairs else 0,
+            hypervolume(pairs, self._cost.reference),
+        )
+
+    def _is_affordable(self) -> bool:
+        """Whether fewer short runs than allowed are finished or under way."""
+        finished = sum(len(one.replicates) for one in self._convergences.values())
+        racing = sum(len(race.replicates) for race in self._races.values())
+        most = self._settings.runs
+        return most is None or finished + racing + self._ledger.under_way < most
+
+    def _begin_races(self, trials: int) -> None:
+        """Propose vectors and begin their first runs, as many as make sense at once."""
+        if self._cost.alone and self._ledger.under_way:
+            return
+        asked: list[Race] = []
+        while (
+            self._ledger.under_way + len(asked) < self._ledger.capacity
+            and self.finished + sum(len(race.trials) for race in self._races.values()) < trials
+        ):
+            trial = self._study.ask(self.space.distributions)
+            counts = self.space.counts(trial.params)
+            if counts in self._races:
+                self._races[counts].trials.append(trial)
+            elif counts in self._convergences:  # equal kept counts, equal seeds: equal result
+                self._finish(Race(counts, [trial]))
+            else:
+                self._races[counts] = Race(counts, [trial])
+                asked.append(self._races[counts])
+        for race in asked:
+            if failure := self._cost.price(race.counts):
+                self._finish(race, failure)
+        for race in asked:
+            if race.counts in self._races:
+                self._submit(race)
+
+    def _submit(self, race: Race) -> None:
+        number = len(race.replicates)
+        task = Task(race.counts, STREAM, (number,))
+        self._ledger.submit(trial_run(race.counts), number, task)
+
+    def _take(self, run: FinishedRun) -> None:
+        """Take a run into account: the race goes on, or ends."""
+        race = self._races[vector_of(run.name)]
+        race.seconds += run.seconds
+        if run.replicate is None:
+            self._finish(race, run.failure)
+            return
+        race.replicates.append(run.replicate)
+        if self._is_decided(race):
+            self._finish(race)
+        else:
+            self._submit(race)
+
+    def _is_decided(self, race: Race) -> bool:
+        if self._is_control(race.counts):
+            return len(race.replicates) >= self._replicates
+        cost = self._cost.cost(race.counts)
+        return self.gains.is_decided(race.counts, cost, race.gains, self._replicates)
+
+    def _finish(self, race: Race, failure: str = "") -> None:
+        """Tell Optuna, write the database, remember."""
+        self._races.pop(race.counts, None)
+        for trial in race.trials:
+            if failure:
+                trial.set_user_attr("failure", failure)
+                told = self._study.tell(trial, state=TrialState.FAIL)
+            else:
+                known = self._convergences.get(race.counts)
+                replicates = known.replicates if known else tuple(race.replicates)
+                told = self._tell(trial, race.counts, Convergence(replicates), race.seconds)
+            self._remember(told, self._archive.add(told))
+
+    def _tell(
+        self, trial: Trial, counts: KeptCounts, convergence: Convergence, seconds: float
+    ) -> FrozenTrial:
+        gains = [replicate.loss_gain for replicate in convergence.replicates]
+        value = self._values.get(counts, self.gains.value(gains, self._replicates))
+        error = convergence.standard_error
+        for key, attribute in {
+            "kept channels": dict(
+                zip((group.name for group in self._network.groups), counts, strict=True)
+            ),
+            **self._cost.trial_attributes(counts),
+            # Of a single run, nothing is known of its own.
+            "standard error": error if len(gains) > 1 else None,
+            "accuracy": convergence.accuracy,
+            "loss gains": gains,
+            "accuracies": [replicate.accuracy for replicate in convergence.replicates],
+            "seconds": seconds,
+        }.items():
+            trial.set_user_attr(key, attribute)
+        return self._study.tell(trial, values=[self._cost.cost(counts), value])
+
+    def _remember(self, trial: FrozenTrial, number: int) -> None:
+        """Take a finished trial into account; ``number`` is that in the database."""
+        self.finished += 1
+        if trial.state == TrialState.FAIL:
+            self.failed += 1
+            return
+        counts = self.space.counts(trial.params)
+        if counts in self._candidates:
+            return
+        attributes = trial.user_attrs
+        self._cost.restore(counts, attributes)
+        cost, control = self._cost.cost(counts), self._is_control(counts)
+        self._candidates[counts] = Candidate(
+            self.space.rates(trial.params), counts, cost, control, number
+        )
+        self._convergences[counts] = Convergence(
+            tuple(map(Replicate, attributes["loss gains"], attributes["accuracies"]))
+        )
+        self._values[counts] = trial.values[1]
+        self.gains.add(counts, cost, attributes["loss gains"], control)
+
+    def _is_control(self, counts: KeptCounts) -> bool:
+        return uniform_rate(counts, self._network.full_counts, self._granularity) is not None
+
+    def _as_searched_now(self, trial: FrozenTrial) -> FrozenTrial:
+        """A trial of an earlier version under the parameters of today, for the sampler."""
+        if trial.params.keys() == self.space.distributions.keys() or not trial.params:
+            return trial
+        return optuna.trial.create_trial(
+            state=trial.state,
+            values=trial.values,
+            params=self.space.params(self.space.rates(trial.params)),
+            distributions=self.space.distributions,
+            user_attrs=trial.user_attrs,
+            system_attrs=trial.system_attrs,
+        )
+
+    def _price(
+        self, points: npt.NDArray[np.float64]
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        return self._cost.predict(self.space.counts_at(points))
+
+    def _noise(self, trials: Sequence[FrozenTrial]) -> npt.NDArray[np.float64] | None:
+        """Variance of each trial's value; of these trials alone, so that any start draws alike."""
+        return self._noise_of([trial.user_attrs["loss gains"] for trial in trials])
+
+    def _noise_of(self, runs: Sequence[Sequence[float]]) -> npt.NDArray[np.float64] | None:
+        pooled = pooled_variance(runs, self.gains.effects(self._replicates))
+        return np.array([pooled / len(one) for one in runs]) if pooled > 0 else None
+
+
+def spread(rising: Sequence[float], count: int) -> list[int]:
+    """Indices of at most so many of some rising numbers, the largest of each of equal intervals."""
+    if len(rising) <= count:
+        return [*range(len(rising))]
+    edges = np.linspace(rising[0], rising[-1], count + 1)[1:]
+    edges[-1] = rising[-1]
+    return sorted({int(np.searchsorted(rising, edge, side="right")) - 1 for edge in edges})
