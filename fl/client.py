@@ -16,14 +16,14 @@ from distreal_dse.cost import MacCost
 from distreal_dse.dropout import DropoutTrainer, DroppableNetwork, KeptCounts
 from distreal_dse.seeding import generator, seeded
 from distreal_dse.study import Study
-from fl.availability import Availability
-from fl.clock import Clock
-from fl.devices import Device
-from fl.exact import Seconds, exact
 from fl.learning_rates import set_learning_rate
 from fl.masking import masked
 from fl.results import State, Update
 from fl.strategies.base import Strategy
+from fl.world.availability import Availability
+from fl.world.clock import Clock
+from fl.world.devices import Device
+from fl.world.exact import Seconds, exact
 
 
 @dataclass(frozen=True)

@@ -20,23 +20,23 @@ from distreal_dse.errors import InputError
 from distreal_dse.evaluation import evaluate
 from distreal_dse.fronts import Front
 from distreal_dse.study import Data, Study
-from fl.availability import Timeline
 from fl.averaging import average_classes
 from fl.client import LocalTraining, count_mini_batches
 from fl.clients import Clients, InProcess, Task
-from fl.clock import make_clock
 from fl.contents import file_hashes, study_hash
-from fl.deadlines import RoundRules, arrived, settle
-from fl.devices import Device
-from fl.exact import Seconds, exact
 from fl.masking import output_tensors
 from fl.results import MERGED, DeviceRound, Outcome, RoundResult, State, Update, round_result
 from fl.server import faults_of, select_cohort
 from fl.server_optimizers import Replace, ServerOptimizer
 from fl.settings import RunSettings
-from fl.splits import labels_of, split_dataset
 from fl.strategies import Strategy
-from fl.transfer import state_sizes
+from fl.world.availability import Timeline
+from fl.world.clock import make_clock
+from fl.world.deadlines import RoundRules, arrived, settle
+from fl.world.devices import Device
+from fl.world.exact import Seconds, exact
+from fl.world.splits import labels_of, split_dataset
+from fl.world.transfer import state_sizes
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,6 +203,22 @@ class FederatedRun:
             yield self._next_round(clients)
 
     def _next_round(self, clients: Clients) -> RoundResult:
+        tasks = self._select()
+        updates = self._train(tasks, clients)
+        outcomes, seconds = self._settle(tasks, updates)
+        merged = self._merge(updates, outcomes)
+        self._step(merged, seconds)
+        evaluated = self._round % self.settings.evaluate_every == 0 or self.finished
+        return self._result(updates, outcomes, evaluated)
+
+    def _select(self) -> list[Task]:
+        """Choose who takes part in the next round, by ascending index.
+
+        Raises
+        ------
+        InputError
+            If nobody can.
+        """
         settings, number = self.settings, self._round + 1
         if math.isinf(self._begin):
             raise InputError(
@@ -223,25 +239,18 @@ class FederatedRun:
                 f"{self._begin:g} virtual s, as {type(settings.availability).__name__} said "
                 f"at {self._now:g} s, found none; shares of 0 have to follow virtual time alone"
             )
-        waits = self._rules.late == "wait"
+        return [Task(device, self._shards[device.index]) for device in cohort]
+
+    def _train(self, tasks: Sequence[Task], clients: Clients) -> list[Update]:
+        """Train the cohort from the global state; return the updates in the order of the tasks."""
         start = exact(self._begin)
-        deadline = math.inf if waits else start + self._deadline
-        tasks = [Task(device, self._shards[device.index]) for device in cohort]
-        updates = clients.train(tasks, self._state, number, start, deadline)
-        outcomes, seconds = self._settle(tasks, updates)
-        merged = [u for u, outcome in zip(updates, outcomes, strict=True) if outcome in MERGED]
-        state = self._state
-        if merged:
-            state = self._server.step(state, self._aggregate(merged))
-        self.network.load_state(state)
-        self._state, self._now, self._round = state, self._begin + seconds, number
-        self._begin = self._next_begin()
-        evaluated = number % settings.evaluate_every == 0 or self.finished
-        return self._result(updates, outcomes, evaluated)
+        deadline = math.inf if self._rules.late == "wait" else start + self._deadline
+        return clients.train(tasks, self._state, self._round + 1, start, deadline)
 
     def _settle(
         self, tasks: Sequence[Task], updates: Sequence[Update]
     ) -> tuple[list[Outcome], float]:
+        """Judge the updates; return what becomes of each, and how long the round took."""
         training, rules = self.training, self._rules
         held = [len(task.samples) for task in tasks]
         due = [
@@ -261,14 +270,25 @@ class FederatedRun:
         deadline = float(self._deadline)
         return settle(updates, trusted, due, self.settings.cohort, deadline, rules.late)
 
-    def _aggregate(self, updates: Sequence[Update]) -> State:
+    def _merge(self, updates: Sequence[Update], outcomes: Sequence[Outcome]) -> State | None:
+        """Average the updates that count; None where there are none."""
+        merged = [u for u, outcome in zip(updates, outcomes, strict=True) if outcome in MERGED]
+        if not merged:
+            return None
         aggregate, channels = self.training.strategy.aggregate, self.network.channels
         if not self._rows:
-            return aggregate(self._state, updates, channels)
+            return aggregate(self._state, merged, channels)
         classes = len(self._state[self._rows[0]])
-        labels = [self.training.labels[self._shards[update.device]] for update in updates]
+        labels = [self.training.labels[self._shards[update.device]] for update in merged]
         holds = torch.stack([own.bincount(minlength=classes) > 0 for own in labels])
-        return average_classes(aggregate, self._state, updates, channels, self._rows, holds)
+        return average_classes(aggregate, self._state, merged, channels, self._rows, holds)
+
+    def _step(self, merged: State | None, seconds: float) -> None:
+        """Move the global state towards what was merged, and the clock to the round's end."""
+        state = self._state if merged is None else self._server.step(self._state, merged)
+        self.network.load_state(state)
+        self._state, self._now, self._round = state, self._begin + seconds, self._round + 1
+        self._begin = self._next_begin()
 
     def _next_begin(self) -> float:
         """Virtual seconds at which some device is available for the next round; maybe infinite."""

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from distreal_dse.errors import InputError
-from fl.availability import Availability, MarkovAvailability
-from fl.deadlines import RoundRules
-from fl.devices import DEFAULT_CLASSES, Device, DeviceClass, check_classes
-from fl.populations import make_population
-from fl.splits import IidSplit, Split
+from fl.world.availability import Availability, MarkovAvailability
+from fl.world.deadlines import RoundRules
+from fl.world.devices import DEFAULT_CLASSES, Device, DeviceClass, check_classes
+from fl.world.populations import make_population
+from fl.world.splits import IidSplit, Split
 
 # Data that a run may be evaluated on, and where its statistics may come from.
 EVALUATED = ("test", "validation")

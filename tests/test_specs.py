@@ -13,12 +13,12 @@ from distreal_dse.errors import FrontError, InputError
 from distreal_dse.fronts import check_front_name
 from distreal_dse.search._samplers import make_sampler
 from distreal_dse.specs import parse_spec, slug, split_specs, with_setting
-from fl.availability import make_availability
 from fl.averaging import make_averaging
 from fl.server_optimizers import make_server_optimizer
-from fl.specs import RunSpec
-from fl.splits import make_split
+from fl.store.specs import RunSpec
 from fl.strategies import check_strategy
+from fl.world.availability import make_availability
+from fl.world.splits import make_split
 
 
 @pytest.mark.parametrize(

@@ -136,7 +136,7 @@ class RunOptions:
         DistrealError
             If a value is out of range, or there is no such front.
         """
-        from fl.specs import exact_front
+        from fl.store.specs import exact_front
 
         world = {
             "pace": self.pace,
@@ -167,7 +167,7 @@ class RunOptions:
 
     def _fleet(self) -> dict[str, Any]:
         """The arguments that a fleet stands for, in place of options of their own."""
-        from fl.fleet import make_fleet
+        from fl.world.fleet import make_fleet
 
         own = RunOptions()
         for name in ("availability", "classes", "speeds", "pace"):
@@ -197,11 +197,11 @@ def _device_classes(text: str | None) -> dict[str, Any]:
     Raises
     ------
     InputError
-        As `fl.fleet.device_classes`.
+        As `fl.world.fleet.device_classes`.
     """
     if text is None:
         return {}
-    from fl.fleet import device_classes
+    from fl.world.fleet import device_classes
 
     return {"classes": device_classes(text)}
 
@@ -247,6 +247,6 @@ def _rules(deadline: float | None, late: str, overcommit: float) -> dict[str, An
     InputError
         If a value is out of range.
     """
-    from fl.deadlines import RoundRules
+    from fl.world.deadlines import RoundRules
 
     return {"rules": RoundRules(deadline, late, overcommit)}  # type: ignore[arg-type]

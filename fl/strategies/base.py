@@ -17,9 +17,9 @@ from distreal_dse.dropout import (
     KeptCounts,
     MaskPolicy,
 )
-from fl.devices import Device
 from fl.masking import Loss
 from fl.results import State, Update
+from fl.world.devices import Device
 
 
 class PricedVector(Protocol):

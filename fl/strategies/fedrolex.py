@@ -12,10 +12,10 @@ from collections.abc import Sequence
 
 from distreal_dse.dropout import ChannelMap, make_policy
 from fl.averaging import average_over_contributors
-from fl.devices import Device
 from fl.results import State, Update
 from fl.strategies.base import FixedPlan, LocalPlan, Strategy
 from fl.strategies.context import StrategyContext, VectorTable
+from fl.world.devices import Device
 
 # As HeteroFL's, which the paper compares with on the same levels.
 LEVELS = (1.0, 1 / 2, 1 / 4, 1 / 8, 1 / 16)

@@ -21,11 +21,11 @@ from distreal_dse.errors import InputError
 from distreal_dse.seeding import generator
 from distreal_dse.study import Study
 from fl.averaging import average_over_contributors
-from fl.devices import Device
 from fl.masking import keep_classes
 from fl.results import State, Update
 from fl.strategies.base import LocalPlan, PricedVector, Strategy, Vector
 from fl.strategies.context import StrategyContext, VectorTable
+from fl.world.devices import Device
 
 # Five levels, as in the authors' code for images.
 LEVELS = (0.2, 0.4, 0.6, 0.8, 1.0)

@@ -12,10 +12,10 @@ from collections.abc import Sequence
 
 from distreal_dse.dropout import ChannelMap, make_policy
 from fl.averaging import average_over_contributors
-from fl.devices import Device
 from fl.results import State, Update
 from fl.strategies.base import FixedPlan, LocalPlan, Strategy
 from fl.strategies.context import StrategyContext, VectorTable
+from fl.world.devices import Device
 
 # Hidden-channel shrinkage to the power of 0 … 4, with the shrinkage ratio 0.5: levels a to e of the
 # paper's experiments.

@@ -15,19 +15,9 @@ from distreal_dse.cost import MacCost
 from distreal_dse.dropout import ChannelMap, DropoutTrainer, DroppableNetwork, make_policy
 from distreal_dse.errors import InputError
 from distreal_dse.fronts import Front, LookupTable
-from fl.availability import (
-    Availability,
-    ConstantAvailability,
-    MarkovAvailability,
-    Timeline,
-)
 from fl.client import LocalTraining, train_locally
-from fl.clock import make_clock
-from fl.devices import Device
-from fl.exact import Seconds, exact
 from fl.masking import masked, output_tensors
 from fl.results import State, Update
-from fl.splits import labels_of
 from fl.strategies import (
     Distreal,
     LocalPlan,
@@ -37,7 +27,17 @@ from fl.strategies import (
     Vector,
     make_strategy,
 )
-from fl.transfer import state_sizes
+from fl.world.availability import (
+    Availability,
+    ConstantAvailability,
+    MarkovAvailability,
+    Timeline,
+)
+from fl.world.clock import make_clock
+from fl.world.devices import Device
+from fl.world.exact import Seconds, exact
+from fl.world.splits import labels_of
+from fl.world.transfer import state_sizes
 
 SAMPLES = torch.arange(40)  # five mini-batches of eight
 

@@ -16,11 +16,11 @@ from distreal_dse import Study
 from distreal_dse.cost import MacCost
 from distreal_dse.dropout import DropoutTrainer, DroppableNetwork, kept_counts, make_policy
 from distreal_dse.study import sgd
-from fl.devices import Device
 from fl.strategies import Fjord, LocalPlan, Strategy, StrategyContext, make_strategy
 from fl.strategies.fjord import LEVELS as FJORD_LEVELS
 from fl.strategies.fjord import TaughtVector
 from fl.strategies.small import small_copy
+from fl.world.devices import Device
 from networks import NETWORKS, inputs_of, trained
 from update_examples import update
 

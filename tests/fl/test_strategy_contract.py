@@ -15,15 +15,10 @@ from distreal_dse.dropout import DroppableNetwork, KeptCounts, check_counts, mak
 from distreal_dse.errors import InputError
 from distreal_dse.fronts import Front
 from distreal_dse.preparation import prepare
-from fl.availability import ConstantAvailability, MarkovAvailability
 from fl.client import LocalTraining, train_locally
-from fl.clock import make_clock
-from fl.deadlines import RoundRules
-from fl.devices import Device, DeviceClass
 from fl.engine import FederatedRun
 from fl.results import RoundResult, Update
 from fl.settings import RunSettings
-from fl.splits import labels_of
 from fl.strategies import (
     LocalPlan,
     PricedVector,
@@ -33,7 +28,12 @@ from fl.strategies import (
     strategy_names,
 )
 from fl.strategies.fjord import TaughtVector
-from fl.transfer import state_sizes
+from fl.world.availability import ConstantAvailability, MarkovAvailability
+from fl.world.clock import make_clock
+from fl.world.deadlines import RoundRules
+from fl.world.devices import Device, DeviceClass
+from fl.world.splits import labels_of
+from fl.world.transfer import state_sizes
 from networks import Residual, inputs_of, trained
 
 NAMES = strategy_names()
