@@ -80,7 +80,8 @@ class FederatedRun:
     Raises
     ------
     InputError
-        If the split refuses the training data: there are too few samples, say.
+        If the split refuses the training data: there are too few samples, say. If a schedule of
+        learning rates does not fit the number of rounds.
     FrontError
         If the front is for another network.
     """
@@ -107,6 +108,10 @@ class FederatedRun:
         }
         clock = make_clock(front, MacCost(network.channels), study.batch_size, settings.pace)
         network = strategy.network(network)
+        schedule = strategy.schedule or settings.schedule
+        server = server or Replace()
+        for one in (schedule, server.schedule):
+            one.check(settings.rounds)
         self.training = LocalTraining(
             study=study,
             dataset=data.train,
@@ -120,9 +125,11 @@ class FederatedRun:
             masked_loss=settings.masked_loss,
             epochs=settings.local_epochs,
             seed=settings.seed,
+            rate_factor=schedule.over(settings.rounds, settings.until),
         )
         self._data, self.settings = data, settings
-        self._server = server or Replace()
+        self._server = server
+        self._server_factor = server.schedule.over(settings.rounds, settings.until)
         self._devices = settings.population()
         classes = [device.device_class for device in self._devices]
         self._shards = split_dataset(settings.split, data.train, classes, settings.seed)
@@ -285,7 +292,10 @@ class FederatedRun:
 
     def _step(self, merged: State | None, seconds: float) -> None:
         """Move the global state towards what was merged, and the clock to the round's end."""
-        state = self._state if merged is None else self._server.step(self._state, merged)
+        state = self._state
+        if merged is not None:
+            factor = self._server_factor(self._round + 1, self._begin)
+            state = self._server.step(state, merged, factor)
         self.network.load_state(state)
         self._state, self._now, self._round = state, self._begin + seconds, self._round + 1
         self._begin = self._next_begin()

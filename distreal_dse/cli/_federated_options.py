@@ -117,6 +117,14 @@ class RunOptions:
             metavar="OPTIMISER", help="Of the server: replace, momentum:lr=1,beta=0.9, adam:lr=0.1."
         ),
     ] = "replace"
+    schedule: Annotated[
+        str,
+        typer.Option(
+            metavar="SCHEDULE",
+            help="Of devices' learning rates over rounds: constant, cosine:end=0.02,warmup=5, "
+            "step:every=30,factor=0.1, exponential:factor=0.99.",
+        ),
+    ] = "constant"
     masked_loss: Annotated[
         bool,
         typer.Option(
@@ -159,6 +167,7 @@ class RunOptions:
             "statistics": self.statistics,
             "split": self.split,
             "server": self.server,
+            "schedule": self.schedule,
             "masked_loss": self.masked_loss,
             "device": check_device(device),
             **world,

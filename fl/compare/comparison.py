@@ -138,7 +138,7 @@ def check_comparison(engine: Engine, name: str, specs: Sequence[RunSpec]) -> lis
     front = find_front(engine, first.front) if first.front else None
     first.check()
     for spec in specs:
-        check_strategy(spec.strategy, front)
+        check_strategy(spec.strategy, front, spec.rounds)
     contents = file_hashes(first.settings()) | ({"front": front.content_hash} if front else {})
     given = Conditions(first.as_json(), contents)
     for spec in specs[1:]:

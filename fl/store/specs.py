@@ -18,6 +18,7 @@ from distreal_dse.specs import name_of, unknown_name
 from distreal_dse.trusted_studies import trusted
 from fl.client import LocalTraining
 from fl.engine import FederatedRun
+from fl.schedules import make_schedule
 from fl.server_optimizers import make_server_optimizer
 from fl.settings import RunSettings
 from fl.strategies import StrategyContext, check_strategy, make_strategy, strategy_names
@@ -43,8 +44,8 @@ class RunSpec:
     seed, rounds, devices, cohort, local_epochs, evaluate_every, evaluate_on, statistics, classes,
     masked_loss, pace, rules, until
         As in `RunSettings`.
-    availability, split, server
-        What `make_availability`, `make_split` and `make_server_optimizer` take.
+    availability, split, server, schedule
+        What `make_availability`, `make_split`, `make_server_optimizer` and `make_schedule` take.
     speeds, links
         Files of measured speeds and links, as `make_population` takes them.
     checkpoint_every
@@ -74,6 +75,7 @@ class RunSpec:
     availability: str = "markov"
     split: str = "iid"
     server: str = "replace"
+    schedule: str = "constant"
     speeds: str | None = None
     links: str | None = None
     masked_loss: bool = False
@@ -124,6 +126,7 @@ class RunSpec:
             speeds=Path(self.speeds) if self.speeds else None,
             links=Path(self.links) if self.links else None,
             masked_loss=self.masked_loss,
+            schedule=make_schedule(self.schedule),
             pace=self.pace,
             rules=self.rules,
             until=self.until,
@@ -138,8 +141,8 @@ class RunSpec:
             If a setting is out of range, or its text can't be read.
         """
         self.settings()
-        make_server_optimizer(self.server)
-        check_strategy(self.strategy, None)
+        make_server_optimizer(self.server).schedule.check(self.rounds)
+        check_strategy(self.strategy, None, self.rounds)
 
     def begin(self, engine: Engine) -> FederatedRun:
         """Build the run, as it is before round 0.

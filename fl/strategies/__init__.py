@@ -10,6 +10,7 @@ from distreal_dse.fronts import Front, LookupTable
 from distreal_dse.specs import check_settings, number, parse_spec, unknown_name, whole_number
 from fl.averaging import make_averaging
 from fl.learning_rates import check_learning_rate
+from fl.schedules import make_schedule
 from fl.strategies.base import FixedPlan, LocalPlan, PricedVector, Strategy, Vector
 from fl.strategies.context import StrategyContext, VectorTable
 from fl.strategies.distreal import Distreal, LookupPlan, masks_of
@@ -71,7 +72,8 @@ def make_strategy(name: str, context: StrategyContext) -> Strategy:
     ----------
     name
         One of `strategy_names`, or ``NAME:SETTING=VALUE,…``: all take ``lr``, the learning rate
-        of devices; ``distreal`` and ``distreal-uniform`` take ``averaging`` (see
+        of devices, and ``schedule``, how it changes over rounds (see
+        `fl.schedules.make_schedule`); ``distreal`` and ``distreal-uniform`` take ``averaging`` (see
         `fl.averaging.make_averaging`), ``nested`` takes that and ``levels``, ``fjord-kd`` takes
         ``alpha``, ``small`` takes ``share``.
     context
@@ -84,15 +86,16 @@ def make_strategy(name: str, context: StrategyContext) -> Strategy:
         that there is.
     """
     short, settings = _read(name, context.front)
-    rate = settings.pop("lr", None)
+    rate, schedule = settings.pop("lr", None), settings.pop("schedule", None)
     strategy = _NAMED[short][0](context, **settings)
     if rate is not None:
         check_learning_rate(rate)
         strategy.learning_rate = rate
+    strategy.schedule = schedule
     return strategy
 
 
-def check_strategy(name: str, front: Front | None) -> None:
+def check_strategy(name: str, front: Front | None, rounds: int | None = None) -> None:
     """Refuse what `make_strategy` would, as far as that can be seen without a network.
 
     Parameters
@@ -101,6 +104,8 @@ def check_strategy(name: str, front: Front | None) -> None:
         As for `make_strategy`.
     front
         Of the run; None where it is not known or there is none.
+    rounds
+        Of the run; None where it is not known.
 
     Raises
     ------
@@ -108,6 +113,9 @@ def check_strategy(name: str, front: Front | None) -> None:
         If there is no strategy of this name, its settings don't fit, or it can't do with the front.
     """
     _, settings = _read(name, front)
+    schedule = settings.pop("schedule", None)
+    if schedule is not None and rounds is not None:
+        schedule.check(rounds)
     for setting, value in settings.items():
         _CHECKED[setting](value)
 
@@ -116,7 +124,7 @@ def _read(name: str, front: Front | None) -> tuple[str, dict[str, Any]]:
     short, texts = parse_spec(_KIND, name)
     if short not in _NAMED:
         raise unknown_name(_KIND, name, short, _NAMED)
-    check_settings(_KIND, name, texts, (*_NAMED[short][1], "lr"))
+    check_settings(_KIND, name, texts, (*_NAMED[short][1], "lr", "schedule"))
     if short != Distreal.name and front and front.cost_metric != "macs":
         raise InputError(
             f"{_KIND} '{name}' prices its own vectors: expected a front whose costs are MACs, "
@@ -147,10 +155,11 @@ _CHECKED: Mapping[str, Callable[[Any], object]] = {
     "lr": check_learning_rate,
     "share": check_share,
 }
-_READ: Mapping[str, Callable[[str, str, str, str], float]] = {
+_READ: Mapping[str, Callable[[str, str, str, str], Any]] = {
     "alpha": number,
     "levels": whole_number,
     "lr": number,
+    "schedule": lambda kind, name, setting, text: make_schedule(text),
     "share": number,
 }
 _NAMED: Mapping[str, tuple[Callable[..., Strategy], tuple[str, ...]]] = {

@@ -19,6 +19,7 @@ from distreal_dse.dropout import (
 )
 from fl.masking import Loss
 from fl.results import State, Update
+from fl.schedules import Schedule
 from fl.world.devices import Device
 
 
@@ -134,6 +135,9 @@ class Strategy(ABC):
 
     learning_rate: float | None = None
     """Of devices (see `fl.learning_rates.set_learning_rate`); None for that of the study."""
+
+    schedule: Schedule | None = None
+    """Of that rate over the rounds; None for that of the run."""
 
     def network(self, full: DroppableNetwork) -> DroppableNetwork:
         """Return the network that is trained; called once per run, before all else."""

@@ -317,8 +317,8 @@ def test_the_wrong_front_is_refused_in_one_line(context: StrategyContext) -> Non
 def test_names_and_settings_that_do_not_exist_are_refused(context: StrategyContext) -> None:
     for name, message in (
         ("fedprox", "strategy 'fedprox': expected one of fedavg, .* found 'fedprox'"),
-        ("fedavg:rate=1", "expected the settings lr of 'fedavg', found 'rate'"),
-        ("small:rate=1", "expected the settings share, lr of 'small', found 'rate'"),
+        ("fedavg:rate=1", "expected the settings lr, .*of 'fedavg', found 'rate'"),
+        ("small:rate=1", "expected the settings share, lr, .*of 'small', found 'rate'"),
         ("small:share=0", "share of strategy small: expected above 0 and at most 1, found 0"),
         ("nested:levels=1", "levels of strategy nested: expected 2 or more, found 1"),
         ("nested:levels=2.5", "levels: expected a whole number, found '2.5'"),

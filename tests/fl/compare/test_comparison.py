@@ -105,7 +105,12 @@ def test_the_others_go_on_when_a_run_fails(
     [
         ("fjord-kd:alpha=2", "alpha of strategy fjord-kd: expected 0 to 1, found 2"),
         ("distreal:averaging=mean", "expected one of plain, contributors, pooled, found 'mean'"),
-        ("fedavg:rate=1", "expected the settings lr of 'fedavg', found 'rate'"),
+        ("small:schedule=cosin", "schedule 'cosin': .* did you mean cosine"),
+        (
+            "small:schedule=cosine:warmup=30",
+            "of a schedule: expected less than the 5 rounds",
+        ),
+        ("fedavg:rate=1", "expected the settings lr, schedule of 'fedavg', found 'rate'"),
     ],
 )
 def test_all_runs_are_checked_before_the_first_is_trained(
@@ -124,7 +129,7 @@ def test_runs_stored_before_a_setting_was_added_are_those_of_its_default(
     with database.begin() as connection:
         for run in before:
             settings = dict(run.settings)
-            for name in ("until", "masked_loss", "pace", "links"):
+            for name in ("until", "masked_loss", "pace", "links", "schedule"):
                 del settings[name]
             del settings["rules"]["overcommit"]
             connection.execute(

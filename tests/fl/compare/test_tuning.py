@@ -101,6 +101,22 @@ def test_each_strategy_gets_the_rate_that_is_best_for_it(
     assert [run.evaluated_on for run in compared] == ["test"]
 
 
+def test_rates_are_tuned_at_the_schedule_given(database: Engine, learnable: RunSpec) -> None:
+    scheduled = replace(learnable, rounds=2, schedule="cosine:warmup=1")
+    own = "small:schedule=exponential:factor=0.5"
+    specs = [replace(scheduled, strategy=one) for one in ("small", own)]
+    tuned, _ = tune(database, "digits", specs, RATES)
+    assert [one.at_best for one in tuned] == ["small:lr=0.2", f"{own},lr=0.2"]
+    runs = list_runs(database, tuning_name("digits"))
+    assert len(runs) == 4 and {run.settings["schedule"] for run in runs} == {"cosine:warmup=1"}
+    found = {run.strategy: run for run in runs}
+    plain = replace(scheduled, strategy="small:lr=0.2", evaluate_on="validation")
+    for text, of_run in (("small:lr=0.2", "cosine:warmup=1"), (f"{own},lr=0.2", own[15:])):
+        run_id, begun = begin_run(database, replace(plain, schedule=of_run))
+        carry_out(database, run_id, begun)
+        assert load_run(database, run_id).rounds == found[text].rounds
+
+
 def test_runs_are_evaluated_on_what_they_are_told_to(database: Engine, learnable: RunSpec) -> None:
     found = []
     for held_out in ("test", "validation"):

@@ -67,6 +67,28 @@ def test_an_interrupted_run_goes_on_from_where_it_was(
     assert load_checkpoint(database, run_id) is None
 
 
+@pytest.mark.parametrize("in_round", [1, 3])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_run_goes_on_at_the_rates_of_its_schedules(
+    database: Engine, spec: RunSpec, in_round: int, workers: int
+) -> None:
+    constant = through(database, spec)
+    until = 0.7 * constant.rounds[-1].virtual_seconds
+    spec = replace(
+        spec,
+        until=until,
+        schedule="cosine:end=0.01,warmup=2",
+        server="momentum:lr=1,beta=0.5,schedule=exponential:factor=0.7",
+    )
+    expected = through(database, spec)
+    assert len(expected.rounds) > 4  # so that it falls, and by the virtual time
+    run_id = interrupted(database, spec, in_round)
+    carry_out(database, run_id, workers=workers)
+    assert figures(load_run(database, run_id)) == figures(expected)
+    losses = [[one.loss for one in run.rounds] for run in (expected, constant)]
+    assert losses[0][0] == losses[1][0] and losses[0][1] != losses[1][1]
+
+
 def test_an_interrupt_during_an_evaluation_loses_no_round(
     database: Engine, spec: RunSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -237,6 +259,11 @@ def test_specs_that_nothing_can_be_begun_with_are_refused(
         ({"split": "magic"}, "'magic'"),
         ({"availability": "magic"}, "availability 'magic': expected one of constant"),
         ({"server": "magic"}, "'magic'"),
+        ({"server": "momentum:schedule=cosin"}, "schedule 'cosin': .* did you mean cosine"),
+        ({"server": "momentum:schedule=constant:warmup=5"}, "less than the 5 rounds of the run"),
+        ({"schedule": "cosin"}, "schedule 'cosin': .* did you mean cosine"),
+        ({"schedule": "cosine:warmup=5"}, "warmup of a schedule: expected less than the 5 rounds"),
+        ({"strategy": "small:schedule=cosine:warmup=5"}, "less than the 5 rounds of the run"),
         ({"classes": (DeviceClass("all", 0.5, 1.0),)}, "shares that sum to 1"),
         ({"until": 0.0}, "virtual time of the federated run: expected above 0 s, found 0.0"),
         ({"pace": 0.0}, "pace of the federated run: expected above 0, found 0"),
