@@ -20,6 +20,7 @@ from fl.strategies.federated_dropout import FederatedDropout
 from fl.strategies.fedrolex import FedRolex
 from fl.strategies.fjord import Fjord, FjordDistilled, check_alpha
 from fl.strategies.heterofl import HeteroFl
+from fl.strategies.levels import SETTINGS, check_one_of, check_shares, read_shares
 from fl.strategies.nested import Nested, check_levels
 from fl.strategies.small import Small, check_share
 
@@ -75,7 +76,8 @@ def make_strategy(name: str, context: StrategyContext) -> Strategy:
         of devices, and ``schedule``, how it changes over rounds (see
         `fl.schedules.make_schedule`); ``distreal`` and ``distreal-uniform`` take ``averaging`` (see
         `fl.averaging.make_averaging`), ``nested`` takes that and ``levels``, ``fjord-kd`` takes
-        ``alpha``, ``small`` takes ``share``.
+        ``alpha``, ``small`` takes ``share``; ``heterofl``, ``fjord``, ``fjord-kd`` and ``fedrolex``
+        take ``widths`` or ``costs`` of their levels (see `fl.strategies.levels`).
     context
         What is known of the run.
 
@@ -131,6 +133,7 @@ def _read(name: str, front: Front | None) -> tuple[str, dict[str, Any]]:
             f"found {front.cost_metric} in front {front.label}; take a front that was searched "
             "with --cost macs"
         )
+    check_one_of(*map(texts.get, SETTINGS))
     return short, {
         setting: _READ[setting](_KIND, name, setting, text) if setting in _READ else text
         for setting, text in texts.items()
@@ -151,26 +154,30 @@ _KIND = "strategy"
 _CHECKED: Mapping[str, Callable[[Any], object]] = {
     "alpha": check_alpha,
     "averaging": make_averaging,
+    "costs": check_shares,
     "levels": check_levels,
     "lr": check_learning_rate,
     "share": check_share,
+    "widths": check_shares,
 }
 _READ: Mapping[str, Callable[[str, str, str, str], Any]] = {
     "alpha": number,
+    "costs": read_shares,
     "levels": whole_number,
     "lr": number,
     "schedule": lambda kind, name, setting, text: make_schedule(text),
     "share": number,
+    "widths": read_shares,
 }
 _NAMED: Mapping[str, tuple[Callable[..., Strategy], tuple[str, ...]]] = {
     FedAvg.name: (FedAvg, ()),
     FedAvgDrop.name: (FedAvgDrop, ()),
     Small.name: (Small, ("share",)),
     FederatedDropout.name: (FederatedDropout, ()),
-    HeteroFl.name: (HeteroFl, ()),
-    Fjord.name: (Fjord, ()),
-    FjordDistilled.name: (FjordDistilled, ("alpha",)),
-    FedRolex.name: (FedRolex, ()),
+    HeteroFl.name: (HeteroFl, SETTINGS),
+    Fjord.name: (Fjord, SETTINGS),
+    FjordDistilled.name: (FjordDistilled, ("alpha", *SETTINGS)),
+    FedRolex.name: (FedRolex, SETTINGS),
     DistrealUniform.name: (DistrealUniform, ("averaging",)),
     Distreal.name: (_distreal, ("averaging",)),
     Nested.name: (Nested, ("levels", "averaging")),
