@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from distreal_dse.batches import fetch
 from distreal_dse.cost import MacCost
-from distreal_dse.dropout import DropoutTrainer, DroppableNetwork, KeptCounts
+from distreal_dse.dropout import DropoutTrainer, DroppableNetwork, KeptCounts, Proximal
 from distreal_dse.seeding import generator, seeded
 from distreal_dse.study import Study
 from fl.learning_rates import scale_learning_rate, set_learning_rate
@@ -137,6 +137,7 @@ def train_locally(
         plan.masks,
         generator(training.seed, "masks", *key),
         study.clip_norm,
+        Proximal(prox, state) if (prox := training.strategy.proximal) else None,
     )
     order = generator(training.seed, "order", *key)
     size = training.size_of(plan.sent() or network.full_counts)

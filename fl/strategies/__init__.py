@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from distreal_dse.dropout import check_proximal
 from distreal_dse.errors import InputError
 from distreal_dse.fronts import Front, LookupTable
 from distreal_dse.specs import check_settings, number, parse_spec, unknown_name, whole_number
@@ -72,12 +73,13 @@ def make_strategy(name: str, context: StrategyContext) -> Strategy:
     Parameters
     ----------
     name
-        One of `strategy_names`, or ``NAME:SETTING=VALUE,…``: all take ``lr``, the learning rate
-        of devices, and ``schedule``, how it changes over rounds (see
-        `fl.schedules.make_schedule`); ``distreal`` and ``distreal-uniform`` take ``averaging`` (see
-        `fl.averaging.make_averaging`), ``nested`` takes that and ``levels``, ``fjord-kd`` takes
-        ``alpha``, ``small`` takes ``share``; ``heterofl``, ``fjord``, ``fjord-kd`` and ``fedrolex``
-        take ``widths`` or ``costs`` of their levels (see `fl.strategies.levels`).
+        One of `strategy_names`, or ``NAME:SETTING=VALUE,…``. All take ``lr``, the learning rate
+        of devices, ``schedule``, how it changes over rounds (see `fl.schedules.make_schedule`),
+        and ``prox``, the weight μ of FedProx's proximal term (see `distreal_dse.dropout.Proximal`).
+        ``distreal``, ``distreal-uniform`` and ``nested`` take ``averaging`` (see
+        `fl.averaging.make_averaging`), ``nested`` takes ``levels``, ``fjord-kd`` takes ``alpha``,
+        ``small`` takes ``share``; ``heterofl``, ``fjord``, ``fjord-kd`` and ``fedrolex`` take
+        ``widths`` or ``costs`` of their levels (see `fl.strategies.levels`).
     context
         What is known of the run.
 
@@ -89,11 +91,13 @@ def make_strategy(name: str, context: StrategyContext) -> Strategy:
     """
     short, settings = _read(name, context.front)
     rate, schedule = settings.pop("lr", None), settings.pop("schedule", None)
+    proximal = settings.pop("prox", 0.0)
+    check_proximal(proximal)
     strategy = _NAMED[short][0](context, **settings)
     if rate is not None:
         check_learning_rate(rate)
         strategy.learning_rate = rate
-    strategy.schedule = schedule
+    strategy.schedule, strategy.proximal = schedule, proximal
     return strategy
 
 
@@ -126,7 +130,7 @@ def _read(name: str, front: Front | None) -> tuple[str, dict[str, Any]]:
     short, texts = parse_spec(_KIND, name)
     if short not in _NAMED:
         raise unknown_name(_KIND, name, short, _NAMED)
-    check_settings(_KIND, name, texts, (*_NAMED[short][1], "lr", "schedule"))
+    check_settings(_KIND, name, texts, (*_NAMED[short][1], "lr", "schedule", "prox"))
     if short != Distreal.name and front and front.cost_metric != "macs":
         raise InputError(
             f"{_KIND} '{name}' prices its own vectors: expected a front whose costs are MACs, "
@@ -157,6 +161,7 @@ _CHECKED: Mapping[str, Callable[[Any], object]] = {
     "costs": check_shares,
     "levels": check_levels,
     "lr": check_learning_rate,
+    "prox": check_proximal,
     "share": check_share,
     "widths": check_shares,
 }
@@ -165,6 +170,7 @@ _READ: Mapping[str, Callable[[str, str, str, str], Any]] = {
     "costs": read_shares,
     "levels": whole_number,
     "lr": number,
+    "prox": number,
     "schedule": lambda kind, name, setting, text: make_schedule(text),
     "share": number,
     "widths": read_shares,

@@ -139,6 +139,9 @@ class Strategy(ABC):
     schedule: Schedule | None = None
     """Of that rate over the rounds; None for that of the run."""
 
+    proximal: float = 0.0
+    """Weight μ ≥ 0 of FedProx's pull towards the global state (`distreal_dse.dropout.Proximal`)."""
+
     def network(self, full: DroppableNetwork) -> DroppableNetwork:
         """Return the network that is trained; called once per run, before all else."""
         return full

@@ -183,6 +183,27 @@ class TestEveryStrategy:
         again = strategy.aggregate(state, updates, training.network.channels)
         assert all(torch.equal(merged[key], again[key]) for key in merged)
 
+    def test_a_proximal_term_keeps_devices_near_the_global_state(
+        self, name: str, context: StrategyContext, study: Study, data: Data
+    ) -> None:
+        """Not in the first step, which starts there (Li et al. 2020, equation 2)."""
+        whole = replace(study, batch_size=20)  # one mini-batch is all that `train` gives a device
+
+        def moved(text: str, epochs: int) -> tuple[dict[str, Tensor], float]:
+            training = training_of(make_strategy(text, context), context, whole, data)
+            state = copy_of(training.network.copy_state())
+            update = train(training, 0, epochs)
+            names = [key for key, _ in training.network.module.named_parameters()]
+            ways = [(update.state[key] - state[key]).flatten() for key in names]
+            return copy_of(update.state), float(torch.cat(ways).norm())
+
+        # Each further step pulls half the way back, 0.1 · 5, and momentum adds to it.
+        pulled, plain = f"{name}:lr=0.1,prox=5", f"{name}:lr=0.1"
+        for one, other, epochs in ((pulled, plain, 1), (f"{plain},prox=0", plain, 4)):
+            found, expected = moved(one, epochs)[0], moved(other, epochs)[0]
+            assert all(torch.equal(found[key], expected[key]) for key in expected)
+        assert 0 < moved(pulled, 4)[1] < 0.9 * moved(plain, 4)[1]
+
     def test_masks_are_aligned_across_shortcuts(
         self, name: str, study: Study, data: Data, make_front: object
     ) -> None:
