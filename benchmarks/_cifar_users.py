@@ -17,12 +17,12 @@ from distreal_dse.compat import torchvision
 from distreal_dse.cost import MacCost
 from distreal_dse.preparation import prepare
 from distreal_dse.study import Data, Study
-from fl.availability import ConstantAvailability
 from fl.client import LocalTraining
-from fl.devices import DeviceClass
 from fl.engine import FederatedRun
 from fl.settings import RunSettings
 from fl.strategies import StrategyContext, make_strategy
+from fl.world.availability import ConstantAvailability
+from fl.world.devices import DeviceClass
 
 USERS, IMAGES, COHORT, BATCH, RATE = 1000, 50, 50, 10, 0.1
 FOLDER = "DISTREAL_BENCHMARK_IMAGES"

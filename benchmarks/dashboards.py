@@ -30,7 +30,7 @@ from dashboards.serving import dashboard_server
 from distreal_dse.fronts import FrontGroup, open_database
 from distreal_dse.search import tried_vectors
 from fl.results import DeviceRound, round_result
-from fl.runs import Run
+from fl.store.runs import Run
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 CHROMIUM = os.environ.get("BROWSER_PATH") or next(filter(None, map(shutil.which, NAMES)), None)

@@ -28,13 +28,13 @@ from distreal_dse.cost import MacCost
 from distreal_dse.preparation import prepare
 from distreal_dse.seeding import generator
 from distreal_dse.study import Data, Study
-from fl.availability import ConstantAvailability, MarkovAvailability
-from fl.devices import DeviceClass, make_devices
 from fl.engine import FederatedRun
 from fl.server import select_cohort
 from fl.settings import RunSettings
-from fl.splits import split_iid
 from fl.strategies import StrategyContext, make_strategy
+from fl.world.availability import ConstantAvailability, MarkovAvailability
+from fl.world.devices import DeviceClass, make_devices
+from fl.world.splits import split_iid
 
 COHORT, EPOCHS, WARM_UP = 5, 1, 2
 POPULATIONS = (100, 10_000)

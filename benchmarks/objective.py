@@ -26,13 +26,13 @@ from distreal_dse.cost import MacCost
 from distreal_dse.dropout import ChannelMap, DroppableNetwork, KeptCounts, RandomMasks, kept_counts
 from distreal_dse.preparation import prepare
 from distreal_dse.study import Data, Study
-from fl.availability import ConstantAvailability
 from fl.averaging import fedavg
-from fl.devices import Device, DeviceClass
 from fl.engine import FederatedRun
 from fl.results import State, Update
 from fl.settings import RunSettings
 from fl.strategies import FixedPlan, LocalPlan, Strategy, Vector
+from fl.world.availability import ConstantAvailability
+from fl.world.devices import Device, DeviceClass
 
 STUDY = "digits-cnn"
 CLASSES = (DeviceClass("strong", 0.5, 1.0), DeviceClass("weak", 0.5, 0.01))

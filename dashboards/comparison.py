@@ -13,8 +13,8 @@ from dashboards.findings import accuracy_curve, counted, evaluated_on, si_prefix
 from dashboards.markup import table
 from dashboards.style import strategy_looks, template
 from distreal_dse.specs import name_of
-from fl.runs import Run
-from fl.summaries import Estimate, Summary, accuracy_at, comparable, estimate, summarise
+from fl.compare.summaries import Estimate, Summary, accuracy_at, comparable, estimate, summarise
+from fl.store.runs import Run
 
 # Points of a mean curve: more than pixels tell apart make a page heavy.
 GRID = 80
@@ -71,7 +71,7 @@ def time_figure(summaries: Sequence[Summary], target: float) -> go.Figure:
     Parameters
     ----------
     summaries, target
-        What `fl.summaries.summarise` returned.
+        What `fl.compare.summaries.summarise` returned.
     """
     ordered = sorted(summaries, key=_time, reverse=True)
     looks = strategy_looks(one.strategy for one in summaries)

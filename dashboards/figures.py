@@ -37,7 +37,7 @@ from dashboards.style import (
     template,
 )
 from distreal_dse.fronts import ChannelCounts, Front, FrontPoint, channel_counts
-from fl.runs import Run
+from fl.store.runs import Run
 
 # From this ratio of the dearest to the cheapest point on, the cost axis is logarithmic.
 LOG_FROM = 8.0

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from distreal_dse.fronts import Front, verdict_of
-from fl.runs import Run
+from fl.store.runs import Run
 
 # A difference counts from two standard errors on (about 95 % where errors are normal).
 NOISE = 2.0

@@ -19,8 +19,8 @@ from dashboards.findings import (
 from dashboards.progress import search_progress
 from dashboards.work import subject_of, vector_use
 from distreal_dse.fronts import Front, StoredLatency, utc_now
-from fl.runs import Run
-from fl.summaries import summarise
+from fl.compare.summaries import summarise
+from fl.store.runs import Run
 
 SCHEMA = "distreal-dse/report/1"
 

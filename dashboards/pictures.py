@@ -54,8 +54,8 @@ from distreal_dse.fronts import (
     curve_hypervolume,
     verdict_of,
 )
-from fl.runs import Run
-from fl.summaries import summarise
+from fl.compare.summaries import summarise
+from fl.store.runs import Run
 
 
 @dataclass(frozen=True)

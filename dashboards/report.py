@@ -29,7 +29,7 @@ from distreal_dse.fronts import (
     channel_counts,
     utc_now,
 )
-from fl.runs import Run
+from fl.store.runs import Run
 
 _PAGE = Template("""\
 <!doctype html>

@@ -12,9 +12,9 @@ from dashboards.figures import LEGEND_ROOM, band_trace, figure_title, line_trace
 from dashboards.findings import percent, si_prefix
 from dashboards.style import class_looks, strategy_looks, template
 from distreal_dse.specs import name_of
+from fl.compare.summaries import Summary, by_strategy
 from fl.results import DeviceRound
-from fl.runs import Run
-from fl.summaries import Summary, by_strategy
+from fl.store.runs import Run
 
 # Intervals of virtual time that mini-batches are gathered in.
 BINS = 24

@@ -191,7 +191,7 @@ def _storage(url: str) -> tuple[State, str, str]:
         open_database,
         shown_storage,
     )
-    from fl.runs import count_runs
+    from fl.store.runs import count_runs
 
     parsed = make_url(normalise_url(url))
     shown, file = shown_storage(url), parsed.database

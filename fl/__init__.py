@@ -1,9 +1,13 @@
 """Federated training that consumes a front.
 
-The way through this room: `make_devices` and an `Availability` say what each device can afford,
-`Clock` turns that into a budget and virtual seconds, a `Strategy` picks the dropout vector of each
-mini-batch, `train_locally` trains a device's round with them, `fedavg` merges the updates,
-`fl.engine.FederatedRun` does it round by round, and `fl.runs` keeps what came out.
+The algorithm lies here. A `Strategy` picks the dropout vector of each mini-batch,
+`fl.client.train_locally` trains a device's round with them, `fl.averaging` merges the updates, a
+`ServerOptimizer` takes a step, and `fl.engine.FederatedRun` does it round by round. Beside it:
+
+- `fl.world`: what each device can afford, which data it holds, and virtual seconds;
+- `fl.store`: runs as text and numbers, carried out and kept in the database;
+- `fl.compare`: strategies under the same conditions, and what that shows;
+- `fl.live`: what a real device has free.
 
 Client and server are plain functions of tensors: whatever drives them gets the same weights.
 Nothing here imports the search or a plotting library, and only training imports PyTorch.

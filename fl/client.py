@@ -13,17 +13,18 @@ from torch.utils.data import Dataset
 
 from distreal_dse.batches import fetch
 from distreal_dse.cost import MacCost
-from distreal_dse.dropout import DropoutTrainer, DroppableNetwork, KeptCounts
+from distreal_dse.dropout import DropoutTrainer, DroppableNetwork, KeptCounts, Proximal
 from distreal_dse.seeding import generator, seeded
 from distreal_dse.study import Study
-from fl.availability import Availability
-from fl.clock import Clock
-from fl.devices import Device
-from fl.exact import Seconds, exact
-from fl.learning_rates import set_learning_rate
+from fl.learning_rates import scale_learning_rate, set_learning_rate
 from fl.masking import masked
 from fl.results import State, Update
+from fl.schedules import Constant
 from fl.strategies.base import Strategy
+from fl.world.availability import Availability
+from fl.world.clock import Clock
+from fl.world.devices import Device
+from fl.world.exact import Seconds, exact
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,8 @@ class LocalTraining:
         Passes of a device over its data per round.
     seed
         Of the run; data order, masks and availability of a device and round derive from it.
+    rate_factor
+        Of the learning rate, by round and the virtual seconds at its start (see `fl.schedules`).
     """
 
     study: Study
@@ -70,6 +73,7 @@ class LocalTraining:
     masked_loss: bool
     epochs: int
     seed: int
+    rate_factor: Callable[[int, Seconds], float] = Constant().over(1, None)
 
 
 def train_locally(
@@ -125,6 +129,7 @@ def train_locally(
     optimizer = study.optimizer(network.module.parameters())
     if (rate := training.strategy.learning_rate) is not None:
         set_learning_rate(optimizer, rate)
+    scale_learning_rate(optimizer, training.rate_factor(round_number, now))
     trainer = DropoutTrainer(
         network,
         optimizer,
@@ -132,6 +137,7 @@ def train_locally(
         plan.masks,
         generator(training.seed, "masks", *key),
         study.clip_norm,
+        Proximal(prox, state) if (prox := training.strategy.proximal) else None,
     )
     order = generator(training.seed, "order", *key)
     size = training.size_of(plan.sent() or network.full_counts)

@@ -20,10 +20,10 @@ from distreal_dse.errors import DistrealError
 from distreal_dse.temporary import TemporaryFolder
 from distreal_dse.workers import end_processes, process_pool
 from fl.client import LocalTraining, train_locally
-from fl.devices import Device
-from fl.exact import Seconds
 from fl.results import State, Update
 from fl.tensors import from_file, to_file
+from fl.world.devices import Device
+from fl.world.exact import Seconds
 
 
 @dataclass(frozen=True, eq=False)

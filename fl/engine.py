@@ -20,23 +20,23 @@ from distreal_dse.errors import InputError
 from distreal_dse.evaluation import evaluate
 from distreal_dse.fronts import Front
 from distreal_dse.study import Data, Study
-from fl.availability import Timeline
 from fl.averaging import average_classes
 from fl.client import LocalTraining, count_mini_batches
 from fl.clients import Clients, InProcess, Task
-from fl.clock import make_clock
 from fl.contents import file_hashes, study_hash
-from fl.deadlines import RoundRules, arrived, settle
-from fl.devices import Device
-from fl.exact import Seconds, exact
 from fl.masking import output_tensors
 from fl.results import MERGED, DeviceRound, Outcome, RoundResult, State, Update, round_result
 from fl.server import faults_of, select_cohort
 from fl.server_optimizers import Replace, ServerOptimizer
 from fl.settings import RunSettings
-from fl.splits import labels_of, split_dataset
 from fl.strategies import Strategy
-from fl.transfer import state_sizes
+from fl.world.availability import Timeline
+from fl.world.clock import make_clock
+from fl.world.deadlines import RoundRules, arrived, settle
+from fl.world.devices import Device
+from fl.world.exact import Seconds, exact
+from fl.world.splits import labels_of, split_dataset
+from fl.world.transfer import state_sizes
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +80,8 @@ class FederatedRun:
     Raises
     ------
     InputError
-        If the split refuses the training data: there are too few samples, say.
+        If the split refuses the training data: there are too few samples, say. If a schedule of
+        learning rates does not fit the number of rounds.
     FrontError
         If the front is for another network.
     """
@@ -107,6 +108,10 @@ class FederatedRun:
         }
         clock = make_clock(front, MacCost(network.channels), study.batch_size, settings.pace)
         network = strategy.network(network)
+        schedule = strategy.schedule or settings.schedule
+        server = server or Replace()
+        for one in (schedule, server.schedule):
+            one.check(settings.rounds)
         self.training = LocalTraining(
             study=study,
             dataset=data.train,
@@ -120,9 +125,11 @@ class FederatedRun:
             masked_loss=settings.masked_loss,
             epochs=settings.local_epochs,
             seed=settings.seed,
+            rate_factor=schedule.over(settings.rounds, settings.until),
         )
         self._data, self.settings = data, settings
-        self._server = server or Replace()
+        self._server = server
+        self._server_factor = server.schedule.over(settings.rounds, settings.until)
         self._devices = settings.population()
         classes = [device.device_class for device in self._devices]
         self._shards = split_dataset(settings.split, data.train, classes, settings.seed)
@@ -203,6 +210,22 @@ class FederatedRun:
             yield self._next_round(clients)
 
     def _next_round(self, clients: Clients) -> RoundResult:
+        tasks = self._select()
+        updates = self._train(tasks, clients)
+        outcomes, seconds = self._settle(tasks, updates)
+        merged = self._merge(updates, outcomes)
+        self._step(merged, seconds)
+        evaluated = self._round % self.settings.evaluate_every == 0 or self.finished
+        return self._result(updates, outcomes, evaluated)
+
+    def _select(self) -> list[Task]:
+        """Choose who takes part in the next round, by ascending index.
+
+        Raises
+        ------
+        InputError
+            If nobody can.
+        """
         settings, number = self.settings, self._round + 1
         if math.isinf(self._begin):
             raise InputError(
@@ -223,25 +246,18 @@ class FederatedRun:
                 f"{self._begin:g} virtual s, as {type(settings.availability).__name__} said "
                 f"at {self._now:g} s, found none; shares of 0 have to follow virtual time alone"
             )
-        waits = self._rules.late == "wait"
+        return [Task(device, self._shards[device.index]) for device in cohort]
+
+    def _train(self, tasks: Sequence[Task], clients: Clients) -> list[Update]:
+        """Train the cohort from the global state; return the updates in the order of the tasks."""
         start = exact(self._begin)
-        deadline = math.inf if waits else start + self._deadline
-        tasks = [Task(device, self._shards[device.index]) for device in cohort]
-        updates = clients.train(tasks, self._state, number, start, deadline)
-        outcomes, seconds = self._settle(tasks, updates)
-        merged = [u for u, outcome in zip(updates, outcomes, strict=True) if outcome in MERGED]
-        state = self._state
-        if merged:
-            state = self._server.step(state, self._aggregate(merged))
-        self.network.load_state(state)
-        self._state, self._now, self._round = state, self._begin + seconds, number
-        self._begin = self._next_begin()
-        evaluated = number % settings.evaluate_every == 0 or self.finished
-        return self._result(updates, outcomes, evaluated)
+        deadline = math.inf if self._rules.late == "wait" else start + self._deadline
+        return clients.train(tasks, self._state, self._round + 1, start, deadline)
 
     def _settle(
         self, tasks: Sequence[Task], updates: Sequence[Update]
     ) -> tuple[list[Outcome], float]:
+        """Judge the updates; return what becomes of each, and how long the round took."""
         training, rules = self.training, self._rules
         held = [len(task.samples) for task in tasks]
         due = [
@@ -261,14 +277,28 @@ class FederatedRun:
         deadline = float(self._deadline)
         return settle(updates, trusted, due, self.settings.cohort, deadline, rules.late)
 
-    def _aggregate(self, updates: Sequence[Update]) -> State:
+    def _merge(self, updates: Sequence[Update], outcomes: Sequence[Outcome]) -> State | None:
+        """Average the updates that count; None where there are none."""
+        merged = [u for u, outcome in zip(updates, outcomes, strict=True) if outcome in MERGED]
+        if not merged:
+            return None
         aggregate, channels = self.training.strategy.aggregate, self.network.channels
         if not self._rows:
-            return aggregate(self._state, updates, channels)
+            return aggregate(self._state, merged, channels)
         classes = len(self._state[self._rows[0]])
-        labels = [self.training.labels[self._shards[update.device]] for update in updates]
+        labels = [self.training.labels[self._shards[update.device]] for update in merged]
         holds = torch.stack([own.bincount(minlength=classes) > 0 for own in labels])
-        return average_classes(aggregate, self._state, updates, channels, self._rows, holds)
+        return average_classes(aggregate, self._state, merged, channels, self._rows, holds)
+
+    def _step(self, merged: State | None, seconds: float) -> None:
+        """Move the global state towards what was merged, and the clock to the round's end."""
+        state = self._state
+        if merged is not None:
+            factor = self._server_factor(self._round + 1, self._begin)
+            state = self._server.step(state, merged, factor)
+        self.network.load_state(state)
+        self._state, self._now, self._round = state, self._begin + seconds, self._round + 1
+        self._begin = self._next_begin()
 
     def _next_begin(self) -> float:
         """Virtual seconds at which some device is available for the next round; maybe infinite."""

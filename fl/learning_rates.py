@@ -1,4 +1,4 @@
-"""The learning rate of devices, where a strategy has one of its own."""
+"""The learning rate of devices, where it is not that of the study all the time."""
 
 from __future__ import annotations
 
@@ -39,11 +39,37 @@ def set_learning_rate(optimizer: Optimizer, rate: float) -> None:
     InputError
         If the optimiser has no learning rate that could be replaced.
     """
-    if not all("lr" in group for group in optimizer.param_groups):
-        raise InputError(
-            f"learning rate of {type(optimizer).__name__}: expected groups of parameters with 'lr',"
-            " found none; leave lr out of the strategy"
-        )
+    _expect_rates(optimizer)
     fastest = max(group["lr"] for group in optimizer.param_groups)
     for group in optimizer.param_groups:
         group["lr"] = rate * (group["lr"] / fastest) if fastest else rate
+
+
+def scale_learning_rate(optimizer: Optimizer, factor: float) -> None:
+    """Multiply the learning rates of an optimiser; a factor of 1 changes no bit.
+
+    Parameters
+    ----------
+    optimizer
+        Without steps taken so far.
+    factor
+        From 0 to 1 (see `fl.schedules`).
+
+    Raises
+    ------
+    InputError
+        If the optimiser has no learning rate that could be changed.
+    """
+    if factor == 1:
+        return
+    _expect_rates(optimizer)
+    for group in optimizer.param_groups:
+        group["lr"] = group["lr"] * factor
+
+
+def _expect_rates(optimizer: Optimizer) -> None:
+    if not all("lr" in group for group in optimizer.param_groups):
+        raise InputError(
+            f"learning rate of {type(optimizer).__name__}: expected groups of parameters with 'lr',"
+            " found none; leave lr and schedule out of the strategy, and --schedule out of the run"
+        )

@@ -22,8 +22,8 @@ from torch import Tensor
 from distreal_dse.errors import described
 from distreal_dse.seeding import generator
 from fl.averaging import is_statistic
-from fl.devices import Device
 from fl.results import State, Update
+from fl.world.devices import Device
 
 # Times the median change per mini-batch of a round that an update may change the parameters by for
 # each of its own. Our own choice: the largest seen was 5.0, on digits with devices from full speed

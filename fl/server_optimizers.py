@@ -21,14 +21,28 @@ from distreal_dse.errors import InputError
 from distreal_dse.specs import check_settings, number, parse_spec, unknown_name
 from fl.averaging import is_statistic
 from fl.results import State
+from fl.schedules import Constant, Schedule, make_schedule
+
+_CONSTANT = Constant()
 
 
 class ServerOptimizer(ABC):
     """Moves the global state towards what the updates of a round were merged to."""
 
+    schedule: Schedule = _CONSTANT
+    """How its learning rate changes over the rounds of a run."""
+
     @abstractmethod
-    def step(self, state: State, merged: State) -> State:
-        """Return the new global state; neither argument is changed."""
+    def step(self, state: State, merged: State, factor: float = 1.0) -> State:
+        """Return the new global state; neither argument is changed.
+
+        Parameters
+        ----------
+        state, merged
+            Parameters and buffers by name: before the round, and what its updates were merged to.
+        factor
+            Of the learning rate, in [0, 1]: what ``schedule`` gives for the round.
+        """
 
     @abstractmethod
     def state_dict(self) -> dict[str, Tensor]:
@@ -42,8 +56,8 @@ class ServerOptimizer(ABC):
 class Replace(ServerOptimizer):
     """Takes the merged state as it is: FedAvg."""
 
-    def step(self, state: State, merged: State) -> State:
-        """Return the merged state."""
+    def step(self, state: State, merged: State, factor: float = 1.0) -> State:
+        """Return the merged state; there is no learning rate."""
         return merged
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -64,15 +78,16 @@ class _ByGradient(ServerOptimizer):
     Its own state is kept in the types of the tensors that it belongs to, under ``KIND.NAME``.
     """
 
-    def __init__(self, learning_rate: float) -> None:
+    def __init__(self, learning_rate: float, schedule: Schedule) -> None:
         _expect(learning_rate > 0, "lr", "more than 0", learning_rate)
-        self._learning_rate = learning_rate
+        self._learning_rate, self.schedule = learning_rate, schedule
         self._kept: dict[str, Tensor] = {}
 
-    def step(self, state: State, merged: State) -> State:
+    def step(self, state: State, merged: State, factor: float = 1.0) -> State:
         """Return the state after a step for what is learned, and the merged state for the rest."""
+        rate = self._learning_rate * factor
         return {
-            name: old - self._learning_rate * self._direction(name, old - merged[name])
+            name: old - rate * self._direction(name, old - merged[name])
             if old.is_floating_point() and not is_statistic(name)
             else merged[name]
             for name, old in state.items()
@@ -104,6 +119,8 @@ class Momentum(_ByGradient):
         rounding.
     beta
         Momentum, in [0, 1).
+    schedule
+        Of the learning rate over rounds. The momentum gathers gradients without it, as PyTorch's.
 
     Raises
     ------
@@ -111,8 +128,8 @@ class Momentum(_ByGradient):
         If a value is out of range.
     """
 
-    def __init__(self, lr: float = 1.0, beta: float = 0.9) -> None:
-        super().__init__(lr)
+    def __init__(self, lr: float = 1.0, beta: float = 0.9, schedule: Schedule = _CONSTANT) -> None:
+        super().__init__(lr, schedule)
         _expect(0 <= beta < 1, "beta", "0 ≤ beta < 1", beta)
         self._beta = beta
 
@@ -139,6 +156,8 @@ class Adam(_ByGradient):
     tau
         How far it adapts, > 0: gradients well below it are treated alike. By default that of the
         paper's experiments.
+    schedule
+        Of the learning rate over rounds.
 
     Raises
     ------
@@ -147,9 +166,14 @@ class Adam(_ByGradient):
     """
 
     def __init__(
-        self, lr: float = 0.1, beta1: float = 0.9, beta2: float = 0.99, tau: float = 1e-3
+        self,
+        lr: float = 0.1,
+        beta1: float = 0.9,
+        beta2: float = 0.99,
+        tau: float = 1e-3,
+        schedule: Schedule = _CONSTANT,
     ) -> None:
-        super().__init__(lr)
+        super().__init__(lr, schedule)
         _expect(0 <= beta1 < 1, "beta1", "0 ≤ beta1 < 1", beta1)
         _expect(0 <= beta2 < 1, "beta2", "0 ≤ beta2 < 1", beta2)
         _expect(tau > 0, "tau", "more than 0", tau)
@@ -172,7 +196,7 @@ def make_server_optimizer(spec: str) -> ServerOptimizer:
     ----------
     spec
         ``replace``, ``momentum`` or ``adam``, the latter two with their parameters as settings:
-        ``momentum:lr=1,beta=0.9``.
+        ``momentum:lr=1,beta=0.9,schedule=cosine:end=0.1`` (see `fl.schedules.make_schedule`).
 
     Raises
     ------
@@ -184,7 +208,12 @@ def make_server_optimizer(spec: str) -> ServerOptimizer:
         raise unknown_name(_KIND, spec, name, _NAMED)
     make, known = _NAMED[name]
     check_settings(_KIND, spec, settings, known)
-    values = {setting: number(_KIND, spec, setting, text) for setting, text in settings.items()}
+    values: dict[str, float | Schedule] = {
+        setting: make_schedule(text)
+        if setting == "schedule"
+        else number(_KIND, spec, setting, text)
+        for setting, text in settings.items()
+    }
     return make(**values)
 
 
@@ -196,6 +225,6 @@ def _expect(holds: bool, name: str, expected: str, found: float) -> None:
 _KIND = "server optimiser"
 _NAMED: Mapping[str, tuple[Callable[..., ServerOptimizer], tuple[str, ...]]] = {
     "replace": (Replace, ()),
-    "momentum": (Momentum, ("lr", "beta")),
-    "adam": (Adam, ("lr", "beta1", "beta2", "tau")),
+    "momentum": (Momentum, ("lr", "beta", "schedule")),
+    "adam": (Adam, ("lr", "beta1", "beta2", "tau", "schedule")),
 }

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from distreal_dse.errors import InputError
-from fl.availability import Availability, MarkovAvailability
-from fl.deadlines import RoundRules
-from fl.devices import DEFAULT_CLASSES, Device, DeviceClass, check_classes
-from fl.populations import make_population
-from fl.splits import IidSplit, Split
+from fl.schedules import Constant, Schedule
+from fl.world.availability import Availability, MarkovAvailability
+from fl.world.deadlines import RoundRules
+from fl.world.devices import DEFAULT_CLASSES, Device, DeviceClass, check_classes
+from fl.world.populations import make_population
+from fl.world.splits import IidSplit, Split
 
 # Data that a run may be evaluated on, and where its statistics may come from.
 EVALUATED = ("test", "validation")
@@ -60,6 +61,9 @@ class RunSettings:
         Whether devices leave classes that they have no sample of out of the loss, and the rows of
         the output layer are averaged over the devices that hold their class, as HeteroFL does;
         for all strategies.
+    schedule
+        How the learning rate of devices changes over rounds, where the strategy has no schedule of
+        its own.
     pace
         Time allotted to a mini-batch, over what the full network takes on an idle device of
         speed 1; > 0. Budgets follow from it.
@@ -86,6 +90,7 @@ class RunSettings:
     availability: Availability = field(default_factory=MarkovAvailability)
     split: Split = field(default_factory=IidSplit)
     masked_loss: bool = False
+    schedule: Schedule = Constant()
     pace: float = 1.0
     rules: RoundRules = RoundRules()
     until: float | None = None
@@ -117,6 +122,7 @@ class RunSettings:
             raise InputError(
                 f"virtual time of the federated run: expected above 0 s, found {self.until}"
             )
+        self.schedule.check(self.rounds)
         check_classes(self.classes)
 
     def population(self) -> list[Device]:
@@ -138,6 +144,7 @@ class RunSettings:
             "classes": [asdict(one) for one in self.classes],
             "availability": {"kind": type(source).__name__, **described},
             "split": self.split.spec,
+            "schedule": {"kind": type(self.schedule).__name__, **asdict(self.schedule)},
             "speeds": str(self.speeds) if self.speeds else None,
             "links": str(self.links) if self.links else None,
             "rules": asdict(self.rules),

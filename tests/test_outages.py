@@ -30,14 +30,14 @@ from distreal_dse.fronts import (
 )
 from distreal_dse.search import plain_errors
 from distreal_dse.search.ledger import TrialArchive
-from fl.checkpoints import load_checkpoint, save_checkpoint
-from fl.comparison import compare
+from fl.compare.comparison import compare
 from fl.engine import Checkpoint
-from fl.execution import begin_run, carry_out
-from fl.leases import holding
 from fl.results import RoundResult
-from fl.runs import finish_run, list_runs, load_run, save_round, start_run
-from fl.specs import RunSpec
+from fl.store.checkpoints import load_checkpoint, save_checkpoint
+from fl.store.execution import begin_run, carry_out
+from fl.store.leases import holding
+from fl.store.runs import finish_run, list_runs, load_run, save_round, start_run
+from fl.store.specs import RunSpec
 from front_examples import make_front
 from postgres import Server, running_server
 from tiny_study import write_study

@@ -17,7 +17,7 @@ USER_FILE = """
 from dashboards.numbers import report_numbers
 from distreal_dse import Study
 from distreal_dse.catalogue import StudySource
-from fl.specs import RunSpec
+from fl.store.specs import RunSpec
 from studies.digits_cnn import study
 
 reveal_type(StudySource("digits-cnn").load())
@@ -53,7 +53,7 @@ def test_a_type_checker_sees_the_types_of_all_four_packages(
     types = [text.strip('"') for text in revealed if text]
     assert types[0] == types[3] == "distreal_dse.study.Study", checked.stdout
     assert types[1] == "int"
-    assert "fl.runs.Run" in types[2]
+    assert "fl.store.runs.Run" in types[2]
     assert 'Argument "batch_size" to "Study" has incompatible type "str"' in checked.stdout
     assert "missing library stubs" not in checked.stdout
 

@@ -105,13 +105,13 @@ def test_a_helper_of_a_study_is_refused_like_the_study(tmp_path: Path) -> None:
 
 def test_ours_are_as_before_once_a_study_was_refused(tmp_path: Path) -> None:
     import fl
-    import fl.specs
+    import fl.store.specs
 
     package(tmp_path, "fl")
     (tmp_path / "fl" / "mine.py").touch()
     with pytest.raises(StudyError):
         StudySource(str(write_study(tmp_path, change="\nimport fl.mine\n"))).load()
-    assert sys.modules["fl"] is fl and sys.modules["fl.specs"] is fl.specs
+    assert sys.modules["fl"] is fl and sys.modules["fl.store.specs"] is fl.store.specs
     assert "fl.mine" not in sys.modules and str(tmp_path) not in sys.path
     assert shadowed_packages() == {}
 

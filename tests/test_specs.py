@@ -13,12 +13,13 @@ from distreal_dse.errors import FrontError, InputError
 from distreal_dse.fronts import check_front_name
 from distreal_dse.search.proposer import make_sampler
 from distreal_dse.specs import parse_spec, slug, split_specs, with_setting
-from fl.availability import make_availability
 from fl.averaging import make_averaging
+from fl.schedules import make_schedule
 from fl.server_optimizers import make_server_optimizer
-from fl.specs import RunSpec
-from fl.splits import make_split
+from fl.store.specs import RunSpec
 from fl.strategies import check_strategy
+from fl.world.availability import make_availability
+from fl.world.splits import make_split
 
 
 @pytest.mark.parametrize(
@@ -29,6 +30,10 @@ from fl.strategies import check_strategy
         ("nested:levels=2, lr=0.1, small", ["nested:levels=2,lr=0.1", "small"]),
         ("nested:levels=2,lr=0.1,small", ["nested:levels=2,lr=0.1", "small"]),
         ("small:share=0.5,nested:levels=2,lr=1", ["small:share=0.5", "nested:levels=2,lr=1"]),
+        (
+            "small:schedule=cosine:end=0:warmup=3,lr=1,nested:schedule=step:every=3,fedavg",
+            ["small:schedule=cosine:end=0:warmup=3,lr=1", "nested:schedule=step:every=3", "fedavg"],
+        ),
         ("lr=1,small", ["lr=1", "small"]),  # which nobody knows, and is told so
     ],
 )
@@ -57,6 +62,7 @@ def test_settings_of_another_form_are_refused(text: str) -> None:
         (make_availability, "markow", "markov"),
         (make_availability, "traces:phones.csv", "trace:PATH"),
         (make_server_optimizer, "momentun:lr=1", "momentum"),
+        (make_schedule, "exponentail:factor=0.9", "exponential"),
         (make_averaging, "contributers", "contributors"),
         (make_policy, "radnom-round", "random-round"),
         (lambda name: make_sampler(name, 0), "nsga-2", "nsga2"),

@@ -37,8 +37,8 @@ from distreal_dse.cli._option_groups import with_options
 from distreal_dse.errors import InputError
 
 if TYPE_CHECKING:
-    from fl.runs import Run
-    from fl.tuning import Tuned
+    from fl.compare.tuning import Tuned
+    from fl.store.runs import Run
 
 
 @with_options
@@ -91,12 +91,12 @@ def compare(
 
     from distreal_dse.fronts import open_database
     from distreal_dse.specs import split_specs
-    from fl.comparison import Failure, RunsFailedError
-    from fl.comparison import compare as compare_runs
-    from fl.paired import reference_strategy
-    from fl.specs import RunSpec
+    from fl.compare.comparison import Failure, RunsFailedError
+    from fl.compare.comparison import compare as compare_runs
+    from fl.compare.paired import reference_strategy
+    from fl.compare.tuning import tune
+    from fl.store.specs import RunSpec
     from fl.strategies import strategy_names
-    from fl.tuning import tune
 
     torch.set_num_threads(1)
     if seeds < 1:
@@ -151,8 +151,8 @@ def _show_comparison(
     out: Path | None,
     as_json: bool,
 ) -> None:
-    from fl.paired import paired_differences, reference_strategy
-    from fl.summaries import summarise
+    from fl.compare.paired import paired_differences, reference_strategy
+    from fl.compare.summaries import summarise
 
     screen = console()
     if out is not None:

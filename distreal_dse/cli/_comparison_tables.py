@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from fl.paired import Difference
-    from fl.runs import Run
-    from fl.summaries import Estimate, Summary
-    from fl.tuning import Tuned
+    from fl.compare.paired import Difference
+    from fl.compare.summaries import Estimate, Summary
+    from fl.compare.tuning import Tuned
+    from fl.store.runs import Run
 
 
 def comparison_tables(name: str, summaries: Sequence[Summary], target: float) -> list[Table]:

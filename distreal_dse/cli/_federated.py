@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from fl.engine import FederatedRun
     from fl.results import RoundResult
-    from fl.runs import Run
+    from fl.store.runs import Run
 
 app = typer.Typer(
     help="Federated training with a front.", no_args_is_help=True, rich_markup_mode=None
@@ -75,8 +75,8 @@ def run(
     import torch
 
     from distreal_dse.fronts import open_database
-    from fl.execution import begin_run
-    from fl.specs import RunSpec
+    from fl.store.execution import begin_run
+    from fl.store.specs import RunSpec
 
     torch.set_num_threads(1)  # as in the search: faster beside any other process
     source = study_source(study, data, option)
@@ -155,8 +155,8 @@ def export(
 ) -> None:
     """Write figures of runs as CSV or for TensorBoard."""
     from distreal_dse.fronts import open_database
-    from fl.export import write_devices, write_events, write_rounds
-    from fl.runs import list_runs, load_run
+    from fl.compare.export import write_devices, write_events, write_rounds
+    from fl.store.runs import list_runs, load_run
 
     targets = {write_rounds: rounds, write_devices: devices, write_events: tensorboard}
     if not any(targets.values()):
@@ -181,8 +181,8 @@ def _carry_out(
     as_json: bool,
     study: str | None = None,
 ) -> None:
-    from fl.execution import carry_out
-    from fl.runs import load_run
+    from fl.store.execution import carry_out
+    from fl.store.runs import load_run
 
     with _resumable(run_id):
         with _progress(load_run(engine, run_id), as_json) as listen:

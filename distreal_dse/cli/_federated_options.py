@@ -117,6 +117,14 @@ class RunOptions:
             metavar="OPTIMISER", help="Of the server: replace, momentum:lr=1,beta=0.9, adam:lr=0.1."
         ),
     ] = "replace"
+    schedule: Annotated[
+        str,
+        typer.Option(
+            metavar="SCHEDULE",
+            help="Of devices' learning rates over rounds: constant, cosine:end=0.02,warmup=5, "
+            "step:every=30,factor=0.1, exponential:factor=0.99.",
+        ),
+    ] = "constant"
     masked_loss: Annotated[
         bool,
         typer.Option(
@@ -136,7 +144,7 @@ class RunOptions:
         DistrealError
             If a value is out of range, or there is no such front.
         """
-        from fl.specs import exact_front
+        from fl.store.specs import exact_front
 
         world = {
             "pace": self.pace,
@@ -159,6 +167,7 @@ class RunOptions:
             "statistics": self.statistics,
             "split": self.split,
             "server": self.server,
+            "schedule": self.schedule,
             "masked_loss": self.masked_loss,
             "device": check_device(device),
             **world,
@@ -167,7 +176,7 @@ class RunOptions:
 
     def _fleet(self) -> dict[str, Any]:
         """The arguments that a fleet stands for, in place of options of their own."""
-        from fl.fleet import make_fleet
+        from fl.world.fleet import make_fleet
 
         own = RunOptions()
         for name in ("availability", "classes", "speeds", "pace"):
@@ -197,11 +206,11 @@ def _device_classes(text: str | None) -> dict[str, Any]:
     Raises
     ------
     InputError
-        As `fl.fleet.device_classes`.
+        As `fl.world.fleet.device_classes`.
     """
     if text is None:
         return {}
-    from fl.fleet import device_classes
+    from fl.world.fleet import device_classes
 
     return {"classes": device_classes(text)}
 
@@ -247,6 +256,6 @@ def _rules(deadline: float | None, late: str, overcommit: float) -> dict[str, An
     InputError
         If a value is out of range.
     """
-    from fl.deadlines import RoundRules
+    from fl.world.deadlines import RoundRules
 
     return {"rules": RoundRules(deadline, late, overcommit)}  # type: ignore[arg-type]

@@ -20,7 +20,7 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from fl.results import Outcome, RoundResult
-    from fl.runs import Run
+    from fl.store.runs import Run
 
 REFRESHES = 2  # a second; each takes about 5 ms
 WIDE = 76  # columns in which the tables fit beside each other

@@ -104,7 +104,7 @@ def optimize(
 ) -> None:
     """Search the Pareto front of a study, or go on with a search that was stopped."""
     from distreal_dse.search import SearchSettings, search
-    from fl.fleet import make_fleet
+    from fl.world.fleet import make_fleet
 
     asked_for = {"masks": masks, "granularity": granularity}
     changes = tuple((key, value) for key, value in asked_for.items() if value is not None)

@@ -16,7 +16,7 @@ from distreal_dse.errors import InputError
 if TYPE_CHECKING:
     from dashboards.findings import TrialPoint
     from distreal_dse.fronts import Front
-    from fl.runs import Run
+    from fl.store.runs import Run
 
 
 ImagesOption = Annotated[
@@ -56,7 +56,7 @@ def report(
     from distreal_dse.files import write_whole
     from distreal_dse.fronts import find_front, list_fronts, load_latencies, open_database
     from distreal_dse.search import tried_vectors
-    from fl.runs import list_runs, load_run
+    from fl.store.runs import list_runs, load_run
 
     url = storage_url(storage)
     engine = open_database(url, create=False)

@@ -7,6 +7,7 @@ from distreal_dse.dropout._operations import BATCH_NORMS, NORMS_WITH_STATISTICS
 from distreal_dse.dropout._policies import ComposedMasks, MaskPolicy, RandomMasks
 from distreal_dse.dropout._policy_check import check_mask_policy
 from distreal_dse.dropout._policy_specs import make_policy, policy_names
+from distreal_dse.dropout._proximal import Proximal, check_proximal
 from distreal_dse.dropout._subnetwork import SubNetwork, Workspace
 from distreal_dse.dropout._tracing import trace_channels
 from distreal_dse.dropout._training import DropoutTrainer, Objective
@@ -32,6 +33,7 @@ __all__ = [
     "Nesting",
     "NormLayer",
     "Objective",
+    "Proximal",
     "RandomMasks",
     "SubNetwork",
     "WeightedLayer",
@@ -39,6 +41,7 @@ __all__ = [
     "check_counts",
     "check_dropping_equals_zeroing",
     "check_mask_policy",
+    "check_proximal",
     "allowed_counts",
     "kept_counts",
     "make_policy",

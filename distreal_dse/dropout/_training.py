@@ -15,6 +15,7 @@ from distreal_dse.dropout._network import DroppableNetwork
 from distreal_dse.dropout._optimizer_state import PackedState, SmallOptimizer
 from distreal_dse.dropout._optimizers import elementwise_kind
 from distreal_dse.dropout._policies import MaskPolicy
+from distreal_dse.dropout._proximal import Proximal
 from distreal_dse.dropout._subnetwork import SubNetwork
 from distreal_dse.dropout._vector import KeptCounts
 from distreal_dse.errors import InputError
@@ -53,6 +54,9 @@ class DropoutTrainer:
     clip_norm
         Largest Euclidean norm of the gradients of a mini-batch, all parameters that it trains
         taken together; longer ones are scaled down to it. None for no limit.
+    proximal
+        Pulls what is trained towards where it started; None for no pull. Losses that are returned
+        are without it.
 
     Raises
     ------
@@ -71,6 +75,7 @@ class DropoutTrainer:
         policy: MaskPolicy,
         generator: torch.Generator,
         clip_norm: float | None = None,
+        proximal: Proximal | None = None,
     ) -> None:
         elementwise_kind(optimizer)
         if clip_norm is not None and not clip_norm > 0:
@@ -81,6 +86,7 @@ class DropoutTrainer:
         self._policy = policy
         self._generator = generator
         self._clip_norm = clip_norm
+        self._proximal = proximal
         self._begin()
         self._everything = torch.ones(sum(network.full_counts), dtype=torch.bool)
         self.last_mask: Tensor = self._everything
@@ -157,7 +163,7 @@ class DropoutTrainer:
         try:
             loss = objective(small.module, inputs, targets)
             small.backward(loss, kept)
-            self._clip(optimizer.param_groups)
+            self._finish(small.module, optimizer.param_groups)
             optimizer.step()
             small.store(kept)
             optimizer.store(kept)
@@ -249,7 +255,7 @@ class DropoutTrainer:
             train_inner(small.module, outputs)
             small.reload(kept)
             optimizer.load(kept)
-            self._clip(optimizer.param_groups)
+            self._finish(small.module, optimizer.param_groups)
             optimizer.step()
             small.store(kept)
             optimizer.store(kept)
@@ -277,11 +283,14 @@ class DropoutTrainer:
         loss.backward()
         if before_step is not None:
             before_step()
-        self._clip(self._optimizer.param_groups)
+        self._finish(self._network.module, self._optimizer.param_groups)
         self._optimizer.step()
         return loss.item()
 
-    def _clip(self, param_groups: list[dict[str, Any]]) -> None:
+    def _finish(self, module: nn.Module, param_groups: list[dict[str, Any]]) -> None:
+        """Make gradients of the loss those that a step is taken with."""
+        if self._proximal is not None:
+            self._proximal.add(module, self.last_mask, self._network.channels)
         if self._clip_norm is not None:
             parameters = [p for group in param_groups for p in group["params"]]
             torch.nn.utils.clip_grad_norm_(parameters, self._clip_norm)

@@ -17,9 +17,10 @@ from distreal_dse.dropout import (
     KeptCounts,
     MaskPolicy,
 )
-from fl.devices import Device
 from fl.masking import Loss
 from fl.results import State, Update
+from fl.schedules import Schedule
+from fl.world.devices import Device
 
 
 class PricedVector(Protocol):
@@ -134,6 +135,12 @@ class Strategy(ABC):
 
     learning_rate: float | None = None
     """Of devices (see `fl.learning_rates.set_learning_rate`); None for that of the study."""
+
+    schedule: Schedule | None = None
+    """Of that rate over the rounds; None for that of the run."""
+
+    proximal: float = 0.0
+    """Weight μ ≥ 0 of FedProx's pull towards the global state (`distreal_dse.dropout.Proximal`)."""
 
     def network(self, full: DroppableNetwork) -> DroppableNetwork:
         """Return the network that is trained; called once per run, before all else."""

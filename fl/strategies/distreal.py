@@ -15,9 +15,9 @@ from distreal_dse.errors import FrontError
 from distreal_dse.fronts import Front, LookupTable, TableVector
 from distreal_dse.study import Study
 from fl.averaging import make_averaging
-from fl.devices import Device
 from fl.results import State, Update
 from fl.strategies.base import LocalPlan, Strategy
+from fl.world.devices import Device
 
 # What fronts stand for that were stored before mask policies were recorded.
 IMPLIED_MASKS = "random"

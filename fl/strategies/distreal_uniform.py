@@ -13,10 +13,10 @@ from collections.abc import Sequence
 
 from distreal_dse.dropout import ChannelMap, RandomMasks
 from fl.averaging import make_averaging
-from fl.devices import Device
 from fl.results import State, Update
 from fl.strategies.base import LocalPlan, Strategy, Vector
 from fl.strategies.context import StrategyContext, VectorTable
+from fl.world.devices import Device
 
 # From rate 0 to the largest of the study: so fine that hardly any of a budget stays unused.
 RATES = 1000

@@ -15,10 +15,10 @@ from collections.abc import Sequence
 
 from distreal_dse.dropout import ChannelMap, RandomMasks
 from fl.averaging import fedavg
-from fl.devices import Device
 from fl.results import State, Update
 from fl.strategies.base import FixedPlan, LocalPlan, Strategy
 from fl.strategies.context import StrategyContext
+from fl.world.devices import Device
 
 
 class FedAvg(Strategy):

@@ -12,10 +12,10 @@ from collections.abc import Sequence
 
 from distreal_dse.dropout import ChannelMap, make_policy
 from fl.averaging import average_over_contributors
-from fl.devices import Device
 from fl.results import State, Update
 from fl.strategies.base import FixedPlan, LocalPlan, Strategy
 from fl.strategies.context import StrategyContext
+from fl.world.devices import Device
 
 
 class FederatedDropout(Strategy):

@@ -12,10 +12,11 @@ from collections.abc import Sequence
 
 from distreal_dse.dropout import ChannelMap, make_policy
 from fl.averaging import average_over_contributors
-from fl.devices import Device
 from fl.results import State, Update
 from fl.strategies.base import FixedPlan, LocalPlan, Strategy
-from fl.strategies.context import StrategyContext, VectorTable
+from fl.strategies.context import StrategyContext
+from fl.strategies.levels import make_levels
+from fl.world.devices import Device
 
 # As HeteroFL's, which the paper compares with on the same levels.
 LEVELS = (1.0, 1 / 2, 1 / 4, 1 / 8, 1 / 16)
@@ -39,12 +40,24 @@ class FedRolex(Strategy):
     ----------
     context
         What is known of the run.
+    widths, costs
+        Of the levels, in place of the default; see `fl.strategies.levels.make_levels`.
+
+    Raises
+    ------
+    InputError
+        If a share is out of range, or both are given.
     """
 
     name = "fedrolex"
 
-    def __init__(self, context: StrategyContext) -> None:
-        self._levels = VectorTable([context.uniform(keep) for keep in LEVELS])
+    def __init__(
+        self,
+        context: StrategyContext,
+        widths: Sequence[float] | None = None,
+        costs: Sequence[float] | None = None,
+    ) -> None:
+        self._levels = make_levels(context, LEVELS, widths, costs)
 
     def plan(self, device: Device, round_number: int, budget: float, seed: int) -> LocalPlan:
         """Return a plan that trains the window of the round, whatever happens to the budget."""

@@ -21,11 +21,12 @@ from distreal_dse.errors import InputError
 from distreal_dse.seeding import generator
 from distreal_dse.study import Study
 from fl.averaging import average_over_contributors
-from fl.devices import Device
 from fl.masking import keep_classes
 from fl.results import State, Update
 from fl.strategies.base import LocalPlan, PricedVector, Strategy, Vector
-from fl.strategies.context import StrategyContext, VectorTable
+from fl.strategies.context import StrategyContext
+from fl.strategies.levels import make_levels
+from fl.world.devices import Device
 
 # Five levels, as in the authors' code for images.
 LEVELS = (0.2, 0.4, 0.6, 0.8, 1.0)
@@ -48,12 +49,24 @@ class Fjord(Strategy):
     ----------
     context
         What is known of the run.
+    widths, costs
+        Of the levels, in place of the default; see `fl.strategies.levels.make_levels`.
+
+    Raises
+    ------
+    InputError
+        If a share is out of range, or both are given.
     """
 
     name = "fjord"
 
-    def __init__(self, context: StrategyContext) -> None:
-        self._levels = VectorTable([context.uniform(keep) for keep in LEVELS])
+    def __init__(
+        self,
+        context: StrategyContext,
+        widths: Sequence[float] | None = None,
+        costs: Sequence[float] | None = None,
+    ) -> None:
+        self._levels = make_levels(context, LEVELS, widths, costs)
 
     def plan(self, device: Device, round_number: int, budget: float, seed: int) -> LocalPlan:
         """Return a plan that draws from the levels up to that of the device."""
@@ -109,17 +122,25 @@ class FjordDistilled(Fjord):
         [N, classes].
     alpha
         Share of the distillation, in [0, 1]. The default is that of the authors' code.
+    widths, costs
+        As for `Fjord`.
 
     Raises
     ------
     InputError
-        If the share is out of range.
+        If a share is out of range, or both widths and costs are given.
     """
 
     name = "fjord-kd"
 
-    def __init__(self, context: StrategyContext, alpha: float = 1.0) -> None:
-        super().__init__(context)
+    def __init__(
+        self,
+        context: StrategyContext,
+        alpha: float = 1.0,
+        widths: Sequence[float] | None = None,
+        costs: Sequence[float] | None = None,
+    ) -> None:
+        super().__init__(context, widths, costs)
         check_alpha(alpha)
         self._study, self._alpha = context.study, alpha
 

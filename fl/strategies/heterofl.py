@@ -12,10 +12,11 @@ from collections.abc import Sequence
 
 from distreal_dse.dropout import ChannelMap, make_policy
 from fl.averaging import average_over_contributors
-from fl.devices import Device
 from fl.results import State, Update
 from fl.strategies.base import FixedPlan, LocalPlan, Strategy
-from fl.strategies.context import StrategyContext, VectorTable
+from fl.strategies.context import StrategyContext
+from fl.strategies.levels import make_levels
+from fl.world.devices import Device
 
 # Hidden-channel shrinkage to the power of 0 … 4, with the shrinkage ratio 0.5: levels a to e of the
 # paper's experiments.
@@ -44,12 +45,24 @@ class HeteroFl(Strategy):
     ----------
     context
         What is known of the run.
+    widths, costs
+        Of the levels, in place of the default; see `fl.strategies.levels.make_levels`.
+
+    Raises
+    ------
+    InputError
+        If a share is out of range, or both are given.
     """
 
     name = "heterofl"
 
-    def __init__(self, context: StrategyContext) -> None:
-        self._levels = VectorTable([context.uniform(keep) for keep in LEVELS])
+    def __init__(
+        self,
+        context: StrategyContext,
+        widths: Sequence[float] | None = None,
+        costs: Sequence[float] | None = None,
+    ) -> None:
+        self._levels = make_levels(context, LEVELS, widths, costs)
 
     def plan(self, device: Device, round_number: int, budget: float, seed: int) -> LocalPlan:
         """Return a plan that trains the level of the device, whatever happens to its budget."""

@@ -33,11 +33,11 @@ from distreal_dse.dropout import (
 )
 from distreal_dse.errors import InputError
 from fl.averaging import make_averaging
-from fl.devices import Device
 from fl.masking import Loss, adjusted
 from fl.results import State, Update
 from fl.strategies.base import LocalPlan, PricedVector, Strategy, Vector
 from fl.strategies.context import StrategyContext, VectorTable
+from fl.world.devices import Device
 
 
 class Nested(Strategy):

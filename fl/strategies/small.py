@@ -29,10 +29,10 @@ from distreal_dse.dropout import (
 )
 from distreal_dse.errors import InputError
 from fl.averaging import fedavg
-from fl.devices import Device
 from fl.results import State, Update
 from fl.strategies.base import FixedPlan, LocalPlan, Strategy, Vector
 from fl.strategies.context import StrategyContext
+from fl.world.devices import Device
 
 
 class Small(Strategy):

@@ -15,9 +15,9 @@ from rich.console import Console
 
 from command_line import finish, run, start, wait_until
 from distreal_dse.cli._comparison_tables import comparison_tables
+from fl.compare.summaries import summarise
 from fl.results import RoundResult
-from fl.runs import Run
-from fl.summaries import summarise
+from fl.store.runs import Run
 from tiny_study import NO_SUB_NETWORKS, SLOW, write_study
 
 SMALL = ("--rounds", "3", "--devices", "6", "--cohort", "3")

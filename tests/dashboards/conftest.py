@@ -18,7 +18,7 @@ from distreal_dse.fronts import (
     verification_setting,
 )
 from fl.results import RoundResult
-from fl.runs import Run
+from fl.store.runs import Run
 from front_examples import HOSTILE, make_front
 
 

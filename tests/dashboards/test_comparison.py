@@ -13,8 +13,8 @@ from dashboards.comparison import (
     time_figure,
 )
 from dashboards.pictures import comparison_pictures
-from fl.runs import Run
-from fl.summaries import summarise
+from fl.compare.summaries import summarise
+from fl.store.runs import Run
 
 MakeRun = Callable[..., Run]
 

@@ -13,7 +13,7 @@ from dashboards.findings import TrialPoint
 from dashboards.heatmaps import rates_figure
 from dashboards.style import FRONT, RATE_SCALE, TRIAL, UNIFORM, run_looks, strategy_looks
 from distreal_dse.fronts import Front
-from fl.runs import Run
+from fl.store.runs import Run
 from front_examples import fronts, make_front
 
 

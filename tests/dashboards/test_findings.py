@@ -15,7 +15,7 @@ from dashboards.findings import (
     uniform_family,
 )
 from distreal_dse.fronts import Front, MeasuredVector, verification_setting
-from fl.runs import Run
+from fl.store.runs import Run
 from front_examples import make_front
 
 

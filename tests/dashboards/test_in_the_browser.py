@@ -19,7 +19,7 @@ from dashboards.images import write_images
 from dashboards.report import write_report
 from distreal_dse.errors import InputError
 from distreal_dse.fronts import Front, FrontGroup, FrontPoint
-from fl.runs import Run
+from fl.store.runs import Run
 from front_examples import make_front
 
 needs_kaleido = pytest.mark.skipif(

@@ -16,7 +16,7 @@ from dashboards.report import write_report
 from distreal_dse.fronts import ChannelCounts, FrontGroup, StoredLatency
 from distreal_dse.search import StoredSearch
 from fl.results import DeviceRound, round_result
-from fl.runs import Run
+from fl.store.runs import Run
 from front_examples import HOSTILE, grouped_front
 
 

@@ -13,7 +13,7 @@ from dashboards.findings import TrialPoint
 from dashboards.report import write_report
 from distreal_dse.errors import InputError
 from distreal_dse.fronts import Front, FrontGroup
-from fl.runs import Run
+from fl.store.runs import Run
 
 MAKE_RUN = Callable[..., Run]
 

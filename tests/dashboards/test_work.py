@@ -16,9 +16,9 @@ from dashboards.work import (
     waste_figure,
     waste_finding,
 )
+from fl.compare.summaries import summarise
 from fl.results import DeviceRound, RoundResult, round_result
-from fl.runs import Run
-from fl.summaries import summarise
+from fl.store.runs import Run
 
 MakeRun = Callable[..., Run]
 

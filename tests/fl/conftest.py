@@ -16,8 +16,8 @@ from distreal_dse.cost import MacCost
 from distreal_dse.dropout import DroppableNetwork
 from distreal_dse.fronts import Front, FrontGroup, FrontPoint, open_database, save_front
 from distreal_dse.preparation import prepare
-from fl.deadlines import RoundRules
-from fl.specs import RunSpec
+from fl.store.specs import RunSpec
+from fl.world.deadlines import RoundRules
 from tiny_study import write_study
 
 MakeFront = Callable[..., Front]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from dataclasses import fields, replace
@@ -9,25 +10,17 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 from distreal_dse import Data, Study
+from distreal_dse.batches import fetch
 from distreal_dse.cost import MacCost
 from distreal_dse.dropout import ChannelMap, DropoutTrainer, DroppableNetwork, make_policy
 from distreal_dse.errors import InputError
 from distreal_dse.fronts import Front, LookupTable
-from fl.availability import (
-    Availability,
-    ConstantAvailability,
-    MarkovAvailability,
-    Timeline,
-)
 from fl.client import LocalTraining, train_locally
-from fl.clock import make_clock
-from fl.devices import Device
-from fl.exact import Seconds, exact
 from fl.masking import masked, output_tensors
 from fl.results import State, Update
-from fl.splits import labels_of
 from fl.strategies import (
     Distreal,
     LocalPlan,
@@ -37,7 +30,17 @@ from fl.strategies import (
     Vector,
     make_strategy,
 )
-from fl.transfer import state_sizes
+from fl.world.availability import (
+    Availability,
+    ConstantAvailability,
+    MarkovAvailability,
+    Timeline,
+)
+from fl.world.clock import make_clock
+from fl.world.devices import Device
+from fl.world.exact import Seconds, exact
+from fl.world.splits import labels_of
+from fl.world.transfer import state_sizes
 
 SAMPLES = torch.arange(40)  # five mini-batches of eight
 
@@ -279,6 +282,32 @@ def test_a_masked_loss_teaches_nothing_of_classes_that_a_device_has_not(
         after = train(one, device(), own).state
         rows[name] = (after["9.weight"] != before["9.weight"]).any(1).tolist()
     assert rows == {"masked": [True, False, True], "as it is": [True, True, True]}
+
+
+def test_a_round_with_a_proximal_term_by_hand(training: LocalTraining, study: Study) -> None:
+    """Li et al. 2020, equation 2, in plain PyTorch: the pull is towards the round's beginning."""
+    study = replace(study, batch_size=len(SAMPLES))  # whatever the order, it is one mini-batch
+    macs = MacCost(training.network.channels)
+    strategy = make_strategy(
+        "fedavg:lr=0.2,prox=0.7",
+        StrategyContext(training.network, None, macs, macs.full, study),
+    )
+    training = replace(
+        training, study=study, strategy=strategy, clock=make_clock(None, macs, study.batch_size)
+    )
+    update = train(training, device())
+    assert update.mini_batches == 4
+    module = copy.deepcopy(training.network.module).train()
+    inputs, targets = fetch(training.dataset, SAMPLES)
+    start = [parameter.detach().clone() for parameter in module.parameters()]
+    optimizer = torch.optim.SGD(module.parameters(), lr=0.2, momentum=0.9)
+    for _ in range(4):
+        away = sum(((p - s) ** 2).sum() for p, s in zip(module.parameters(), start, strict=True))
+        optimizer.zero_grad()
+        (nn.functional.cross_entropy(module(inputs), targets) + 0.7 / 2 * away).backward()
+        optimizer.step()
+    for name, expected in module.state_dict().items():
+        torch.testing.assert_close(update.state[name], expected, rtol=1e-4, atol=1e-5)
 
 
 def test_the_masked_loss_by_hand() -> None:

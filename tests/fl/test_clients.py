@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 
 from distreal_dse.errors import DistrealError
 from fl.clients import InProcess, Processes, Task
-from fl.specs import RunSpec, make_training
+from fl.store.specs import RunSpec, make_training
 from fl.tensors import from_file, to_file
 
 

@@ -18,14 +18,14 @@ from distreal_dse.errors import FrontError, InputError
 from distreal_dse.fronts import Front, LookupTable
 from distreal_dse.preparation import prepare
 from distreal_dse.seeding import generator
-from fl.availability import ConstantAvailability
-from fl.devices import DEFAULT_CLASSES, DeviceClass, make_devices
 from fl.engine import FederatedRun
 from fl.results import RoundResult
 from fl.server import select_cohort
 from fl.settings import RunSettings
-from fl.splits import split_iid
 from fl.strategies import Distreal
+from fl.world.availability import ConstantAvailability
+from fl.world.devices import DEFAULT_CLASSES, DeviceClass, make_devices
+from fl.world.splits import split_iid
 
 MakeFront = Callable[..., Front]
 MakeCnn = Callable[..., nn.Module]
@@ -264,8 +264,11 @@ def test_digits_are_learned_by_devices_of_all_classes(
 @pytest.mark.parametrize(
     ("imported", "absent"),
     [
-        ("fl, fl.engine, fl.runs, fl.strategies", "optuna plotly optuna_dashboard typer alembic"),
-        ("fl.runs, fl.results", "torch"),
+        (
+            "fl, fl.engine, fl.store.runs, fl.strategies",
+            "optuna plotly optuna_dashboard typer alembic",
+        ),
+        ("fl.store.runs, fl.results", "torch"),
     ],
 )
 def test_imports_stay_light(imported: str, absent: str) -> None:

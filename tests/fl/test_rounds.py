@@ -18,17 +18,17 @@ from distreal_dse.dropout import DroppableNetwork
 from distreal_dse.errors import InputError
 from distreal_dse.fronts import Front, LookupTable
 from distreal_dse.preparation import prepare
-from fl.availability import Availability, ConstantAvailability, Timeline
 from fl.clients import Clients, InProcess, Task
-from fl.deadlines import LatePolicy, RoundRules
-from fl.devices import Device, DeviceClass
 from fl.engine import FederatedRun
-from fl.exact import Seconds
 from fl.results import DeviceRound, RoundResult, State, Update
 from fl.settings import RunSettings
-from fl.splits import ByClassSplit, split_dataset
 from fl.strategies import Distreal, StrategyContext, make_strategy
-from fl.transfer import state_sizes
+from fl.world.availability import Availability, ConstantAvailability, Timeline
+from fl.world.deadlines import LatePolicy, RoundRules
+from fl.world.devices import Device, DeviceClass
+from fl.world.exact import Seconds
+from fl.world.splits import ByClassSplit, split_dataset
+from fl.world.transfer import state_sizes
 
 MakeFront = Callable[..., Front]
 

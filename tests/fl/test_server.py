@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from fl.devices import make_devices
 from fl.results import State, Update
 from fl.server import LARGEST_CHANGE, fault_of, faults_of, select_cohort
+from fl.world.devices import make_devices
 from update_examples import update
 
 

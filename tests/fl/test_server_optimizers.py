@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch.optim import SGD, Optimizer
+from torch.optim.lr_scheduler import ExponentialLR
 
 from distreal_dse.errors import InputError
 from fl.results import State
@@ -83,6 +84,33 @@ def test_steps_are_those_of_pytorch_on_the_pseudo_gradient(
         torch.testing.assert_close(found["norm.bias"], expected[1], rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.parametrize(
+    ("text", "make"),
+    [
+        ("momentum:lr=0.7,beta=0.8", lambda values: SGD(values, lr=0.7, momentum=0.8)),
+        ("adam:lr=0.3,beta1=0.8,beta2=0.95,tau=0.01", uncorrected_adam),
+    ],
+)
+def test_scheduled_steps_are_those_of_pytorch_with_a_scheduler(
+    text: str, make: Callable[[list[Tensor]], Optimizer]
+) -> None:
+    optimizer = make_server_optimizer(f"{text},schedule=exponential:factor=0.6")
+    found, *merged = states()
+    values = [found[name].clone().requires_grad_() for name in ("conv.weight", "norm.bias")]
+    oracle = make(values)
+    scheduler = ExponentialLR(oracle, 0.6)
+    factor = optimizer.schedule.over(ROUNDS, None)
+    for number, one in enumerate(merged, start=1):
+        found = dict(optimizer.step(found, one, factor(number, 0.0)))
+        for name, value in zip(("conv.weight", "norm.bias"), values, strict=True):
+            value.grad = value.detach() - one[name]
+        oracle.step()
+        scheduler.step()
+        for name, value in zip(("conv.weight", "norm.bias"), values, strict=True):
+            torch.testing.assert_close(found[name], value.detach(), rtol=1e-12, atol=1e-14)
+        assert torch.equal(found["norm.running_var"], one["norm.running_var"])
+
+
 def test_the_first_step_of_adam_by_hand() -> None:
     state, merged = {"w": torch.tensor([2.0]).double()}, {"w": torch.tensor([1.0]).double()}
     # Gradient 1: m = 0.1, v = 0.99·0.001² + 0.01·1, step = 0.5 · 0.1 / (√v + 0.001)
@@ -154,7 +182,7 @@ def test_text_is_understood() -> None:
     ("spec", "message"),
     [
         ("sgd", "server optimiser 'sgd': expected one of replace, momentum, adam, found 'sgd'"),
-        ("adam:rate=1", "'adam:rate=1': expected the settings lr, beta1, beta2, tau of 'adam'"),
+        ("adam:rate=1", "'adam:rate=1': expected the settings lr, .*, schedule of 'adam'"),
         ("replace:lr=1", "expected no settings of 'replace', found 'lr'"),
         ("adam:lr=fast", "lr: expected a number, found 'fast'"),
         ("momentum:lr", "expected NAME:SETTING=VALUE,… with each setting once, found 'lr'"),

@@ -13,8 +13,8 @@ from distreal_dse import Study
 from distreal_dse.dropout import KeptCounts, MaskPolicy
 from distreal_dse.errors import FrontError, InputError
 from distreal_dse.fronts import Front, LookupTable
-from fl.devices import Device
 from fl.strategies import Distreal, masks_of
+from fl.world.devices import Device
 
 
 class Own(MaskPolicy):

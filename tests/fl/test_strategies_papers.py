@@ -14,13 +14,20 @@ from torch.nn import functional
 
 from distreal_dse import Study
 from distreal_dse.cost import MacCost
-from distreal_dse.dropout import DropoutTrainer, DroppableNetwork, kept_counts, make_policy
+from distreal_dse.dropout import (
+    DropoutTrainer,
+    DroppableNetwork,
+    KeptCounts,
+    kept_counts,
+    make_policy,
+)
+from distreal_dse.errors import InputError
 from distreal_dse.study import sgd
-from fl.devices import Device
-from fl.strategies import Fjord, LocalPlan, Strategy, StrategyContext, make_strategy
+from fl.strategies import Fjord, LocalPlan, Strategy, StrategyContext, check_strategy, make_strategy
 from fl.strategies.fjord import LEVELS as FJORD_LEVELS
 from fl.strategies.fjord import TaughtVector
 from fl.strategies.small import small_copy
+from fl.world.devices import Device
 from networks import NETWORKS, inputs_of, trained
 from update_examples import update
 
@@ -102,6 +109,65 @@ def test_heterofl_levels_halve_the_widths(study: Study) -> None:
     }
     # 8, 4, 2, 1, and half a filter, of which there is one at least; 6, 3, 1.5 → 2, 0.75 → 1, 1.
     assert found == {(8, 6), (4, 3), (2, 2), (1, 1)}
+
+
+@pytest.mark.parametrize("name", ["heterofl", "fjord", "fjord-kd:alpha=0.5", "fedrolex"])
+def test_levels_by_cost_fill_a_budget_that_widths_leave_to_a_quarter(
+    study: Study, make_cnn: Callable[..., nn.Module], name: str
+) -> None:
+    """Half the width costs a little more than a quarter, so a quarter buys a quarter's width."""
+    network = DroppableNetwork(make_cnn(width=16), torch.zeros(2, 1, 4, 4))  # 16 and 32 filters
+    macs = MacCost(network.channels)
+    context = StrategyContext(network, None, macs, macs.full, study)
+    assert 0.25 < macs.training((8, 16)) / macs.full < 0.3
+    colon = "," if ":" in name else ":"
+
+    def largest(levels: str) -> KeptCounts:
+        strategy = make_strategy(f"{name}{colon}{levels}", context)
+        plan = plan_of(strategy, 0.25 * macs.full)
+        return max((plan.pick(0).kept_counts for _ in range(40)), key=macs.training)
+
+    assert largest("widths=1/0.5/0.25") == (4, 8)
+    widest = largest("costs=1/0.25/0.0625")
+    # By brute force: of all uniform widths, the dearest within a quarter of the cost.
+    uniform = {context.uniform(step / 1000).kept_counts for step in range(1, 1001)}
+    fitting = [one for one in uniform if macs.training(one) <= 0.25 * macs.full]
+    assert widest == max(fitting, key=macs.training) == (7, 15)
+    # And what `small` is for devices that can spend as much.
+    small = make_strategy("small:share=0.25", context)
+    assert plan_of(small, 0).pick(0).kept_counts == widest
+
+
+@pytest.mark.parametrize("name", ["heterofl", "fjord", "fjord-kd", "fedrolex"])
+def test_levels_by_hand_are_those_that_devices_choose_from(study: Study, name: str) -> None:
+    network = DroppableNetwork(NETWORKS["biased"](), inputs_of().float())  # 8 and 6 filters
+    macs = MacCost(network.channels)
+    strategy = make_strategy(
+        f"{name}:widths=0.5/1/0.75", StrategyContext(network, None, macs, macs.full, study)
+    )
+    sent = [plan_of(strategy, macs.full * step / 100).sent() for step in range(1, 101)]
+    assert list(dict.fromkeys(sent)) == [(4, 3), (6, 4), (8, 6)]  # 4.5 filters are 4
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("heterofl:costs=1/0", "levels of a strategy: expected shares above 0 .* found 0"),
+        ("fedrolex:widths=1/1.5", "expected shares above 0 and at most 1, .* found 1.5"),
+        ("fjord:widths=nan", "expected shares above 0 and at most 1, .* found nan"),
+        ("fjord:costs=1/half", "costs: expected a number, found 'half'"),
+        ("fjord-kd:costs=1/", "costs: expected a number, found ''"),
+        (
+            "heterofl:widths=1,costs=1",
+            "expected widths or costs, .* found both",
+        ),
+        ("heterofl:width=1", "found 'width'; did you mean widths"),
+        ("nested:costs=1", "expected the settings levels, averaging.* found 'costs'"),
+    ],
+)
+def test_levels_that_are_none_are_refused_without_a_network(text: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        check_strategy(text, None)
 
 
 # --- FedRolex -------------------------------------------------------------------------------------

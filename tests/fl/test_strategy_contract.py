@@ -15,15 +15,10 @@ from distreal_dse.dropout import DroppableNetwork, KeptCounts, check_counts, mak
 from distreal_dse.errors import InputError
 from distreal_dse.fronts import Front
 from distreal_dse.preparation import prepare
-from fl.availability import ConstantAvailability, MarkovAvailability
 from fl.client import LocalTraining, train_locally
-from fl.clock import make_clock
-from fl.deadlines import RoundRules
-from fl.devices import Device, DeviceClass
 from fl.engine import FederatedRun
 from fl.results import RoundResult, Update
 from fl.settings import RunSettings
-from fl.splits import labels_of
 from fl.strategies import (
     LocalPlan,
     PricedVector,
@@ -33,7 +28,12 @@ from fl.strategies import (
     strategy_names,
 )
 from fl.strategies.fjord import TaughtVector
-from fl.transfer import state_sizes
+from fl.world.availability import ConstantAvailability, MarkovAvailability
+from fl.world.clock import make_clock
+from fl.world.deadlines import RoundRules
+from fl.world.devices import Device, DeviceClass
+from fl.world.splits import labels_of
+from fl.world.transfer import state_sizes
 from networks import Residual, inputs_of, trained
 
 NAMES = strategy_names()
@@ -183,6 +183,27 @@ class TestEveryStrategy:
         again = strategy.aggregate(state, updates, training.network.channels)
         assert all(torch.equal(merged[key], again[key]) for key in merged)
 
+    def test_a_proximal_term_keeps_devices_near_the_global_state(
+        self, name: str, context: StrategyContext, study: Study, data: Data
+    ) -> None:
+        """Not in the first step, which starts there (Li et al. 2020, equation 2)."""
+        whole = replace(study, batch_size=20)  # one mini-batch is all that `train` gives a device
+
+        def moved(text: str, epochs: int) -> tuple[dict[str, Tensor], float]:
+            training = training_of(make_strategy(text, context), context, whole, data)
+            state = copy_of(training.network.copy_state())
+            update = train(training, 0, epochs)
+            names = [key for key, _ in training.network.module.named_parameters()]
+            ways = [(update.state[key] - state[key]).flatten() for key in names]
+            return copy_of(update.state), float(torch.cat(ways).norm())
+
+        # Each further step pulls half the way back, 0.1 · 5, and momentum adds to it.
+        pulled, plain = f"{name}:lr=0.1,prox=5", f"{name}:lr=0.1"
+        for one, other, epochs in ((pulled, plain, 1), (f"{plain},prox=0", plain, 4)):
+            found, expected = moved(one, epochs)[0], moved(other, epochs)[0]
+            assert all(torch.equal(found[key], expected[key]) for key in expected)
+        assert 0 < moved(pulled, 4)[1] < 0.9 * moved(plain, 4)[1]
+
     def test_masks_are_aligned_across_shortcuts(
         self, name: str, study: Study, data: Data, make_front: object
     ) -> None:
@@ -317,8 +338,8 @@ def test_the_wrong_front_is_refused_in_one_line(context: StrategyContext) -> Non
 def test_names_and_settings_that_do_not_exist_are_refused(context: StrategyContext) -> None:
     for name, message in (
         ("fedprox", "strategy 'fedprox': expected one of fedavg, .* found 'fedprox'"),
-        ("fedavg:rate=1", "expected the settings lr of 'fedavg', found 'rate'"),
-        ("small:rate=1", "expected the settings share, lr of 'small', found 'rate'"),
+        ("fedavg:rate=1", "expected the settings lr, .*of 'fedavg', found 'rate'"),
+        ("small:rate=1", "expected the settings share, lr, .*of 'small', found 'rate'"),
         ("small:share=0", "share of strategy small: expected above 0 and at most 1, found 0"),
         ("nested:levels=1", "levels of strategy nested: expected 2 or more, found 1"),
         ("nested:levels=2.5", "levels: expected a whole number, found '2.5'"),

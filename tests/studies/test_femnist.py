@@ -20,7 +20,7 @@ from distreal_dse.catalogue import StudySource
 from distreal_dse.dropout import DropoutTrainer, RandomMasks
 from distreal_dse.errors import DataError
 from distreal_dse.preparation import prepare
-from fl.splits import OwnersSplit, labels_of, owners_of, split_dataset
+from fl.world.splits import OwnersSplit, labels_of, owners_of, split_dataset
 
 Content = dict[str, Any]
 
