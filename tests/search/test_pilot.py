@@ -5,10 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from distreal_dse.budgets import Budgets
 from distreal_dse.catalogue import StudySource
 from distreal_dse.convergence import Convergence, Replicate
 from distreal_dse.cost import MacCost
-from distreal_dse.fronts import VectorPilot, pilot_from, pilot_of
+from distreal_dse.fronts import TablePilot, VectorPilot, pilot_from, pilot_of
 from distreal_dse.preparation import prepare
 from distreal_dse.search import SearchProgress, SearchSettings, search
 from distreal_dse.search.proposer import SearchSpace
@@ -124,6 +125,21 @@ def test_a_search_that_can_not_pay_ends_after_its_pilot_with_a_front_of_one_rate
     assert search(SearchSettings(source, trials=60), url) == front  # it is not measured again
     anyway = search(SearchSettings(source, trials=40, pilot=False), url)
     assert anyway.settings["trials"] == 40 and pilot_of(anyway) is None
+
+
+def test_a_fit_that_can_not_pay_ends_after_its_pilot_with_the_table_of_one_rate(
+    tmp_path: Path,
+) -> None:
+    short = "\nstudy = replace(study, short_run=replace(study.short_run, table_mini_batches=4))\n"
+    source = StudySource(str(write_study(tmp_path, change=SHAPELESS + short)))
+    fleet = Budgets("half of it weak", (0.25, 1.0), (0.5, 0.5))
+    url = f"sqlite:///{tmp_path}/search.db"
+    front = search(SearchSettings(source, trials=20, fleet=fleet), url)
+    pilot = pilot_of(front)
+    assert isinstance(pilot, TablePilot) and not pilot.is_worth_a_search
+    assert "does not matter" in " ".join(pilot.sentences())
+    assert front.settings["trials"] == 6  # one rate and five shapes
+    assert set(front.settings["table"]["elasticities"]) == {1.0}
 
 
 def test_a_report_is_read_back_and_strange_ones_are_not() -> None:

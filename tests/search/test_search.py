@@ -15,6 +15,7 @@ from typing import Any
 import optuna
 import pytest
 import torch
+from optuna.distributions import FloatDistribution
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import Engine, event
@@ -554,3 +555,82 @@ def test_a_search_that_fails_leaves_its_caller_the_threads_and_no_connection(
         search(SearchSettings(source, trials=2), url)
     assert torch.get_num_threads() == 2
     assert connections == set()
+
+
+def test_a_search_of_an_earlier_version_goes_on_under_the_parameters_of_today(
+    source: StudySource, url: str
+) -> None:
+    """Its trials have a common level and offsets, and a standard error each."""
+    search(SearchSettings(source, trials=11, pilot=False), url)
+    old = {
+        "level": FloatDistribution(0.0, 0.85),
+        "offset 0": FloatDistribution(-0.4, 0.4),
+        "offset 4": FloatDistribution(-0.4, 0.4),
+    }
+    own = optuna.load_study(study_name="tiny", storage=url)
+    of_today = own.get_trials()
+    attributes = own.user_attrs
+    optuna.delete_study(study_name="tiny", storage=url)
+    study = optuna.create_study(study_name="tiny", storage=url, directions=["minimize", "maximize"])
+    for key, value in attributes.items():
+        study.set_user_attr(key, value)
+    for trial in of_today:
+        first, second = (1 - trial.params[f"keep {name}"] for name in ("0", "4"))
+        level = min((first + second) / 2, 0.85)
+        params = {"level": level, "offset 0": first - level, "offset 4": second - level}
+        study.add_trial(
+            optuna.create_trial(
+                params=params, distributions=old, values=trial.values, user_attrs=trial.user_attrs
+            )
+        )
+    front = search(SearchSettings(source, trials=22, pilot=False), url)
+    stored = trials_in(url)
+    assert len(stored) == 22 and front.settings["trials"] == 22
+    assert all("level" in trial.params for trial in stored[:11])
+    assert all(trial.params.keys() == {"keep 0", "keep 4"} for trial in stored[11:])
+    # The full network is not tried again, and old trials are read as they were.
+    kept = [tuple(trial.user_attrs["kept channels"].values()) for trial in stored]
+    assert kept.count((6, 8)) == 1
+    assert [one.kept_counts for one in tried_vectors(url, front)] == kept
+
+
+def test_a_search_ends_after_so_many_short_runs(source: StudySource, url: str) -> None:
+    search(SearchSettings(source, trials=500, runs=30, pilot=False), url)
+    runs: dict[tuple[int, ...], int] = {}
+    for trial in trials_in(url):
+        counts = tuple(trial.user_attrs["kept channels"].values())
+        runs[counts] = len(trial.user_attrs["loss gains"])
+    assert 30 <= sum(runs.values()) <= 31  # the last vector may take one more
+    with pytest.raises(InputError, match="--runs is 0"):
+        search(SearchSettings(source, runs=0), url)
+
+
+def test_trials_that_are_clearly_worse_have_one_short_run(tmp_path: Path, url: str) -> None:
+    four = "\nstudy = replace(study, short_run=replace(study.short_run, replicates=4))\n"
+    source = StudySource(str(write_study(tmp_path, change=four)))
+    search(SearchSettings(source, trials=40, pilot=False), url)
+    lengths = [len(trial.user_attrs["loss gains"]) for trial in trials_in(url)]
+    assert lengths[:9] == [4] * 9  # one rate, which the luck of a replicate is read off
+    assert 1 in lengths and set(lengths) <= {1, 2, 3, 4}
+
+
+def test_a_search_that_was_killed_in_a_race_draws_the_same(source: StudySource, url: str) -> None:
+    """With one worker, what is stopped and gone on with ends where an undisturbed search does."""
+    whole = search(SearchSettings(source, trials=24, pilot=False), url)
+    expected = [(trial.params, trial.values) for trial in trials_in(url)]
+    parts = SearchSettings(source, trials=24, name="parts", pilot=False)
+
+    class Stopped(Exception):
+        pass
+
+    for stop in (5, 14, 21):
+
+        def listen(progress: SearchProgress, stop: int = stop) -> None:
+            if progress.stage == "search" and progress.done == stop:
+                raise Stopped
+
+        with pytest.raises(Stopped):
+            search(parts, url, listen)
+    front = search(parts, url)
+    assert [(trial.params, trial.values) for trial in trials_in(url, "parts")] == expected
+    assert front.points == whole.points
