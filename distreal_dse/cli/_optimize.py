@@ -133,7 +133,8 @@ def optimize(
             if progress.stage in ("search", "fit"):
                 failed = progress.failed
             if progress.pilot is not None:
-                screen.print("\n".join(_pilot_said(progress.pilot)), markup=False)
+                said = _pilot_said(progress.pilot, progress.seconds_left)
+                screen.print("\n".join(said), markup=False)
                 return
             show(progress)
 
@@ -152,14 +153,14 @@ def optimize(
     screen.print(line, markup=False, soft_wrap=True)
 
 
-def _pilot_said(pilot: Pilot) -> list[str]:
+def _pilot_said(pilot: Pilot, seconds_left: float) -> list[str]:
     """What the pilot found, and what the search does about it."""
-    if pilot.is_worth_a_search:
-        return pilot.sentences()
-    return [
-        *pilot.sentences(),
-        "The search ends here, with one rate for all layers; --no-pilot searches all the same.",
-    ]
+    if not pilot.is_worth_a_search:
+        end = "The search ends here, with one rate for all layers; --no-pilot goes on all the same."
+        return [*pilot.sentences(), end]
+    minutes = seconds_left / 60
+    rest = f"{minutes:.0f} minutes" if minutes >= 1 else "a minute or less"
+    return [*pilot.sentences(), *([f"The rest takes about {rest}."] if seconds_left else [])]
 
 
 def _publish(url: str, name: str, screen: Console) -> None:

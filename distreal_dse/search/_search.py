@@ -143,6 +143,8 @@ def _find(
         if settings.pilot and pilot is None and len(starts) + len(shapes) < settings.trials:
             pilot = run_pilot(explorer.space, starts, shapes, study, cost, ledger, listen)
             archive.remember(PILOT, pilot.as_json() if pilot else None)
+            left = ledger.seconds_for(explorer.runs_left(settings.trials - len(starts)))
+            listen(SearchProgress("pilot", 1, 1, pilot=pilot, seconds_left=left))
         if pilot is not None:
             starts += shapes
         explorer.enqueue(starts)

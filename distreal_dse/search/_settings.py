@@ -67,7 +67,8 @@ class SearchProgress:
     ``stage`` is ``"warm-up"`` (mini-batches), ``"search"`` or ``"fit"`` (trials), ``"pilot"``,
     ``"verification"`` or ``"points"`` (short runs), or ``"latency"`` (rounds of measurement);
     ``done`` of ``total`` are finished. ``non_dominated`` and ``hypervolume`` describe the trials so
-    far; ``pilot`` is there once, when it has ended.
+    far. ``pilot`` is there once, when it has ended, and with it the seconds that the rest takes,
+    about, if it goes on (0 where that is not known).
     """
 
     stage: str
@@ -77,6 +78,7 @@ class SearchProgress:
     non_dominated: int = 0
     hypervolume: float = 0.0
     pilot: Pilot | None = None
+    seconds_left: float = 0.0
 
 
 Listener = Callable[[SearchProgress], None]

@@ -187,7 +187,11 @@ class TableFitter:
             report = table_pilot(trained, base, looks, self._ledger.mean_seconds)
             if report.is_decided:
                 break
-        listen(SearchProgress("pilot", 1, 1, pilot=report))
+        if report is not None:
+            curves_left = self._settings.trials - self.starts
+            runs = REPLICATES * curves_left + (FINALISTS + 1) * self._verification_replicates
+            left = self._ledger.seconds_for(runs)
+            listen(SearchProgress("pilot", 1, 1, pilot=report, seconds_left=left))
         return report
 
     def run(self, listen: Listener, only_starts: bool = False) -> None:

@@ -71,6 +71,7 @@ class Explorer:
         self._settings, self._network, self._cost = settings, network, cost
         self._archive, self._ledger = archive, ledger
         self._replicates = study.short_run.replicates
+        self._verification_replicates = study.short_run.verification_replicates
         self._granularity = study.granularity
         self.space = SearchSpace(network.groups, study.max_rate, study.granularity)
         self.gains = PairedGains()
@@ -131,6 +132,13 @@ class Explorer:
                 f"all {len(failed)} trials failed: expected at least one that trains; the last "
                 f"one: {failed[-1].user_attrs['failure']}"
             )
+
+    def runs_left(self, trials: int) -> float:
+        """How many short runs so many more trials take, about, and the verification after them."""
+        runs = trials * (1 + self._replicates) / 2
+        if self._settings.runs is not None:
+            runs = min(runs, self._settings.runs)
+        return runs + (VERIFIED + FAMILY) * self._verification_replicates
 
     def candidates(self, only_uniform: bool = False) -> list[Candidate]:
         """Vectors to verify, by cost: the best of each budget, and one rate to hold against.

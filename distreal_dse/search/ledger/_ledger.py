@@ -94,6 +94,10 @@ class Ledger:
         """Of the runs that were done here; 0 where none was."""
         return fmean(self._seconds.values()) if self._seconds else 0.0
 
+    def seconds_for(self, runs: float) -> float:
+        """How long so many more runs take, about; 0 where none was done here."""
+        return runs * self.mean_seconds / self.capacity
+
     def submit(self, name: str, number: int, task: ShortRunTask) -> None:
         """Begin a run, unless it is kept from before."""
         if (known := self._known.get((name, number))) is not None:

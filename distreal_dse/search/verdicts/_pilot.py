@@ -49,7 +49,7 @@ def run_pilot(
     study, cost, ledger
         What is trained, what it costs, and what does the short runs and keeps them for the search.
     listen
-        Hears of each run, and of the report.
+        Hears of each run.
 
     Returns
     -------
@@ -77,7 +77,6 @@ def run_pilot(
         report = vector_pilot(measured, costs, known, replicates, most, ledger.mean_seconds)
         if report.is_decided:
             break
-    listen(SearchProgress("pilot", 1, 1, pilot=report))
     return report
 
 
