@@ -31,7 +31,7 @@ from benchmarks._recorded_noise import MadeUpExecutor, record
 from benchmarks.figures import Figure, parser, report
 from distreal_dse.catalogue import StudySource
 from distreal_dse.cost import MacCost
-from distreal_dse.errors import NoGainError
+from distreal_dse.errors import DistrealError, NoGainError
 from distreal_dse.fronts import verdict_of
 from distreal_dse.preparation import prepare
 from distreal_dse.search import (
@@ -60,7 +60,8 @@ def savings(
                 sampler=sampler, seed=seed, workers=workers, pilot=False,
             )  # fmt: skip
             verdict = verdict_of(search(settings, storage))
-            assert verdict is not None
+            if verdict is None:
+                raise DistrealError(f"{sampler}, seed {seed}: expected runs that can be paired")
             logs.append(math.log(verdict.mean.ratio))
             better.append(len(verdict.better))
             print(
@@ -102,10 +103,10 @@ def claims(searches: int, trials: int) -> list[Figure]:
             storage = f"sqlite:///{Path(folder) / f'{seed}.db'}"
             try:
                 front = search(settings, storage, listen, MadeUpExecutor(recorded, macs, seed))
+                verdict = verdict_of(front)
+                claimed += bool(verdict and verdict.better)
             except NoGainError:
-                continue
-            verdict = verdict_of(front)
-            claimed += bool(verdict and verdict.better)
+                pass  # and no claim
             mattered += any(one.shape_matters for one in pilots)  # type: ignore[attr-defined]
             stopped += any(not one.is_worth_a_search for one in pilots)  # type: ignore[attr-defined]
             print(

@@ -108,13 +108,18 @@ class VectorPilot(Pilot):
 
     @property
     def learns(self) -> bool:
-        """Whether the full network certainly gains, and one rate gains more where it costs more."""
+        """Whether the full network gains by two standard errors, and one rate more for more."""
         return self.gain > 2 * self.gain_error and self.slope > 0
 
     @property
     def pays(self) -> bool:
         """False where one rate needs less than `WORTH` times the cost for what shapes differ by."""
         return self.worth(self.high) > WORTH
+
+    @property
+    def is_decided(self) -> bool:
+        """Whether more replicates would change nothing."""
+        return self.learns and super().is_decided
 
     @property
     def is_worth_a_search(self) -> bool:

@@ -101,10 +101,11 @@ def find_for_fleet(
         fitter.begin(archive, ledger)
         pilot = None
         if settings.pilot:
-            pilot = pilot_from(archive.recall(PILOT))
-            if pilot is None and settings.trials > fitter.starts:
+            stored = archive.recall(PILOT)
+            pilot = pilot_from(stored)
+            if stored is None and settings.trials > fitter.starts:
                 pilot = fitter.pilot(listen)
-                archive.remember(PILOT, pilot.as_json() if pilot else None)
+                archive.remember(PILOT, pilot.as_json() if pilot else {})
         fitter.run(listen, only_starts=pilot is not None and not pilot.is_worth_a_search)
         fitted = fitter.verified(listen)
         candidates = _points(study, network, cost, fitted, fitter.table(fitter.one_rate))

@@ -137,13 +137,18 @@ def _find(
         explorer = Explorer(settings, study, network, cost, archive, ledger)
         starts = explorer.space.uniform()
         shapes = pilot_shapes(explorer.space, network, study.granularity)
-        pilot = None
+        pilot, stored = None, None
         if settings.pilot:
-            pilot = pilot_from(archive.recall(PILOT))
-        if settings.pilot and pilot is None and len(starts) + len(shapes) < settings.trials:
-            pilot = run_pilot(explorer.space, starts, shapes, study, cost, ledger, listen)
-            archive.remember(PILOT, pilot.as_json() if pilot else None)
-            left = ledger.seconds_for(explorer.runs_left(settings.trials - len(starts)))
+            stored = archive.recall(PILOT)
+            pilot = pilot_from(stored)
+        if settings.pilot and stored is None and len(starts) + len(shapes) < settings.trials:
+            pilot = run_pilot(
+                explorer.space, starts, shapes, study, cost, ledger, listen, explorer.goes_on
+            )
+            if explorer.goes_on():  # else the next start makes it whole
+                archive.remember(PILOT, pilot.as_json() if pilot else {})
+            trials_left = settings.trials - len(starts) - len(shapes)
+            left = ledger.seconds_for(explorer.runs_left(trials_left))
             listen(SearchProgress("pilot", 1, 1, pilot=pilot, seconds_left=left))
         if pilot is not None:
             starts += shapes

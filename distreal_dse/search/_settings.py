@@ -40,7 +40,7 @@ class SearchSettings:
         ``"macs"`` or ``"latency"``.
     fleet
         Budgets that a table is fitted to; None searches vectors on their own. The trials are
-        then curves (see `distreal_dse.search._curve`).
+        then curves (see `distreal_dse.search.CurveSpace`).
     pilot
         Whether the search ends early where its first trials show that it does not pay. A search of
         fewer trials than a pilot has goes without.

@@ -170,11 +170,12 @@ class TableFitter:
 
         None where too few of them could be trained to tell anything.
         """
-        curves = [self._space.elasticities(params) for params in self._space.starts()]
+        starts = self._space.starts()
+        curves = [*dict.fromkeys(self._space.elasticities(params) for params in starts)]
         report = None
         for replicates in range(REPLICATES, PILOT_REPLICATES + 1):
             found = self._measured(
-                [*dict.fromkeys(curves)],
+                curves,
                 STREAM,
                 replicates,
                 lambda done, total, failed: listen(SearchProgress("pilot", done, total, failed)),
@@ -183,6 +184,8 @@ class TableFitter:
             trained = [one for one in shaped if not isinstance(one, str)]
             if isinstance(base, str) or not trained:
                 return None
+            pairs = zip(curves, found, strict=True)
+            curves = [curve for curve, one in pairs if not isinstance(one, str)]
             looks = PILOT_REPLICATES - REPLICATES + 1
             report = table_pilot(trained, base, looks, self._ledger.mean_seconds)
             if report.is_decided:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -141,7 +140,7 @@ def stored_search(study: optuna.Study) -> StoredSearch | None:
                 kept_counts=counts,
                 cost=cost,
                 convergence=convergence,
-                standard_error=_standard_error(trial.user_attrs["standard error"]),
+                standard_error=trial.user_attrs["standard error"],
                 accuracy=trial.user_attrs["accuracy"],
                 uniform=uniform_rate(counts, widths, granularity) is not None,
             )
@@ -158,11 +157,6 @@ def stored_search(study: optuna.Study) -> StoredSearch | None:
         channels=ChannelCounts(tuple(sizes.values()) if sizes else None),
         curves=curves,
     )
-
-
-def _standard_error(stored: float | None) -> float:
-    """NaN where a single run tells nothing of its noise."""
-    return math.nan if stored is None else float(stored)
 
 
 def tried_vectors(storage: str, front: Front) -> Sequence[TriedVector]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -29,12 +30,14 @@ from distreal_dse.search.ledger import (
     vector_of,
 )
 from distreal_dse.search.proposer import DEFAULT, Problem, SearchSpace, expected_gains, make_sampler
-from distreal_dse.search.verdicts import Candidate, PairedGains, pooled_variance
+from distreal_dse.search.verdicts import Candidate, PairedGains, common_luck, pooled_variance
 from distreal_dse.seeding import derive_seed
 from distreal_dse.study import Study
 
 # Vectors of the search that are verified at most, and vectors of one rate beside them.
 VERIFIED, FAMILY = 20, 17
+# Marks trials of earlier versions, in memory.
+EARLIER = "of an earlier version"
 
 
 @dataclass
@@ -78,7 +81,10 @@ class Explorer:
         self._candidates: dict[KeptCounts, Candidate] = {}
         self._convergences: dict[KeptCounts, Convergence] = {}
         self._values: dict[KeptCounts, float] = {}
+        self._failures: dict[KeptCounts, str] = {}
         self._races: dict[KeptCounts, Race] = {}
+        self._enqueued = deque[KeptCounts]()
+        self._started = time.monotonic()
         self.finished, self.failed = 0, 0
         stored = archive.trials()
         # Samplers of Optuna that go on must not draw again what they drew before: hence the count.
@@ -86,18 +92,28 @@ class Explorer:
         self._sampler = make_sampler(
             settings.sampler,
             derive_seed(settings.seed, "sampler", fresh),
-            problem=Problem(price=self._price, snap=self.space.snapped, noise=self._noise),
+            problem=Problem(
+                self._price, self.space.snapped, self._noise, tuple(self.space.distributions)
+            ),
         )
         self._study = optuna.create_study(directions=DIRECTIONS, sampler=self._sampler)
-        self._study.add_trials([self._as_searched_now(trial) for trial in stored])
+        self._stored = [self._as_searched_now(trial) for trial in stored]
+        self._study.add_trials(self._stored)
         for trial in stored:
             self._remember(trial, trial.number)
 
     def enqueue(self, vectors: Sequence[dict[str, float]]) -> None:
         """Have vectors tried before any other, unless they were tried already."""
+        known = [trial.params for trial in self._stored]
+        old = {
+            self.space.counts(trial.params)
+            for trial in self._stored
+            if trial.system_attrs.get(EARLIER)
+        }
         for params in vectors:
-            if self.space.counts(params) not in self._candidates:
+            if params not in known and self.space.counts(params) not in old:
                 self._study.enqueue_trial(params)
+                self._enqueued.append(self.space.counts(params))
 
     def run(self, trials: int, listen: Listener) -> None:
         """Try vectors until so many trials are finished, or the time is up.
@@ -107,12 +123,9 @@ class Explorer:
         DistrealError
             If there is no trial that ended well.
         """
-        started, timeout = time.monotonic(), self._settings.timeout
         listen(self.progress("search", self.finished, trials))
         while True:
-            goes_on = self._is_affordable() and (
-                timeout is None or time.monotonic() - started < timeout
-            )
+            goes_on = self._begins_trials()
             if goes_on:
                 self._begin_races(trials)
             if not self._ledger.under_way:
@@ -133,11 +146,17 @@ class Explorer:
                 f"one: {failed[-1].user_attrs['failure']}"
             )
 
+    def goes_on(self) -> bool:
+        """Whether neither the time is up nor as many short runs are done as there may be."""
+        timeout, most = self._settings.timeout, self._settings.runs
+        in_time = timeout is None or time.monotonic() - self._started < timeout
+        return in_time and (most is None or self._ledger.trial_runs < most)
+
     def runs_left(self, trials: int) -> float:
         """How many short runs so many more trials take, about, and the verification after them."""
-        runs = trials * (1 + self._replicates) / 2
+        runs = max(trials, 0) * (1 + self._replicates) / 2
         if self._settings.runs is not None:
-            runs = min(runs, self._settings.runs)
+            runs = min(runs, max(self._settings.runs - self._ledger.trial_runs, 0))
         return runs + (VERIFIED + FAMILY) * self._verification_replicates
 
     def candidates(self, only_uniform: bool = False) -> list[Candidate]:
@@ -150,6 +169,8 @@ class Explorer:
         found: dict[KeptCounts, Candidate] = {}
         for params in self.space.uniform(FAMILY):
             counts = self.space.counts(params)
+            if counts in self._failures:
+                continue
             if counts in self._candidates:
                 found[counts] = self._candidates[counts]
             else:
@@ -160,7 +181,7 @@ class Explorer:
             means = expected_gains(
                 self.space.points(np.array([one.counts for one in tried])),
                 np.array([self._values[one.counts] for one in tried]),
-                self._noise_of([self.gains.of(one.counts) for one in tried]),
+                self._noise_of({one.counts: self.gains.of(one.counts) for one in tried}),
             ).tolist()
             best = non_dominated([one.cost for one in tried], means)
             for index in spread([math.log(tried[index].cost) for index in best], VERIFIED):
@@ -183,12 +204,11 @@ class Explorer:
             hypervolume(pairs, self._cost.reference),
         )
 
-    def _is_affordable(self) -> bool:
-        """Whether fewer short runs than allowed are finished or under way."""
-        finished = sum(len(one.replicates) for one in self._convergences.values())
-        racing = sum(len(race.replicates) for race in self._races.values())
-        most = self._settings.runs
-        return most is None or finished + racing + self._ledger.under_way < most
+    def _begins_trials(self) -> bool:
+        """Whether the search goes on, or the next vector has short runs already, by the pilot."""
+        if self.goes_on():
+            return True
+        return bool(self._enqueued) and self._ledger.knows(trial_run(self._enqueued[0]), 0)
 
     def _begin_races(self, trials: int) -> None:
         """Propose vectors and begin their first runs, as many as make sense at once."""
@@ -198,13 +218,18 @@ class Explorer:
         while (
             self._ledger.under_way + len(asked) < self._ledger.capacity
             and self.finished + sum(len(race.trials) for race in self._races.values()) < trials
+            and self._begins_trials()
         ):
             trial = self._study.ask(self.space.distributions)
+            if self._enqueued:
+                self._enqueued.popleft()
             counts = self.space.counts(trial.params)
             if counts in self._races:
                 self._races[counts].trials.append(trial)
             elif counts in self._convergences:  # equal kept counts, equal seeds: equal result
                 self._finish(Race(counts, [trial]))
+            elif counts in self._failures:
+                self._finish(Race(counts, [trial]), self._failures[counts])
             else:
                 self._races[counts] = Race(counts, [trial])
                 asked.append(self._races[counts])
@@ -228,10 +253,16 @@ class Explorer:
             self._finish(race, run.failure)
             return
         race.replicates.append(run.replicate)
-        if self._is_decided(race):
-            self._finish(race)
-        else:
+        if self._is_at_hand(race) or (self.goes_on() and not self._is_decided(race)):
             self._submit(race)
+        else:
+            self._finish(race)
+
+    def _is_at_hand(self, race: Race) -> bool:
+        """Whether the next replicate is done already, by the pilot, say."""
+        number = len(race.replicates)
+        name = trial_run(race.counts)
+        return number < self._replicates and self._ledger.knows(name, number)
 
     def _is_decided(self, race: Race) -> bool:
         if self._is_control(race.counts):
@@ -258,13 +289,15 @@ class Explorer:
         gains = [replicate.loss_gain for replicate in convergence.replicates]
         value = self._values.get(counts, self.gains.value(gains, self._replicates))
         error = convergence.standard_error
+        if len(gains) < 2:  # of a single run, by the noise of all vectors; 0 while that is unknown
+            variance = self.gains.variance(self._replicates)
+            error = math.sqrt(variance) if variance > 0 else 0.0
         for key, attribute in {
             "kept channels": dict(
                 zip((group.name for group in self._network.groups), counts, strict=True)
             ),
             **self._cost.trial_attributes(counts),
-            # Of a single run, nothing is known of its own.
-            "standard error": error if len(gains) > 1 else None,
+            "standard error": error,
             "accuracy": convergence.accuracy,
             "loss gains": gains,
             "accuracies": [replicate.accuracy for replicate in convergence.replicates],
@@ -278,6 +311,9 @@ class Explorer:
         self.finished += 1
         if trial.state == TrialState.FAIL:
             self.failed += 1
+            if trial.params:
+                counts = self.space.counts(trial.params)
+                self._failures[counts] = trial.user_attrs.get("failure", "")
             return
         counts = self.space.counts(trial.params)
         if counts in self._candidates:
@@ -307,7 +343,7 @@ class Explorer:
             params=self.space.params(self.space.rates(trial.params)),
             distributions=self.space.distributions,
             user_attrs=trial.user_attrs,
-            system_attrs=trial.system_attrs,
+            system_attrs={**trial.system_attrs, EARLIER: True},
         )
 
     def _price(
@@ -317,11 +353,21 @@ class Explorer:
 
     def _noise(self, trials: Sequence[FrozenTrial]) -> npt.NDArray[np.float64] | None:
         """Variance of each trial's value; of these trials alone, so that any start draws alike."""
-        return self._noise_of([trial.user_attrs["loss gains"] for trial in trials])
+        runs = [trial.user_attrs["loss gains"] for trial in trials]
+        counts = [self.space.counts(trial.params) for trial in trials]
+        variances = self._noise_of(dict(zip(counts, runs, strict=True)))
+        if variances is None:
+            return None
+        by_counts = dict(zip(dict.fromkeys(counts), variances.tolist(), strict=True))
+        return np.array([by_counts[one] for one in counts])
 
-    def _noise_of(self, runs: Sequence[Sequence[float]]) -> npt.NDArray[np.float64] | None:
-        pooled = pooled_variance(runs, self.gains.effects(self._replicates))
-        return np.array([pooled / len(one) for one in runs]) if pooled > 0 else None
+    def _noise_of(
+        self, gains: Mapping[KeptCounts, Sequence[float]]
+    ) -> npt.NDArray[np.float64] | None:
+        """Variance of the mean gain of each vector, pooled over them; None if it is unknown."""
+        controls = [own for counts, own in gains.items() if self._is_control(counts)]
+        pooled = pooled_variance(gains.values(), common_luck(controls, self._replicates))
+        return np.array([pooled / len(own) for own in gains.values()]) if pooled > 0 else None
 
 
 def spread(rising: Sequence[float], count: int) -> list[int]:

@@ -140,3 +140,42 @@ def test_expected_gains_take_away_most_of_the_noise() -> None:
     for noise in (np.full(80, 0.01), None):
         found = expected_gains(points, noisy, noise)
         assert np.abs(found - truth).mean() < 0.6 * np.abs(noisy - truth).mean()
+
+
+def test_points_have_the_order_of_the_names_that_are_given() -> None:
+    """Optuna sorts parameters by name, and "keep 10" comes before "keep 9"."""
+    space = {name: FloatDistribution(0.1, 1.0, log=True) for name in ("keep 9", "keep 10")}
+    asked: list[np.ndarray] = []
+
+    def priced(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        asked.append(points)
+        logs = LOW * (1 - points[:, 0])  # the first group alone costs anything
+        return logs, np.zeros_like(logs)
+
+    problem = Problem(priced, names=tuple(space))
+    study = optuna.create_study(
+        directions=["minimize", "maximize"], sampler=CostAwareSampler(0, 6, problem)
+    )
+    for _ in range(30):
+        trial = study.ask(space)
+        study.tell(trial, [trial.params["keep 9"], float(np.log(trial.params["keep 10"]))])
+    # All that costs nothing is kept once that is understood.
+    assert np.mean([trial.params["keep 10"] for trial in study.trials[15:]]) > 0.8
+    assert min(trial.params["keep 9"] for trial in study.trials) < 0.15
+
+
+def test_what_fails_is_not_proposed_again_nor_are_its_neighbours() -> None:
+    study = optuna.create_study(
+        directions=["minimize", "maximize"], sampler=CostAwareSampler(0, 10, Problem(price))
+    )
+    failed = 0
+    for _ in range(60):
+        trial = study.ask(SPACE)
+        if trial.params["keep 7"] > 0.5 and trial.params["keep 0"] < 0.5:
+            study.tell(trial, state=optuna.trial.TrialState.FAIL)
+            failed += 1
+            continue
+        point = np.array([[1 - np.log(one) / LOW for one in trial.params.values()]])
+        study.tell(trial, [float(np.exp(price(point)[0][0])), gain_of(trial)])
+    assert len({tuple(trial.params.values()) for trial in study.trials}) == 60
+    assert failed < 30

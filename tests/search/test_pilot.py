@@ -9,7 +9,15 @@ from distreal_dse.budgets import Budgets
 from distreal_dse.catalogue import StudySource
 from distreal_dse.convergence import Convergence, Replicate
 from distreal_dse.cost import MacCost
-from distreal_dse.fronts import TablePilot, VectorPilot, pilot_from, pilot_of
+from distreal_dse.fronts import (
+    TablePilot,
+    VectorPilot,
+    load_verifications,
+    open_database,
+    pilot_from,
+    pilot_of,
+    verification_keys,
+)
 from distreal_dse.preparation import prepare
 from distreal_dse.search import SearchProgress, SearchSettings, search
 from distreal_dse.search.proposer import SearchSpace
@@ -148,3 +156,35 @@ def test_a_report_is_read_back_and_strange_ones_are_not() -> None:
     assert again is not None and again.as_json() == found.as_json()
     for strange in (None, [], {}, {**found.as_json(), "slope": "steep"}, {"slope": 1e999}):
         assert pilot_from(strange) is None
+
+
+def test_a_family_of_dear_vectors_still_tells_whether_dearer_ones_gain_more() -> None:
+    """As with a small largest rate: no vector costs less than half."""
+    random = np.random.default_rng(0)
+    family = [(n, n) for n in range(75, 101, 5)]
+    shapes = [(100, 70), (70, 100), (95, 80)]
+    costs = {counts: float(np.prod(counts)) for counts in [*family, *shapes]}
+    measured = {
+        counts: Convergence(
+            tuple(
+                Replicate(float(1 + np.log(cost / 1e4) + 0.001 * random.standard_normal()), 0.5)
+                for _ in range(4)
+            )
+        )
+        for counts, cost in costs.items()
+    }
+    found = vector_pilot(measured, costs, family, 4, 4, 0.1)
+    assert found.learns and found.slope == pytest.approx(1, rel=0.05)
+
+
+def test_a_search_has_no_more_short_runs_than_it_may_its_pilot_included(tmp_path: Path) -> None:
+    four = "\nstudy = replace(study, short_run=replace(study.short_run, replicates=4))\n"
+    source = StudySource(str(write_study(tmp_path, change=four)))
+    url, heard = f"sqlite:///{tmp_path}/search.db", list[SearchProgress]()
+    search(SearchSettings(source, trials=60, runs=15), url, heard.append)
+    engine = open_database(url)
+    (key,) = verification_keys(engine, "tiny")
+    runs = [name for name, _ in load_verifications(engine, key, 0) if name.startswith("search ")]
+    engine.dispose()
+    assert len(runs) == 15
+    assert all(one.pilot is None for one in heard)

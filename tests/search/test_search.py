@@ -91,7 +91,7 @@ def test_every_trial_can_be_read_by_plain_optuna(finished: Finished) -> None:
             # Of two values, the standard error is half of their distance.
             assert attributes["standard error"] == pytest.approx(abs(one - other) / 2)
         else:
-            assert attributes["standard error"] is None
+            assert attributes["standard error"] > 0  # by the noise of all vectors
         assert attributes["accuracy"] == pytest.approx(fmean(attributes["accuracies"]))
         # Shares within half a channel of what is kept.
         for name, width in (("0", 6), ("4", 8)):
@@ -600,7 +600,7 @@ def test_a_search_ends_after_so_many_short_runs(source: StudySource, url: str) -
     for trial in trials_in(url):
         counts = tuple(trial.user_attrs["kept channels"].values())
         runs[counts] = len(trial.user_attrs["loss gains"])
-    assert 30 <= sum(runs.values()) <= 31  # the last vector may take one more
+    assert sum(runs.values()) == 30
     with pytest.raises(InputError, match="--runs is 0"):
         search(SearchSettings(source, runs=0), url)
 

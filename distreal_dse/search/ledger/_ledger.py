@@ -76,6 +76,7 @@ class Ledger:
         }
         self._at_hand: list[FinishedRun] = []
         self._submitted: dict[int, tuple[str, int]] = {}
+        self._trial_runs = sum(name.startswith(f"{STREAM} ") for name, _ in self._known)
         self._next = 0
         self._seconds: dict[tuple[str, int], float] = {}
 
@@ -88,6 +89,15 @@ class Ledger:
     def under_way(self) -> int:
         """Runs that were submitted and have not come back."""
         return len(self._submitted) + len(self._at_hand)
+
+    @property
+    def trial_runs(self) -> int:
+        """Runs of trials, by all starts of the search; failed ones of this start, too."""
+        return self._trial_runs
+
+    def knows(self, name: str, number: int) -> bool:
+        """Whether a run has ended well."""
+        return (name, number) in self._known
 
     @property
     def mean_seconds(self) -> float:
@@ -104,6 +114,7 @@ class Ledger:
             seconds = self._seconds.get((name, number), 0.0)
             self._at_hand.append(FinishedRun(name, number, known, seconds))
             return
+        self._trial_runs += name.startswith(f"{STREAM} ")
         self._submitted[self._next] = name, number
         self._executor.submit(self._next, task)
         self._next += 1
@@ -131,6 +142,7 @@ class Ledger:
         tasks: Mapping[str, Callable[[int], ShortRunTask]],
         replicates: int,
         progress: Progress = lambda done, total, failed: None,
+        goes_on: Callable[[], bool] = lambda: True,
     ) -> tuple[dict[str, Convergence], dict[str, str]]:
         """Return what short runs gained, those that are missing being done.
 
@@ -142,11 +154,13 @@ class Ledger:
             Of each.
         progress
             Hears of each run.
+        goes_on
+            Asked before each run; once it says no, none is begun any more.
 
         Returns
         -------
         found
-            What those gained of which all runs ended well, in the order of ``tasks``.
+            What those gained of which all runs were done and ended well, in the order of ``tasks``.
         failures
             Of the others, why the last of their runs failed.
         """
@@ -157,9 +171,12 @@ class Ledger:
         progress(done, len(wanted), failed)
         while queue or self.under_way:
             while queue and self.under_way < self.capacity:
+                if not goes_on():
+                    queue.clear()
+                    break
                 name, number = queue.pop()
                 self.submit(name, number, tasks[name](number))
-            for run in self.completed():
+            for run in self.completed() if self.under_way else ():
                 done += 1
                 if run.failure:
                     failures[run.name] = run.failure
@@ -168,7 +185,7 @@ class Ledger:
         found = {
             name: Convergence(tuple(self._known[name, number] for number in range(replicates)))
             for name in tasks
-            if name not in failures
+            if all(self.knows(name, number) for number in range(replicates))
         }
         return found, failures
 

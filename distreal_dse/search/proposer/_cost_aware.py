@@ -67,21 +67,24 @@ class Problem:
         From finished trials to the variance of the noise of their last value, [n]; None has one
         variance estimated for all.
 
-    Points lie in the unit cube, a dimension for each parameter in the order of their names, evenly
-    in the logarithm where a distribution is logarithmic.
+    names
+        Of the parameters, in the order of a point's dimensions; empty for alphabetical order.
+
+    Points lie in the unit cube, evenly in the logarithm where a distribution is logarithmic.
     """
 
     price: Callable[[Floats], tuple[Floats, Floats]] | None = None
     snap: Callable[[Floats], Floats] = lambda points: points
     noise: Callable[[Sequence[FrozenTrial]], Floats | None] = lambda trials: None
+    names: tuple[str, ...] = ()
 
 
 class CostAwareSampler(BaseSampler):
     """Proposes by closed-form expected hypervolume improvement over the logarithm of a known cost.
 
     With a single objective, by expected improvement. A proposal is a function of the seed, the
-    number of the trial, the finished trials and those that are under way: a search that is gone on
-    with draws what it would have drawn.
+    number of the trial, the trials that have ended and those that are under way: a search that is
+    gone on with draws what it would have drawn. What fails counts with the worst gain so far.
 
     Parameters
     ----------
@@ -115,7 +118,9 @@ class CostAwareSampler(BaseSampler):
         space = intersection_search_space(
             study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         )
-        return {name: one for name, one in space.items() if not one.single()}
+        # Optuna sorts by name; points have an order of their own.
+        names = self._problem.names or [name for name, one in space.items() if not one.single()]
+        return {name: space[name] for name in names} if space.keys() >= set(names) else {}
 
     def sample_independent(
         self,
@@ -133,16 +138,18 @@ class CostAwareSampler(BaseSampler):
         """Propose the parameters of a trial."""
         if not search_space:
             return {}
+        if self._problem.names:
+            search_space = {name: search_space[name] for name in self._problem.names}
         if len(study.directions) > 1 and self._problem.price is None:
             raise ValueError("CostAwareSampler: expected a price for the first of two objectives")
         cube = UnitCube(search_space)
         random = np.random.default_rng([self._seed, trial.number])
-        finished, under_way = self._known(study, search_space)
-        known = set(map(_key, self._snapped(cube.points([*finished, *under_way]))))
+        finished, under_way, failed = self._known(study, search_space, cube)
+        known = set(map(_key, self._snapped(cube.points([*finished, *under_way, *failed]))))
         if len(finished) < max(self._start, 2):
             points = self._snapped(random.random((RANDOM, cube.dimensions)))
             return cube.params(_first_new(points, known))
-        score = self._score(study, cube, finished, under_way)
+        score = self._score(study, cube, finished, under_way, failed)
         best = score.best_so_far()
         drawn = [random.random((RANDOM, cube.dimensions)), _moved(best, NEAR_BEST, STEPS, random)]
         points = self._snapped(np.vstack(drawn))
@@ -156,10 +163,10 @@ class CostAwareSampler(BaseSampler):
         return self._problem.snap(points)
 
     def _known(
-        self, study: Study, search_space: Mapping[str, BaseDistribution]
-    ) -> tuple[list[FrozenTrial], list[FrozenTrial]]:
-        """Finished trials with finite values, and those under way, that lie in the space."""
-        states = (TrialState.COMPLETE, TrialState.RUNNING)
+        self, study: Study, search_space: Mapping[str, BaseDistribution], cube: UnitCube
+    ) -> tuple[list[FrozenTrial], list[FrozenTrial], list[FrozenTrial]]:
+        """Finished trials with finite values, those under way, and failed ones, in the space."""
+        states = (TrialState.COMPLETE, TrialState.RUNNING, TrialState.FAIL)
         trials = [
             trial
             for trial in study.get_trials(deepcopy=False, states=states)
@@ -173,12 +180,13 @@ class CostAwareSampler(BaseSampler):
             for trial in trials
             if trial.state == TrialState.COMPLETE and all(map(math.isfinite, trial.values))
         ]
-        # The same parameters with the same values tell nothing new, and cost time to model.
+        # The same point with the same values tells nothing new, and cost time to model.
         distinct: dict[tuple[Any, ...], FrozenTrial] = {}
-        for trial in complete:
-            distinct.setdefault((*trial.params.items(), *trial.values), trial)
+        for trial, point in zip(complete, self._snapped(cube.points(complete)), strict=True):
+            distinct.setdefault((_key(point), *trial.values), trial)
         finished = [*distinct.values()]
-        return finished, [trial for trial in trials if trial.state == TrialState.RUNNING]
+        under_way = [trial for trial in trials if trial.state == TrialState.RUNNING]
+        return finished, under_way, [one for one in trials if one.state == TrialState.FAIL]
 
     def _score(
         self,
@@ -186,6 +194,7 @@ class CostAwareSampler(BaseSampler):
         cube: UnitCube,
         finished: Sequence[FrozenTrial],
         under_way: Sequence[FrozenTrial],
+        failed: Sequence[FrozenTrial],
     ) -> _Score:
         sign = 1.0 if study.directions[-1] == StudyDirection.MAXIMIZE else -1.0
         gains = sign * np.array([trial.values[-1] for trial in finished])
@@ -194,7 +203,10 @@ class CostAwareSampler(BaseSampler):
         model = GainModel(tried, gains, self._problem.noise(finished), kernel)
         pending = self._snapped(cube.points(under_way))
         if len(pending):
-            model = model.given(pending)
+            model = model.given(pending, model(pending)[0])
+        if failed:  # their neighbours are likely to fail, too
+            lost = self._snapped(cube.points(failed))
+            model = model.given(lost, np.full(len(lost), gains.min()))
         price, costs = self._problem.price, None
         if price is not None:
             costs = np.log([trial.values[0] for trial in finished])

@@ -34,16 +34,19 @@ class GainModel:
     def __call__(self, points: Floats) -> tuple[Floats, Floats]:
         """Return mean and standard deviation of the gain at points, [n] each."""
         mean, deviation = self._process.predict(points, return_std=True)
+        if self._noise is None:  # the noise that was estimated is no error of the gain
+            level = self._kernel.k2.noise_level
+            deviation = np.sqrt(np.maximum(np.square(deviation) - level, 0))
         return np.asarray(mean) * self._scale + self._centre, np.asarray(deviation) * self._scale
 
-    def given(self, points: Floats) -> GainModel:
-        """Return the process once these points have the gains that are expected of them."""
+    def given(self, points: Floats, gains: Floats) -> GainModel:
+        """Return the process once these points have these gains, [n] each."""
         noise = self._noise
         if noise is not None:
             noise = np.concatenate([noise, np.full(len(points), noise.max())])
         return GainModel(
             np.vstack([self._points, points]),
-            np.concatenate([self._gains, self(points)[0]]),
+            np.concatenate([self._gains, gains]),
             noise,
             self._kernel,
         )

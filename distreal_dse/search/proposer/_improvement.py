@@ -76,12 +76,7 @@ def expected_hypervolume_improvement(
     edges = np.concatenate([starts, [max(end, float(starts[-1]))]])
     left = np.concatenate([[-np.inf], edges[1:-1]])
     found = np.zeros(len(mean))
-    exact = not np.any(cost_errors > 0)
-    # Gauss-Hermite's rule of three nodes where the cost is known with an error.
-    nodes = (
-        ((0.0, 1.0),) if exact else ((-math.sqrt(3), 1 / 6), (0.0, 2 / 3), (math.sqrt(3), 1 / 6))
-    )
-    for node, weight in nodes:
+    for node, weight in GAUSS_HERMITE if np.any(cost_errors > 0) else ((0.0, 1.0),):
         at = (costs + node * cost_errors)[:, None]
         widths = np.maximum(edges[1:] - np.maximum(left, at), 0)
         found += weight * (widths * excess).sum(1)

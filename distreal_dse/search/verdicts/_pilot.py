@@ -13,7 +13,7 @@ import numpy as np
 
 from distreal_dse.convergence import Convergence
 from distreal_dse.cost import MacCost
-from distreal_dse.dropout import DroppableNetwork, KeptCounts
+from distreal_dse.dropout import DroppableNetwork, KeptCounts, uniform_rate
 from distreal_dse.fronts import TablePilot, VectorPilot
 from distreal_dse.search._costs import TrialCost
 from distreal_dse.search._settings import Listener, SearchProgress
@@ -37,6 +37,7 @@ def run_pilot(
     cost: TrialCost,
     ledger: Ledger,
     listen: Listener,
+    goes_on: Callable[[], bool],
 ) -> VectorPilot | None:
     """Measure vectors replicate by replicate, until it is decided whether their shape matters.
 
@@ -50,6 +51,8 @@ def run_pilot(
         What is trained, what it costs, and what does the short runs and keeps them for the search.
     listen
         Hears of each run.
+    goes_on
+        Asked before each run; once it says no, none is begun any more.
 
     Returns
     -------
@@ -58,6 +61,7 @@ def run_pilot(
     """
     family = dict.fromkeys(space.counts(params) for params in uniform)
     vectors = [*dict.fromkeys([*family, *(space.counts(params) for params in shapes)])]
+    full = space.counts(uniform[0])
     tasks = {trial_run(counts): _task_of(counts) for counts in vectors if not cost.price(counts)}
     most, report = study.short_run.replicates, None
     for replicates in range(2, most + 1):
@@ -65,12 +69,15 @@ def run_pilot(
             tasks,
             replicates,
             lambda done, total, failed: listen(SearchProgress("pilot", done, total, failed)),
+            goes_on,
         )
+        if not goes_on():
+            return report
         measured = {
             counts: found[trial_run(counts)] for counts in vectors if trial_run(counts) in found
         }
         known = [counts for counts in measured if counts in family]
-        if len(known) < 2 or len(known) == len(measured):
+        if len(known) < 2 or len(known) == len(measured) or full not in known:
             return None
         tasks = {name: task for name, task in tasks.items() if name not in failures}
         costs = {counts: cost.cost(counts) for counts in measured}
@@ -109,7 +116,7 @@ def pilot_shapes(
     return [
         space.params([1 - kept / width for kept, width in zip(counts, widths, strict=True)])
         for counts in found
-        if counts not in uniform
+        if uniform_rate(counts, widths, granularity) is None
     ]
 
 
@@ -145,10 +152,11 @@ def vector_pilot(
     logs = np.log([costs[counts] for counts in family])
     controls = np.array([gains[counts] for counts in family])
     means = controls.mean(1)
-    full = gains[family[-1]]
-    cheap = logs <= logs[-1] + math.log(0.5)
-    # By regression on the logarithm of the cost, so that no single vector decides.
-    slope = float(np.polyfit(logs[cheap], means[cheap], 1)[0]) if cheap.sum() > 1 else 0.0
+    full = gains[max(family, key=sum)]  # with latencies, it need not be the dearest
+    # By regression on the logarithm of the cost, so that no single vector decides; of three vectors
+    # at least, where hardly any costs less than half.
+    cheap = max(int((logs <= logs[-1] + math.log(0.5)).sum()), min(3, len(family)))
+    slope = float(np.polyfit(logs[:cheap], means[:cheap], 1)[0])
     looks = max(most_replicates - 1, 1)
     effect = shape_effect(
         np.array([gains[counts] for counts in shapes]),

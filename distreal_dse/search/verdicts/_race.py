@@ -48,12 +48,7 @@ class PairedGains:
 
     def effects(self, replicates: int) -> list[float]:
         """What each replicate gained more than the mean over replicates, in the control vectors."""
-        whole = [gains for gains in self._controls.values() if len(gains) >= replicates]
-        if not whole:
-            return [0.0] * replicates
-        table = np.array([gains[:replicates] for gains in whole])
-        means: list[float] = (table.mean(0) - table.mean()).tolist()
-        return means
+        return common_luck(self._controls.values(), replicates)
 
     def value(self, gains: Sequence[float], replicates: int) -> float:
         """Mean gain, the common luck of its replicates taken away."""
@@ -81,6 +76,24 @@ class PairedGains:
         best, runs = max(rivals)
         error = math.sqrt(variance * (1 / len(gains) + 1 / runs))
         return self.value(gains, replicates) + OUT * error < best
+
+
+def common_luck(controls: Iterable[Sequence[float]], replicates: int) -> list[float]:
+    """What each replicate gained more than the mean over replicates; zeros if that is unknown.
+
+    Parameters
+    ----------
+    controls
+        Gains of vectors; those with fewer replicates don't count.
+    replicates
+        How many there are.
+    """
+    whole = [gains[:replicates] for gains in controls if len(gains) >= replicates]
+    if not whole:
+        return [0.0] * replicates
+    table = np.array(whole)
+    means: list[float] = (table.mean(0) - table.mean()).tolist()
+    return means
 
 
 def pooled_variance(many: Iterable[Sequence[float]], effects: Sequence[float]) -> float:
