@@ -105,7 +105,7 @@ def average_over_contributors(
         As `fedavg` does.
     """
     _total_samples(updates)
-    steps = [_LocalSteps(update) for update in updates]
+    steps = [LocalSteps(update) for update in updates]
     merged = {}
     for name, old in state.items():
         axes = channels.axes.get(name, ())
@@ -199,7 +199,7 @@ def average_pooled_steps(
     if not cap >= 1:
         raise InputError(f"cap of pooled averaging: expected 1 or more, found {cap}")
     total = _total_samples(updates)
-    steps = [_LocalSteps(update) for update in updates]
+    steps = [LocalSteps(update) for update in updates]
     all_steps = sum(update.samples * len(update.masks) for update in updates)
     statistics = {name: tensor for name, tensor in state.items() if is_statistic(name)}
     merged = average_over_contributors(statistics, updates, channels)
@@ -222,7 +222,7 @@ def average_pooled_steps(
     return {name: merged[name] for name in state}
 
 
-class _LocalSteps:
+class LocalSteps:
     """How many local steps of a device trained each element of a tensor.
 
     Equal masks are counted once: a device whose mask lasts for a round has one of them.

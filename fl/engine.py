@@ -26,6 +26,7 @@ from fl.clients import Clients, InProcess, Task
 from fl.contents import file_hashes, study_hash
 from fl.masking import output_tensors
 from fl.results import MERGED, DeviceRound, Outcome, RoundResult, State, Update, round_result
+from fl.robust import defended
 from fl.server import faults_of, select_cohort
 from fl.server_optimizers import Replace, ServerOptimizer
 from fl.settings import RunSettings
@@ -213,7 +214,8 @@ class FederatedRun:
         tasks = self._select()
         updates = self._train(tasks, clients)
         outcomes, seconds = self._settle(tasks, updates)
-        merged = self._merge(updates, outcomes)
+        screened, outcomes = self._defend(updates, outcomes)
+        merged = self._merge(screened, outcomes)
         self._step(merged, seconds)
         evaluated = self._round % self.settings.evaluate_every == 0 or self.finished
         return self._result(updates, outcomes, evaluated)
@@ -277,12 +279,32 @@ class FederatedRun:
         deadline = float(self._deadline)
         return settle(updates, trusted, due, self.settings.cohort, deadline, rules.late)
 
+    def _defend(
+        self, updates: list[Update], outcomes: list[Outcome]
+    ) -> tuple[list[Update], list[Outcome]]:
+        """Let the defence judge the updates that count; return what it makes of all."""
+        defence = self.settings.robust
+        places = [i for i, outcome in enumerate(outcomes) if outcome in MERGED]
+        if defence is None or not places:
+            return updates, outcomes
+        counted = [updates[i] for i in places]
+        screened, judged = list(updates), list(outcomes)
+        for i, one in zip(
+            places, defence.screen(self._state, counted, self.network.channels), strict=True
+        ):
+            if one is None:
+                judged[i] = "rejected"
+            else:
+                screened[i] = one
+        return screened, judged
+
     def _merge(self, updates: Sequence[Update], outcomes: Sequence[Outcome]) -> State | None:
         """Average the updates that count; None where there are none."""
         merged = [u for u, outcome in zip(updates, outcomes, strict=True) if outcome in MERGED]
         if not merged:
             return None
-        aggregate, channels = self.training.strategy.aggregate, self.network.channels
+        aggregate = defended(self.settings.robust, self.training.strategy.aggregate)
+        channels = self.network.channels
         if not self._rows:
             return aggregate(self._state, merged, channels)
         classes = len(self._state[self._rows[0]])

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from distreal_dse.errors import InputError
+from fl.robust import Defence
 from fl.schedules import Constant, Schedule
 from fl.world.availability import Availability, MarkovAvailability
 from fl.world.deadlines import RoundRules
@@ -64,6 +65,9 @@ class RunSettings:
     schedule
         How the learning rate of devices changes over rounds, where the strategy has no schedule of
         its own.
+    robust
+        What keeps hostile updates from deciding what is merged, for all strategies; None for
+        nothing.
     pace
         Time allotted to a mini-batch, over what the full network takes on an idle device of
         speed 1; > 0. Budgets follow from it.
@@ -91,6 +95,7 @@ class RunSettings:
     split: Split = field(default_factory=IidSplit)
     masked_loss: bool = False
     schedule: Schedule = Constant()
+    robust: Defence | None = None
     pace: float = 1.0
     rules: RoundRules = RoundRules()
     until: float | None = None
@@ -123,6 +128,8 @@ class RunSettings:
                 f"virtual time of the federated run: expected above 0 s, found {self.until}"
             )
         self.schedule.check(self.rounds)
+        if self.robust is not None:
+            self.robust.check(self.cohort)
         check_classes(self.classes)
 
     def population(self) -> list[Device]:
@@ -139,13 +146,19 @@ class RunSettings:
         """Return plain values for JSON; the availability by the name of its class and fields."""
         own = {name: getattr(self, name) for name in self.__dataclass_fields__}
         source = self.availability
-        described: dict[str, Any] = asdict(source) if is_dataclass(source) else {}
+        described = _fields(source)
         return own | {
             "classes": [asdict(one) for one in self.classes],
             "availability": {"kind": type(source).__name__, **described},
             "split": self.split.spec,
             "schedule": {"kind": type(self.schedule).__name__, **asdict(self.schedule)},
+            "robust": self.robust and {"kind": type(self.robust).__name__, **_fields(self.robust)},
             "speeds": str(self.speeds) if self.speeds else None,
             "links": str(self.links) if self.links else None,
             "rules": asdict(self.rules),
         }
+
+
+def _fields(source: object) -> dict[str, Any]:
+    """The fields of a dataclass; nothing of anything else."""
+    return asdict(source) if is_dataclass(source) and not isinstance(source, type) else {}

@@ -125,6 +125,14 @@ class RunOptions:
             "step:every=30,factor=0.1, exponential:factor=0.99.",
         ),
     ] = "constant"
+    robust: Annotated[
+        str,
+        typer.Option(
+            metavar="DEFENCE",
+            help="Against hostile updates: none, median, trimmed-mean:share=0.2, krum:share=0.2, "
+            "multi-krum:share=0.2, clip:times=1.",
+        ),
+    ] = "none"
     masked_loss: Annotated[
         bool,
         typer.Option(
@@ -168,6 +176,7 @@ class RunOptions:
             "split": self.split,
             "server": self.server,
             "schedule": self.schedule,
+            "robust": self.robust,
             "masked_loss": self.masked_loss,
             "device": check_device(device),
             **world,

@@ -102,12 +102,22 @@ def paired_differences(runs: Sequence[Run], against: str) -> list[Difference]:
         if seeds
     }
     return [
-        Difference(name, against, tuple(shared[name]), _estimate(found, len(pairs)))
+        Difference(name, against, tuple(shared[name]), simultaneous(found, len(pairs)))
         for name, found in pairs.items()
     ]
 
 
-def _estimate(differences: Sequence[float], together: int) -> Estimate:
+def simultaneous(differences: Sequence[float], together: int) -> Estimate:
+    """Return the mean of differences by seed, with an interval for several such means at once.
+
+    Parameters
+    ----------
+    differences
+        At least one.
+    together
+        How many means, this one among them, all lie in their intervals with 95 % confidence
+        (Bonferroni; Student's t). With a single seed, the ends of the interval are NaN.
+    """
     mean, count = fmean(differences), len(differences)
     if count < 2:
         return Estimate(mean, math.nan, math.nan)

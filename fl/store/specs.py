@@ -18,6 +18,7 @@ from distreal_dse.specs import name_of, unknown_name
 from distreal_dse.trusted_studies import trusted
 from fl.client import LocalTraining
 from fl.engine import FederatedRun
+from fl.robust import make_defence
 from fl.schedules import make_schedule
 from fl.server_optimizers import make_server_optimizer
 from fl.settings import RunSettings
@@ -44,8 +45,9 @@ class RunSpec:
     seed, rounds, devices, cohort, local_epochs, evaluate_every, evaluate_on, statistics, classes,
     masked_loss, pace, rules, until
         As in `RunSettings`.
-    availability, split, server, schedule
-        What `make_availability`, `make_split`, `make_server_optimizer` and `make_schedule` take.
+    availability, split, server, schedule, robust
+        What `make_availability`, `make_split`, `make_server_optimizer`, `make_schedule` and
+        `make_defence` take.
     speeds, links
         Files of measured speeds and links, as `make_population` takes them.
     checkpoint_every
@@ -76,6 +78,7 @@ class RunSpec:
     split: str = "iid"
     server: str = "replace"
     schedule: str = "constant"
+    robust: str = "none"
     speeds: str | None = None
     links: str | None = None
     masked_loss: bool = False
@@ -127,6 +130,7 @@ class RunSpec:
             links=Path(self.links) if self.links else None,
             masked_loss=self.masked_loss,
             schedule=make_schedule(self.schedule),
+            robust=make_defence(self.robust),
             pace=self.pace,
             rules=self.rules,
             until=self.until,

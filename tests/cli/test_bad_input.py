@@ -243,6 +243,7 @@ def test_a_budget_of_less_than_one_mac_asks_for_a_share(text: str, share: str) -
         (["--rounds", "0"], ["rounds", "at least 1", "0"]),
         (["--device", "foo"], ["'foo'", "cpu or cuda"]),
         (["--schedule", "cosin"], ["schedule 'cosin'", "expected one of", "did you mean cosine?"]),
+        (["--robust", "multikrum"], ["defence 'multikrum'", "did you mean multi-krum"]),
         (["--schedule", "constant:warmup=30"], ["warmup", "less than the 30 rounds", "found 30"]),
     ],
 )

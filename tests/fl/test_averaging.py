@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
@@ -10,9 +9,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as given_by
-from torch import Tensor
 
-from distreal_dse.dropout import ChannelMap, DroppableNetwork, make_policy
+from distreal_dse.dropout import ChannelMap, DroppableNetwork
 from distreal_dse.errors import InputError
 from fl.averaging import (
     Averaging,
@@ -23,9 +21,8 @@ from fl.averaging import (
     is_statistic,
     make_averaging,
 )
-from fl.results import Update
 from networks import NETWORKS, inputs_of, trained
-from update_examples import update
+from update_examples import is_kept, random_updates, update
 
 KINDS = ("residual", "concatenating", "depthwise", "grouped", "plain")
 
@@ -77,41 +74,6 @@ def test_fedavg_refuses_states_that_differ() -> None:
 
 
 # --- By what was trained --------------------------------------------------------------------------
-
-
-def random_updates(
-    network: DroppableNetwork, shapes: Sequence[tuple[int, int, float]], seed: int = 0
-) -> list[Update]:
-    """Of devices with so many samples and local steps that keep so large a share of the units.
-
-    Values change where a mini-batch trained them, and only there.
-    """
-    draws, channels = torch.Generator().manual_seed(seed), network.channels
-    state = network.module.state_dict()
-    found = []
-    for device, (samples, steps, keep) in enumerate(shapes):
-        counts = tuple(max(1, round(keep * width)) for width in channels.widths)
-        policy = make_policy("random")
-        masks = [policy.draw(channels.widths, counts, draws) for _ in range(steps)]
-        values = {name: tensor.clone() for name, tensor in state.items()}
-        for mask in masks:
-            for name, tensor in values.items():
-                if not tensor.is_floating_point():
-                    tensor += 1
-                    continue
-                for index in np.ndindex(tuple(tensor.shape)):
-                    if is_kept(channels, name, index, mask):
-                        tensor[index] += torch.randn((), generator=draws).item()
-        found.append(update(device, samples, values, torch.stack(masks)))
-    return found
-
-
-def is_kept(channels: ChannelMap, name: str, index: tuple[int, ...], mask: Tensor) -> bool:
-    """Whether a mask keeps one element of a tensor; element by element, with plain indexing."""
-    for place, units in zip(index, channels.axes.get(name, ()), strict=False):
-        if units is not None and int(units[place]) != len(mask) and not mask[int(units[place])]:
-            return False
-    return True
 
 
 def network_of(kind: str) -> DroppableNetwork:

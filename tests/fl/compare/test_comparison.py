@@ -131,7 +131,7 @@ def test_runs_stored_before_a_setting_was_added_are_those_of_its_default(
     with database.begin() as connection:
         for run in before:
             settings = dict(run.settings)
-            for name in ("until", "masked_loss", "pace", "links", "schedule"):
+            for name in ("until", "masked_loss", "pace", "links", "schedule", "robust"):
                 del settings[name]
             del settings["rules"]["overcommit"]
             connection.execute(

@@ -264,6 +264,8 @@ def test_specs_that_nothing_can_be_begun_with_are_refused(
         ({"schedule": "cosin"}, "schedule 'cosin': .* did you mean cosine"),
         ({"schedule": "cosine:warmup=5"}, "warmup of a schedule: expected less than the 5 rounds"),
         ({"strategy": "small:schedule=cosine:warmup=5"}, "less than the 5 rounds of the run"),
+        ({"robust": "medain"}, "defence 'medain': .* did you mean median"),
+        ({"robust": "krum:share=0.4"}, "cohort of 7 devices or more .* found 3"),
         ({"classes": (DeviceClass("all", 0.5, 1.0),)}, "shares that sum to 1"),
         ({"until": 0.0}, "virtual time of the federated run: expected above 0 s, found 0.0"),
         ({"pace": 0.0}, "pace of the federated run: expected above 0, found 0"),
