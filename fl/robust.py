@@ -11,7 +11,8 @@ What holds for all defences, all of it our own choice:
   is put back to the global state.
 - Running statistics and counters are merged element by element in every defence: by their median,
   or by the trimmed mean where that is the defence. A change that is small beside all weights may be
-  absurd for a variance.
+  absurd for a variance. Those of a device that are absurd in many elements are not merged at all:
+  where few devices measured an element, a median alone does not help.
 - Devices count alike where values are compared, whatever samples they hold, as in the papers.
 
 No defence helps for an element that mostly hostile devices trained, so `median` and `trimmed-mean`
@@ -47,6 +48,11 @@ from fl.averaging import LocalSteps, is_statistic
 from fl.results import State, Update
 
 Aggregate: TypeAlias = Callable[[State, Sequence[Update], ChannelMap], State]
+
+# A device's running statistics are refused where more than this share of them is further from the
+# median of the round than this factor (of a variance; of a mean, so many standard deviations). Our
+# own choice: devices start from common statistics, so that honest ones stay near each other.
+ABSURD_SHARE, ABSURD_FACTOR = 0.1, 1000.0
 
 # With fewer, one hostile device is half of a cohort.
 SMALLEST_COHORT = 3
@@ -384,14 +390,60 @@ def _centred(
     steps = [LocalSteps(update) for update in updates]
     states: list[dict[str, Tensor]] = [{} for _ in updates]
     wanted = set(names)
+    credible = ~_absurd(state, updates, steps, channels)
     for name, old in state.items():
         values, trained = _stacked(name, state, updates, steps, channels)
         if name in wanted:
-            centre = _trimmed_mean(values, trained, share)
-            values = torch.where(trained, centre, values)
+            heard = trained
+            if is_statistic(name):
+                heard = trained & credible.to(old.device).reshape(-1, *[1] * old.dim())
+            centre = _trimmed_mean(values, heard, share)
+            values = torch.where(trained & heard.any(0), centre, old.to(values.dtype))
         for own, value in zip(states, values, strict=True):
             own[name] = value.to(old.dtype)
     return [replace(one, state=own) for one, own in zip(updates, states, strict=True)]
+
+
+def _absurd(
+    state: State, updates: Sequence[Update], steps: Sequence[LocalSteps], channels: ChannelMap
+) -> Tensor:
+    """Whether the running statistics of each device are out of all proportion, shape [updates].
+
+    The furthest is left out, and all others are judged anew: who shares elements with the absurd
+    alone would else be far from their median.
+    """
+    found = torch.zeros(len(updates), dtype=torch.bool)
+    measured = [
+        [_stacked(one, state, updates, steps, channels) for one in names]
+        for names in _normalisations(state)
+    ]
+    while measured:
+        far, count = torch.zeros(2, len(updates), dtype=torch.float64)
+        for (values, trained), *means in measured:
+            judged = trained & ~found.to(values.device).reshape(-1, *[1] * (values.dim() - 1))
+            middle = _trimmed_mean(values, judged, _HALF)
+            middle = middle.clamp(min=torch.finfo(torch.float64).tiny)
+            odd = (values > ABSURD_FACTOR * middle) | (values * ABSURD_FACTOR < middle)
+            for centres, _ in means:
+                centre = _trimmed_mean(centres, judged, _HALF)
+                odd = odd | ((centres - centre).abs() > ABSURD_FACTOR * middle.sqrt())
+            # An element counts as often as devices measured it: so much its median is worth.
+            weight = judged.double() * judged.sum(0)
+            far += (odd * weight).flatten(1).sum(1).cpu()
+            count += weight.expand(values.shape).flatten(1).sum(1).cpu()
+        share = far / count.clamp(min=1)
+        if not bool((share > ABSURD_SHARE).any()):
+            break
+        found[share.argmax()] = True
+    return found
+
+
+def _normalisations(state: State) -> list[list[str]]:
+    """Names of each running variance, and of the running mean beside it where there is one."""
+    pairs = [
+        (name, f"{name.removesuffix('var')}mean") for name in state if name.endswith("running_var")
+    ]
+    return [[name for name in pair if name in state] for pair in pairs]
 
 
 def _stacked(
