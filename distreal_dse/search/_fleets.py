@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from contextlib import closing
 from typing import Any
 
 from optuna.study import StudyDirection
-from sqlalchemy import Engine
 
 from distreal_dse.convergence import FleetTable
 from distreal_dse.dropout import DroppableNetwork, KeptCounts, uniform_rate
@@ -17,11 +14,11 @@ from distreal_dse.fronts import PILOT, TABLE, Front, pilot_from, table_setting
 from distreal_dse.preparation import prepare
 from distreal_dse.search._costs import REFERENCE_MACS, TrialMacs
 from distreal_dse.search._fronts import front_of, settings_of, study_attributes
-from distreal_dse.search._settings import Listener, SearchProgress, SearchSettings
+from distreal_dse.search._job import SearchJob
+from distreal_dse.search._settings import SearchProgress
 from distreal_dse.search._tables import GAIN_OVER_ONE_RATE, Fitted, TableFitter
 from distreal_dse.search._tried import FLEET
-from distreal_dse.search.executors import Executor, make_executor
-from distreal_dse.search.ledger import Ledger, TrialArchive, comparable_settings
+from distreal_dse.search.ledger import comparable_settings
 from distreal_dse.search.verdicts import Candidate, verify
 from distreal_dse.study import Study
 
@@ -29,16 +26,7 @@ from distreal_dse.study import Study
 POINTS = 10
 
 
-def find_for_fleet(
-    settings: SearchSettings,
-    study: Study,
-    name: str,
-    storage: str,
-    engine: Engine,
-    check: Callable[[], None],
-    listen: Listener,
-    executor: Executor | None,
-) -> Front:
+def find_for_fleet(job: SearchJob) -> Front:
     """Fit a table to the fleet of the settings; go on with a fit that was begun.
 
     The front's points are vectors of the table, measured one by one among mini-batches of the fleet
@@ -47,12 +35,8 @@ def find_for_fleet(
 
     Parameters
     ----------
-    settings, storage, listen, executor
-        As for `distreal_dse.search.search`; there is a fleet.
-    study, name, engine
-        What is searched, under which name, and the opened database.
-    check
-        Raises if the search was taken over.
+    job
+        The search; its settings have a fleet.
 
     Raises
     ------
@@ -61,6 +45,7 @@ def find_for_fleet(
     DistrealError
         As `distreal_dse.search.search` does.
     """
+    settings, study, listen = job.settings, job.study, job.listen
     fleet = settings.fleet
     assert fleet is not None
     if settings.cost != "macs":
@@ -80,24 +65,8 @@ def find_for_fleet(
         REFERENCE_MACS: cost.reference,
         "read": f"value: {GAIN_OVER_ONE_RATE}, in short runs of whole tables in a fleet",
     }
-    with (
-        closing(
-            TrialArchive(
-                storage, name, comparable, attributes, check,
-                (StudyDirection.MAXIMIZE,), (GAIN_OVER_ONE_RATE,),
-            )
-        ) as archive,
-        closing(
-            executor
-            or make_executor(
-                study, network, data, settings.source, settings.seed, settings.device,
-                settings.workers,
-                lambda done, total: listen(SearchProgress("warm-up", done, total)),
-            )
-        ) as executor,
-    ):  # fmt: skip
-        archive.check_snapshots(executor.snapshot_losses())
-        ledger = Ledger(executor, engine, archive.key, settings.seed, check)
+    directions, values = (StudyDirection.MAXIMIZE,), (GAIN_OVER_ONE_RATE,)
+    with job.opened(network, data, comparable, attributes, directions, values) as (archive, ledger):
         fitter.begin(archive, ledger)
         pilot = None
         if settings.pilot:
@@ -122,7 +91,7 @@ def find_for_fleet(
         **_table_settings(fitted, cost),
         **({PILOT: pilot.as_json()} if pilot else {}),
     }
-    return front_of(name, study, network, cost, verified, verified.points, told)
+    return front_of(job.name, study, network, cost, verified, verified.points, told)
 
 
 def _points(

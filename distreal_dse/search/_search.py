@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Mapping, Sequence
 from typing import Any
-
-from sqlalchemy import Engine
 
 from distreal_dse.cost import MacCost
 from distreal_dse.dropout import DroppableNetwork, KeptCounts, make_policy
@@ -16,6 +13,7 @@ from distreal_dse.fronts import (
     TABLE,
     Front,
     FrontPoint,
+    Pilot,
     check_front_name,
     filled,
     open_database,
@@ -28,9 +26,10 @@ from distreal_dse.preparation import prepare
 from distreal_dse.search._costs import TrialCost, check_metric, trial_cost
 from distreal_dse.search._fleets import find_for_fleet
 from distreal_dse.search._fronts import front_of, settings_of, study_attributes
+from distreal_dse.search._job import SearchJob
 from distreal_dse.search._settings import Listener, SearchProgress, SearchSettings
 from distreal_dse.search._vectors import Explorer
-from distreal_dse.search.executors import Executor, make_executor
+from distreal_dse.search.executors import Executor
 from distreal_dse.search.ledger import Ledger, TrialArchive, comparable_settings, holding_search
 from distreal_dse.search.proposer import make_sampler
 from distreal_dse.search.verdicts import pilot_shapes, run_pilot, verify
@@ -89,24 +88,16 @@ def search(
     try:
         with holding_search(engine, name) as check:
             find = _find if settings.fleet is None else find_for_fleet
-            front = find(settings, study, name, storage, engine, check, listen, executor)
+            front = find(SearchJob(settings, study, name, storage, engine, check, listen, executor))
             check()
             return save_front(engine, front)
     finally:
         engine.dispose()
 
 
-def _find(
-    settings: SearchSettings,
-    study: Study,
-    name: str,
-    storage: str,
-    engine: Engine,
-    check: Callable[[], None],
-    listen: Listener,
-    executor: Executor | None,
-) -> Front:
-    """Find the front of vectors; ``check`` raises if the search was taken over."""
+def _find(job: SearchJob) -> Front:
+    """Find the front of vectors."""
+    settings, study, listen = job.settings, job.study, job.listen
     network, data = prepare(study, settings.seed, settings.device)
     _check_granularity(study, network)
     cost = trial_cost(settings.cost, study, network, data, settings.seed)
@@ -115,41 +106,12 @@ def _find(
         **cost.comparable,
     }
     attributes = {**study_attributes(study, network), **cost.attributes}
-    with (
-        closing(TrialArchive(storage, name, comparable, attributes, check)) as archive,
-        closing(
-            executor
-            or make_executor(
-                study,
-                network,
-                data,
-                settings.source,
-                settings.seed,
-                settings.device,
-                settings.workers,
-                lambda done, total: listen(SearchProgress("warm-up", done, total)),
-            )
-        ) as executor,
-    ):
-        archive.check_snapshots(executor.snapshot_losses())
+    with job.opened(network, data, comparable, attributes) as (archive, ledger):
         cost.begin(archive)
-        ledger = Ledger(executor, engine, archive.key, settings.seed, check)
         explorer = Explorer(settings, study, network, cost, archive, ledger)
         starts = explorer.space.uniform()
         shapes = pilot_shapes(explorer.space, network, study.granularity)
-        pilot, stored = None, None
-        if settings.pilot:
-            stored = archive.recall(PILOT)
-            pilot = pilot_from(stored)
-        if settings.pilot and stored is None and len(starts) + len(shapes) < settings.trials:
-            pilot = run_pilot(
-                explorer.space, starts, shapes, study, cost, ledger, listen, explorer.goes_on
-            )
-            if explorer.goes_on():  # else the next start makes it whole
-                archive.remember(PILOT, pilot.as_json() if pilot else {})
-            trials_left = settings.trials - len(starts) - len(shapes)
-            left = ledger.seconds_for(explorer.runs_left(trials_left))
-            listen(SearchProgress("pilot", 1, 1, pilot=pilot, seconds_left=left))
+        pilot = _piloted(job, explorer, cost, archive, ledger, starts, shapes)
         if pilot is not None:
             starts += shapes
         explorer.enqueue(starts)
@@ -174,7 +136,34 @@ def _find(
         **_table(useful_front(points)[0], cost, network),
         **({PILOT: pilot.as_json()} if pilot else {}),
     }
-    return front_of(name, study, network, cost, verified, points, told)
+    return front_of(job.name, study, network, cost, verified, points, told)
+
+
+def _piloted(
+    job: SearchJob,
+    explorer: Explorer,
+    cost: TrialCost,
+    archive: TrialArchive,
+    ledger: Ledger,
+    uniform: Sequence[Mapping[str, float]],
+    shapes: Sequence[Mapping[str, float]],
+) -> Pilot | None:
+    """Recall what the pilot found, or carry it out; None where there is none."""
+    settings, listen = job.settings, job.listen
+    if not settings.pilot:
+        return None
+    stored, trials_left = archive.recall(PILOT), settings.trials - len(uniform) - len(shapes)
+    if stored is not None or trials_left <= 0:
+        return pilot_from(stored)
+    pilot = run_pilot(
+        explorer.space, uniform, shapes, job.study, cost, ledger, listen, explorer.goes_on
+    )
+    if explorer.goes_on():  # else the next start makes it whole
+        archive.remember(PILOT, pilot.as_json() if pilot else {})
+    if pilot is not None:
+        left = ledger.seconds_for(explorer.runs_left(trials_left))
+        listen(SearchProgress("pilot", 1, 1, pilot=pilot, seconds_left=left))
+    return pilot
 
 
 def _table(

@@ -25,7 +25,7 @@ class SearchSpace:
     """Dropout vectors as parameters of a trial: the kept share of each group, logarithmic.
 
     Logarithms, because costs are products of kept shares and gains depend on their ratios: a
-    Gaussian process predicts gains better from them than from the shares (docs/search.md).
+    Gaussian process predicts gains better from them than from the shares (docs/architecture.md).
 
     Parameters
     ----------
