@@ -53,7 +53,7 @@ def savings(
     """Measure what fronts of several samplers save after so many short runs."""
     figures = []
     for sampler in samplers:
-        logs, better = [], []
+        logs, better, gains = [], [], []
         for seed in range(seeds):
             settings = SearchSettings(
                 source, name=f"{sampler}-{runs}-{seed}", trials=10 * runs, runs=runs,
@@ -64,25 +64,42 @@ def savings(
                 raise DistrealError(f"{sampler}, seed {seed}: expected runs that can be paired")
             logs.append(math.log(verdict.mean.ratio))
             better.append(len(verdict.better))
+            gains.append(verdict.gain.difference)
             print(
                 f"{sampler}, seed {seed}: {verdict.mean.ratio:.2f} × ({verdict.mean.low:.2f} … "
                 f"{verdict.mean.high:.2f}), {better[-1]} vectors certainly better",
                 file=sys.stderr,
             )
-        middle, half = fmean(logs), math.nan
-        if seeds > 1:
-            half = float(stdtrit(seeds - 1, 0.975)) * stdev(logs) / math.sqrt(seeds)
+        settings_told = {"study": source.spec, "short runs": runs, "seeds": seeds}
+        middle, half = student(logs)
         figures.append(
             Figure(
                 f"MACs saved at equal gain, {sampler}", math.exp(middle), "×",
                 2.2 if sampler == "cost-aware" else None, "higher",
-                {"study": source.spec, "short runs": runs, "seeds": seeds,
+                {**settings_told,
                  "low": round(math.exp(middle - half), 2),
                  "high": round(math.exp(middle + half), 2),
                  "each": [round(math.exp(one), 2) for one in logs], "certain": better},
             )
         )  # fmt: skip
+        middle, half = student(gains)
+        figures.append(
+            Figure(
+                f"hypervolume over log cost above one rate's, {sampler}", middle, "loss gain",
+                None, "higher",
+                {**settings_told, "low": round(middle - half, 3), "high": round(middle + half, 3),
+                 "each": [round(one, 3) for one in gains]},
+            )
+        )  # fmt: skip
     return figures
+
+
+def student(values: list[float]) -> tuple[float, float]:
+    """Mean, and half of its 95 % interval; NaN for a single value."""
+    if len(values) < 2:
+        return fmean(values), math.nan
+    half = float(stdtrit(len(values) - 1, 0.975)) * stdev(values) / math.sqrt(len(values))
+    return fmean(values), half
 
 
 def claims(searches: int, trials: int) -> list[Figure]:

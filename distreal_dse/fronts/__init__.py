@@ -46,6 +46,7 @@ from distreal_dse.fronts._layers import (
     layer_costs,
 )
 from distreal_dse.fronts._lookup import BudgetTooSmallError, LookupTable
+from distreal_dse.fronts._mean_gain import MeanGain, mean_gain
 from distreal_dse.fronts._outages import not_waiting, outlasting_restarts, reopen_database
 from distreal_dse.fronts._pilot import PILOT, Pilot, TablePilot, VectorPilot, pilot_from, pilot_of
 from distreal_dse.fronts._savings import (
@@ -101,6 +102,7 @@ __all__ = [
     "FrontSummary",
     "LayerCost",
     "LookupTable",
+    "MeanGain",
     "MeanSaving",
     "MeasuredVector",
     "Pilot",
@@ -132,6 +134,7 @@ __all__ = [
     "load_latencies",
     "load_verifications",
     "make_tables",
+    "mean_gain",
     "mean_saving",
     "measured_vectors",
     "non_dominated",

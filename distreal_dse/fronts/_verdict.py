@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from distreal_dse.fronts._front import Front
+from distreal_dse.fronts._mean_gain import MeanGain, mean_gain
 from distreal_dse.fronts._savings import (
     MeanSaving,
     MeasuredVector,
@@ -25,13 +26,16 @@ class Verdict:
     savings
         Of each vector of rates of its own that was verified, on the front or not.
     mean
-        Over budgets.
+        What they save, over budgets.
+    gain
+        What they gain, over budgets.
     reference_cost
         Of the full network.
     """
 
     savings: tuple[Saving, ...]
     mean: MeanSaving
+    gain: MeanGain
     reference_cost: float
 
     @property
@@ -62,13 +66,15 @@ class Verdict:
         )
 
     def details(self) -> str:
-        """Return how many vectors are better, and what they save on average; a few sentences."""
-        mean = self.mean
+        """Return how many vectors are better, what they save and gain on average; sentences."""
+        mean, gain = self.mean, self.gain
         return (
             f"Certainly better than one rate at the same cost: {len(self.better)} of "
             f"{len(self.savings)} verified vectors (95% confidence for all of them together). "
             f"Below half of the full cost, one rate spends {mean.ratio:.2f} × ({mean.low:.2f} … "
-            f"{mean.high:.2f}) as much for the same gain."
+            f"{mean.high:.2f}) as much for the same gain. Over all budgets, evenly in "
+            f"logarithm, the loss gain is {gain.own:.3f} instead of {gain.uniform:.3f}, which is "
+            f"{gain.difference:+.3f} ({gain.low:+.3f} … {gain.high:+.3f})."
         )
 
 
@@ -85,7 +91,12 @@ def verdict_on(vectors: Sequence[MeasuredVector], reference_cost: float) -> Verd
     paired = {len(one.gains) for one in vectors}
     if len(paired) != 1 or min(paired) < 2 or not any(one.uniform for one in vectors):
         return None
-    return Verdict(savings(vectors), mean_saving(vectors, reference_cost), reference_cost)
+    return Verdict(
+        savings(vectors),
+        mean_saving(vectors, reference_cost),
+        mean_gain(vectors, reference_cost),
+        reference_cost,
+    )
 
 
 def _percent(share: float) -> str:

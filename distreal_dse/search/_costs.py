@@ -6,7 +6,7 @@ import math
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,7 @@ from distreal_dse.cost import (
 )
 from distreal_dse.dropout import DroppableNetwork, KeptCounts
 from distreal_dse.errors import DistrealError, InputError
-from distreal_dse.fronts import COST_UNITS, FrontPoint
+from distreal_dse.fronts import COST_UNITS, FrontPoint, kept_counts_key
 from distreal_dse.search.ledger import TrialArchive
 from distreal_dse.study import Data, Study
 
@@ -39,6 +39,14 @@ VERIFIED = "verified latencies"
 Progress = Callable[[int, int], None]
 Counts = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Settled:
+    """Verified points with their final costs, and why others have none, by their key."""
+
+    points: tuple[FrontPoint, ...]
+    failures: Mapping[str, str]
 
 
 class TrialCost(ABC):
@@ -88,9 +96,9 @@ class TrialCost(ABC):
 
     def settle(
         self, points: Sequence[FrontPoint], archive: TrialArchive, progress: Progress
-    ) -> tuple[FrontPoint, ...]:
-        """Return the verified points with their final costs."""
-        return tuple(points)
+    ) -> Settled:
+        """Find out the final costs of the verified points."""
+        return Settled(tuple(points), {})
 
     def front_settings(self, points: Sequence[FrontPoint]) -> dict[str, Any]:
         """What the front's settings say of its costs."""
@@ -240,17 +248,33 @@ class TrialLatency(TrialCost):
 
     def settle(
         self, points: Sequence[FrontPoint], archive: TrialArchive, progress: Progress
-    ) -> tuple[FrontPoint, ...]:
-        """Measure all points again together; what a finished search measured is taken again."""
+    ) -> Settled:
+        """Measure all points again together; what a finished search measured is taken again.
+
+        Raises
+        ------
+        DistrealError
+            If none can be measured.
+        """
         stored = archive.recall(VERIFIED)
         found = Latencies.from_json(stored) if stored else None
-        vectors = [point.kept_counts for point in points]
-        if found is None or not found.costs().keys() >= set(vectors):
+        known = found.costs() if found else {}
+        failures = self._failures([p.kept_counts for p in points if p.kept_counts not in known])
+        vectors = [p.kept_counts for p in points if kept_counts_key(p.kept_counts) not in failures]
+        if not vectors:
+            raise DistrealError(
+                f"none of {len(points)} verified vectors can be timed; the last one: "
+                f"{[*failures.values()][-1]}"
+            )
+        if found is None or not known.keys() >= set(vectors):
             found = self._measure(vectors, VERIFICATION_REPETITIONS, progress)
             archive.remember(VERIFIED, found.as_json())
         self._verified, costs = found, found.costs()
         self.reference = found.full.median
-        return tuple(replace(point, cost=costs[point.kept_counts]) for point in points)
+        kept = [point for point in points if point.kept_counts in costs]
+        return Settled(
+            tuple(replace(point, cost=costs[point.kept_counts]) for point in kept), failures
+        )
 
     def front_settings(self, points: Sequence[FrontPoint]) -> dict[str, Any]:
         """The measurements, and whether the points can be told apart."""
@@ -258,6 +282,17 @@ class TrialLatency(TrialCost):
         kept = {point.kept_counts for point in points}
         vectors = [one for one in self._verified.vectors if one.counts in kept]
         return {"latency": {**self._verified.as_json(), "noise": asdict(noise_verdict(vectors))}}
+
+    def _failures(self, vectors: Sequence[KeptCounts]) -> dict[str, str]:
+        """Why vectors can't be timed, by their key; some were never priced before."""
+        failures: dict[str, str] = {}
+        for counts in vectors:
+            if counts not in self._measured:
+                try:
+                    self._measure([counts], 1)
+                except DistrealError as error:
+                    failures[kept_counts_key(counts)] = str(error)
+        return failures
 
     def _measure(
         self,

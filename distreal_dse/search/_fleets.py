@@ -12,7 +12,7 @@ from distreal_dse.dropout import DroppableNetwork, KeptCounts, uniform_rate
 from distreal_dse.errors import InputError
 from distreal_dse.fronts import PILOT, TABLE, Front, pilot_from, table_setting
 from distreal_dse.preparation import prepare
-from distreal_dse.search._costs import REFERENCE_MACS, TrialMacs
+from distreal_dse.search._costs import REFERENCE_MACS, Settled, TrialMacs
 from distreal_dse.search._fronts import front_of, settings_of, study_attributes
 from distreal_dse.search._job import SearchJob
 from distreal_dse.search._settings import SearchProgress
@@ -91,7 +91,7 @@ def find_for_fleet(job: SearchJob) -> Front:
         **_table_settings(fitted, cost),
         **({PILOT: pilot.as_json()} if pilot else {}),
     }
-    return front_of(job.name, study, network, cost, verified, verified.points, told)
+    return front_of(job.name, study, network, cost, verified, Settled(verified.points, {}), told)
 
 
 def _points(

@@ -21,7 +21,7 @@ from distreal_dse.fronts import (
     useful_front,
     verification_setting,
 )
-from distreal_dse.search._costs import TrialCost
+from distreal_dse.search._costs import Settled, TrialCost
 from distreal_dse.search._settings import SearchSettings
 from distreal_dse.search._tried import CHANNELS_OF_A_UNIT
 from distreal_dse.search.verdicts import Verified
@@ -34,7 +34,7 @@ def front_of(
     network: DroppableNetwork,
     cost: TrialCost,
     verified: Verified,
-    points: Sequence[FrontPoint],
+    settled: Settled,
     settings: Mapping[str, Any],
 ) -> Front:
     """Make the front of what a search has verified.
@@ -43,7 +43,7 @@ def front_of(
     ----------
     name, study, network, cost
         Of the search.
-    verified, points
+    verified, settled
         The verification, and its points with their final costs.
     settings
         What else the front tells of how it was made.
@@ -53,6 +53,7 @@ def front_of(
     NoGainError
         If every verified vector harms.
     """
+    points = settled.points
     useful, harmful = useful_front(points)
     if not useful:
         raise _no_gain(name, points)
@@ -70,7 +71,7 @@ def front_of(
             LAYERS: _layer_terms(network),
             "uniform family": _uniform_family(points, network.channels.widths, study.granularity),
             VERIFICATION: _verified_gains(points, verified),
-            "failed verification": dict(verified.failures),
+            "failed verification": {**verified.failures, **settled.failures},
             **({"harmful": {p.key: p.convergence for p in harmful}} if harmful else {}),
             "versions": _versions(),
         },

@@ -125,7 +125,7 @@ def _find(job: SearchJob) -> Front:
                 explorer.progress("verification", done, total, failed)
             ),
         )
-        points = cost.settle(
+        settled = cost.settle(
             verified.points,
             archive,
             lambda done, total: listen(explorer.progress("latency", done, total, 0)),
@@ -133,10 +133,10 @@ def _find(job: SearchJob) -> Front:
     told = {
         **comparable,
         **settings_of(settings, explorer.finished),
-        **_table(useful_front(points)[0], cost, network),
+        **_table(useful_front(settled.points)[0], cost, network),
         **({PILOT: pilot.as_json()} if pilot else {}),
     }
-    return front_of(job.name, study, network, cost, verified, points, told)
+    return front_of(job.name, study, network, cost, verified, settled, told)
 
 
 def _piloted(

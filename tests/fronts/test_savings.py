@@ -12,6 +12,7 @@ from distreal_dse.errors import FrontError
 from distreal_dse.fronts import (
     MeasuredVector,
     equal_cost_of,
+    mean_gain,
     mean_saving,
     savings,
     verdict_of,
@@ -112,6 +113,34 @@ def test_one_rate_alone_saves_nothing() -> None:
     found = mean_saving(family, 1.0)
     assert (found.ratio, found.low, found.high) == (1, 1, 1)
     assert savings(family) == ()
+
+
+@pytest.mark.parametrize("saved", [1.0, 2.0])
+def test_the_mean_gain_is_that_of_the_truth(saved: float) -> None:
+    budgets = np.exp(np.linspace(math.log(0.017), 0, 200))
+    truth = np.mean([curve(min(cost * saved, 1.0)) - curve(cost) for cost in budgets])
+    outside = 0
+    for seed in range(20):
+        found = mean_gain(
+            search(seed, lambda cost: min(saved, 1 / cost), searched=40), 1.0, resamples=200
+        )
+        assert found.low <= found.difference <= found.high
+        # What is taken for not dominated by chance gains a little less than the best: hence 0.01.
+        outside += not found.low - 0.01 <= truth <= found.high + 0.01
+        assert found.uniform == pytest.approx(np.mean([*map(curve, budgets)]), abs=0.05)
+    assert outside <= 2
+
+
+def test_one_rate_alone_has_no_gain_over_itself() -> None:
+    found = mean_gain([one for one in search(0, lambda cost: 1.0) if one.uniform], 1.0)
+    assert found.own == found.uniform > 0
+    assert (found.low, found.high) == (0, 0)
+
+
+def test_vectors_that_harm_add_nothing_to_the_mean_gain() -> None:
+    harms = MeasuredVector((1,), 0.1, (-3.0, -3.0), True)
+    useful = MeasuredVector((2,), 1.0, (1.0, 1.0), True)
+    assert 0 < mean_gain([harms, useful], 1.0).own < 0.25
 
 
 def test_replicates_that_are_no_pairs_are_refused() -> None:

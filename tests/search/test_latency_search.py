@@ -32,6 +32,42 @@ def picky():
 study = replace(study, model=picky, short_run=replace(study.short_run, warm_up=0))
 """
 
+# One vector of one rate, which the search verifies and does not try, can't be timed: it fails for
+# the random inputs of a measurement alone. The study's own are never negative.
+FAILS_WHEN_TIMED = """
+timed = False
+
+
+def look(layer, inputs):
+    global timed
+    timed = bool(inputs[0].min() < 0)
+
+
+def refuse(layer, inputs, outputs):
+    if timed and (inputs[0].shape[1], outputs.shape[1]) == (3, 3):
+        raise RuntimeError("too narrow")
+
+
+def picky():
+    network = model()
+    network[0].register_forward_pre_hook(look)
+    network[4].register_forward_hook(refuse)
+    return network
+
+
+def positive():
+    parts = data()
+    return Data(*(
+        TensorDataset(part.tensors[0].abs(), part.tensors[1])
+        for part in (parts.train, parts.validation, parts.test)
+    ))
+
+
+study = replace(
+    study, model=picky, data=positive, short_run=replace(study.short_run, warm_up=0)
+)
+"""
+
 
 @pytest.fixture(scope="module")
 def timed(source: StudySource, tmp_path_factory: pytest.TempPathFactory) -> Finished:
@@ -168,6 +204,17 @@ def test_a_vector_that_can_not_be_measured_is_a_failed_trial(tmp_path: Path) -> 
     assert len(trials) == 12 and failed
     assert all("too narrow" in trial.user_attrs["failure"] for trial in failed)
     assert all(point.kept_counts[0] >= 3 for point in front.points)
+
+
+def test_a_vector_that_can_not_be_timed_at_the_end_is_left_out(tmp_path: Path) -> None:
+    path = write_study(tmp_path, "tiny", FAILS_WHEN_TIMED)
+    settings = SearchSettings(StudySource(str(path)), trials=12, cost="latency", pilot=False)
+    url = f"sqlite:///{tmp_path}/search.db"
+    front = search(settings, url)
+    (reason,) = front.settings["failed verification"].values()
+    assert "too narrow" in reason
+    assert front.points and all(point.kept_counts != (3, 3) for point in front.points)
+    assert search(settings, url).points == front.points  # measurements are taken again
 
 
 def test_tried_vectors_cost_what_they_would_beside_the_front(timed: Finished) -> None:
