@@ -148,9 +148,8 @@ def accuracy_table(summaries: Sequence[Summary], target: float) -> str:
         for one in sorted(summaries, key=lambda one: -one.settled_accuracy.mean)
     )
     return table(
-        "Accuracy, ± half of the 95 % confidence interval of the mean; settled: mean of the "
-        "evaluations in the last quarter of the rounds, also by class of device as labels occur "
-        "there",
+        "Accuracy, ± half of the 95 % confidence interval of the mean; settled: mean "
+        "over the last quarter of virtual time, also by class of device as labels occur there",
         ("strategy", *counted, "settled", "final", "in equal time", f"s to {target:.0%}", *classes),
         rows,
         text={0},

@@ -10,7 +10,7 @@ from sqlalchemy import Engine
 from distreal_dse.errors import InputError
 from distreal_dse.specs import parse_spec, with_setting
 from fl.compare.comparison import Failure, Listener, RunsFailedError, check_comparison, compare
-from fl.compare.summaries import settled_accuracy
+from fl.compare.settled import settled_of
 from fl.learning_rates import check_learning_rate
 from fl.store.specs import RunSpec
 
@@ -26,7 +26,7 @@ class Tuned:
     rates
         Learning rates that were asked for, ascending; empty where it has one of its own.
     tried
-        Its accuracy on validation data, `fl.compare.summaries.settled_accuracy`, by learning rate,
+        Its accuracy on validation data, `fl.compare.settled.settled_of`, by learning rate,
         ascending; without those whose run failed.
     """
 
@@ -110,7 +110,7 @@ def tune(
         runs = compare(engine, tuning_name(name), trials, listen, workers) if trials else []
     except RunsFailedError as error:
         runs, failures = list(error.runs), error.failures
-    found = {run.strategy: settled_accuracy(run.rounds) for run in runs}
+    found = {run.strategy: settled_of(run) for run in runs}
     tuned = []
     for one in strategies:
         asked = ascending if one in open_ones else ()

@@ -14,7 +14,7 @@ from torch.optim import SGD, Adam
 
 from distreal_dse.errors import InputError
 from fl.compare.comparison import compare
-from fl.compare.summaries import settled_accuracy
+from fl.compare.settled import settled_accuracy
 from fl.compare.tuning import Tuned, tune, tuning_name
 from fl.learning_rates import set_learning_rate
 from fl.store.execution import begin_run, carry_out
