@@ -55,7 +55,7 @@ def compare(
         typer.Option(
             metavar="auto|RATE,…",
             help="Give each strategy the one that is best for it on validation data, of these and "
-            "as many beyond as it takes; auto begins around the study's.",
+            "up to three beyond each end; auto begins around the study's.",
         ),
     ] = None,
     schedules: Annotated[
