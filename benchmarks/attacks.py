@@ -40,7 +40,8 @@ from fl.averaging import is_statistic
 from fl.client import LocalTraining
 from fl.clients import Clients, InProcess, Task
 from fl.compare.paired import simultaneous
-from fl.compare.summaries import Estimate, settled_accuracy
+from fl.compare.settled import settled_accuracy
+from fl.compare.summaries import Estimate
 from fl.engine import FederatedRun
 from fl.results import State, Update
 from fl.robust import make_defence

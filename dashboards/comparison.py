@@ -8,12 +8,12 @@ from statistics import fmean
 
 import plotly.graph_objects as go
 
+from dashboards.differences import comparison_finding
 from dashboards.figures import LEGEND_ROOM, band_trace, figure_title, line_trace, plotly_text
 from dashboards.findings import accuracy_curve, counted, evaluated_on, si_prefix
 from dashboards.markup import table
 from dashboards.style import strategy_looks, template
-from distreal_dse.specs import name_of
-from fl.compare.summaries import Estimate, Summary, accuracy_at, comparable, estimate, summarise
+from fl.compare.summaries import Estimate, Summary, accuracy_at, comparable, estimate
 from fl.store.runs import Run
 
 # Points of a mean curve: more than pixels tell apart make a page heavy.
@@ -52,7 +52,7 @@ def comparison_figure(runs: Sequence[Run]) -> go.Figure:
         figure.add_trace(line_trace(label, look, times, means, hover, markers=8))
     figure.update_layout(
         template=template(),
-        **figure_title(comparison_finding(summarise(runs)[0]), LEGEND_ROOM * 3),
+        **figure_title(comparison_finding(runs), LEGEND_ROOM * 3),
         height=560,
         showlegend=True,
         xaxis={"title": {"text": "virtual time (s)"}, "type": "log"},
@@ -110,24 +110,6 @@ def time_figure(summaries: Sequence[Summary], target: float) -> go.Figure:
     return figure
 
 
-def comparison_finding(summaries: Sequence[Summary]) -> str:
-    """What the comparison shows of DISTREAL, in a sentence with its uncertainty."""
-    best = max(summaries, key=lambda one: one.settled_accuracy.mean)
-    reached = best.settled_accuracy
-    text = f"{best.strategy} settles at the highest accuracy, {reached.mean:.1%}"
-    named = [one for one in summaries if name_of(one.strategy) == "distreal"]
-    if not named or best in named:
-        return text
-    own = max(named, key=lambda one: one.settled_accuracy.mean)
-    found = own.settled_accuracy
-    certainty = (
-        ", of a single seed each"
-        if math.isnan(found.high) or math.isnan(reached.low)
-        else ": their confidence intervals overlap" if found.high >= reached.low else ""
-    )  # fmt: skip
-    return f"{text}, {own.strategy} at {found.mean:.1%}{certainty}"
-
-
 def accuracy_table(summaries: Sequence[Summary], target: float) -> str:
     """What the strategies reach, the most accurate first, as HTML."""
     classes = list(dict.fromkeys(key for one in summaries for key in one.accuracy_by_class))
@@ -148,9 +130,8 @@ def accuracy_table(summaries: Sequence[Summary], target: float) -> str:
         for one in sorted(summaries, key=lambda one: -one.settled_accuracy.mean)
     )
     return table(
-        "Accuracy, ± half of the 95 % confidence interval of the mean; settled: mean of the "
-        "evaluations in the last quarter of the rounds, also by class of device as labels occur "
-        "there",
+        "Accuracy, ± half of the 95 % confidence interval of the mean; settled: mean "
+        "over the last quarter of virtual time, also by class of device as labels occur there",
         ("strategy", *counted, "settled", "final", "in equal time", f"s to {target:.0%}", *classes),
         rows,
         text={0},

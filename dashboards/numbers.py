@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from dashboards.comparison import comparison_finding
 from dashboards.costs import cost_breakdown, timed_vectors
+from dashboards.differences import comparison_finding, differences_of
 from dashboards.findings import (
     TrialPoint,
     accuracy_curve,
@@ -81,9 +81,12 @@ def _comparison(name: str, runs: Sequence[Run]) -> dict[str, Any]:
     if evaluated:
         summaries, target = summarise(evaluated)
         found |= {
-            "finding": comparison_finding(summaries),
+            "finding": comparison_finding(evaluated),
             "target": target,
             "strategies": [asdict(one) for one in summaries],
+            "differences": [
+                asdict(one) | {"verdict": one.verdict} for one in differences_of(evaluated)
+            ],
             "vectors used": [asdict(one) for one in vector_use(subject_of(evaluated))],
         }
     return found

@@ -12,7 +12,6 @@ from dashboards.comparison import (
     accuracy_table,
     band_meaning,
     comparison_figure,
-    comparison_finding,
     time_figure,
     work_table,
 )
@@ -24,6 +23,7 @@ from dashboards.costs import (
     latency_finding,
     timed_vectors,
 )
+from dashboards.differences import comparison_finding, difference_table, differences_of
 from dashboards.figures import accuracy_figure, front_figure
 from dashboards.findings import (
     TrialPoint,
@@ -219,6 +219,10 @@ def comparison_pictures(name: str, runs: Sequence[Run]) -> list[Picture]:
         return []
     label = file_name(f"comparison-{name}")
     summaries, target = summarise(evaluated)
+    differences = differences_of(evaluated)
+    tables = [accuracy_table(summaries, target)]
+    if differences:
+        tables.append(difference_table(differences))
     seeds = sorted({len(one.seeds) for one in summaries})
     ends = ", ".join(f"{one.strategy} {one.settled_accuracy.mean:.1%}" for one in summaries)
     unfinished = sum(not run.finished for run in runs)
@@ -231,10 +235,10 @@ def comparison_pictures(name: str, runs: Sequence[Run]) -> list[Picture]:
         Picture(
             label,
             comparison_figure(evaluated),
-            comparison_finding(summaries),
+            comparison_finding(evaluated),
             f"Line chart of accuracy over virtual time by strategy. Settled accuracies: {ends}.",
             caption,
-            (accuracy_table(summaries, target),),
+            tuple(tables),
         ),
         Picture(
             f"{label}-time",

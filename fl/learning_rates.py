@@ -21,6 +21,18 @@ def check_learning_rate(rate: float, what: str = "lr of a strategy") -> None:
         raise InputError(f"{what}: expected finite numbers above 0 such as 0.05, found {rate:g}")
 
 
+def fastest_rate(optimizer: Optimizer) -> float:
+    """Return the learning rate of an optimiser, that of its fastest group of parameters.
+
+    Raises
+    ------
+    InputError
+        If the optimiser has none.
+    """
+    _expect_rates(optimizer)
+    return max(float(group["lr"]) for group in optimizer.param_groups)
+
+
 def set_learning_rate(optimizer: Optimizer, rate: float) -> None:
     """Give an optimiser another learning rate.
 
@@ -71,5 +83,6 @@ def _expect_rates(optimizer: Optimizer) -> None:
     if not all("lr" in group for group in optimizer.param_groups):
         raise InputError(
             f"learning rate of {type(optimizer).__name__}: expected groups of parameters with 'lr',"
-            " found none; leave lr and schedule out of the strategy, and --schedule out of the run"
+            " found none; leave lr and schedule out of the strategy, and --schedule and "
+            "--learning-rates out of the run"
         )

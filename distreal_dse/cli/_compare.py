@@ -23,7 +23,6 @@ from distreal_dse.cli._arguments import (
 from distreal_dse.cli._comparison_tables import (
     comparison_tables,
     difference_table,
-    learning_rate_table,
     summaries_json,
 )
 from distreal_dse.cli._console import console, interruptible, print_json, progress_bar
@@ -32,12 +31,14 @@ from distreal_dse.cli._federated_options import (
     FrontOption,
     WorkersOption,
     read_rates,
+    read_schedules,
 )
 from distreal_dse.cli._option_groups import with_options
+from distreal_dse.cli._tuning_tables import learning_rate_table
 from distreal_dse.errors import InputError
 
 if TYPE_CHECKING:
-    from fl.compare.tuning import Tuned
+    from fl.compare.candidates import Tuned
     from fl.store.runs import Run
 
 
@@ -52,8 +53,17 @@ def compare(
     learning_rates: Annotated[
         str | None,
         typer.Option(
-            metavar="RATE,…",
-            help="Give each strategy the one that is best for it, on validation data.",
+            metavar="auto|RATE,…",
+            help="Give each strategy the one that is best for it on validation data, of these and "
+            "up to three beyond each end; auto begins around the study's.",
+        ),
+    ] = None,
+    schedules: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SCHEDULE,…",
+            help="Beside --learning-rates: give each strategy the best pair, such as of "
+            "constant,cosine.",
         ),
     ] = None,
     seeds: Annotated[
@@ -109,7 +119,8 @@ def compare(
     names = strategy_names() if strategies == "all" else split_specs(strategies)
     if against is not None:
         reference_strategy(names, against)  # before anything is trained
-    rates = read_rates(learning_rates)
+    rates = read_rates(learning_rates) if learning_rates is not None else None
+    tried = read_schedules(schedules, learning_rates, asked.schedule)
     specs = [
         RunSpec(**shared, strategy=one, seed=number)
         for number in range(seed, seed + seeds)
@@ -125,9 +136,11 @@ def compare(
 
         tuned: list[Tuned] = []
         failures: tuple[Failure, ...] = ()
-        if rates:
+        if learning_rates is not None:
             listen = listener("learning rates")
-            tuned, failures = tune(engine, comparison, specs, rates, listen, workers)
+            tuned, failures = tune(
+                engine, comparison, specs, rates, listen, workers, schedules=tried
+            )
             at_best = {one.strategy: one.at_best for one in tuned}
             specs = [replace(spec, strategy=at_best[spec.strategy]) for spec in specs]
         try:

@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from distreal_dse.cli._tuning_tables import tuned_json
+
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from fl.compare.candidates import Tuned
     from fl.compare.paired import Difference
     from fl.compare.summaries import Estimate, Summary
-    from fl.compare.tuning import Tuned
     from fl.store.runs import Run
 
 
@@ -105,33 +107,6 @@ def difference_table(name: str, differences: Sequence[Difference]) -> Table:
     )
 
 
-def learning_rate_table(name: str, tuned: Sequence[Tuned]) -> Table:
-    """What strategies came to at several learning rates, and which of these they were given."""
-    from rich.table import Table
-    from rich.text import Text
-
-    title = f"Comparison {name}: accuracy on validation data by learning rate, one seed"
-    table = Table(title=Text(title), title_justify="left")
-    rates = sorted({rate for one in tuned for rate in one.tried})
-    table.add_column("strategy", no_wrap=True)
-    for rate in rates:
-        table.add_column(f"{rate:g}", justify="right")
-    table.add_column("taken")
-    for one in tuned:
-        table.add_row(
-            Text(one.strategy),
-            *(f"{one.tried[rate]:.1%}" if rate in one.tried else "" for rate in rates),
-            _taken(one),
-        )
-    return table
-
-
-def _taken(one: Tuned) -> str:
-    if one.best is None:
-        return "the study's: all failed" if one.rates else "its own"
-    return f"{one.best:g}" + (f"; try {one.further} ones" if one.further else "")
-
-
 def summaries_json(
     name: str,
     summaries: Sequence[Summary],
@@ -142,10 +117,7 @@ def summaries_json(
 ) -> dict[str, Any]:
     """The same for programs; bounds that are not known are null."""
     return {
-        "learning_rates": {
-            one.strategy: {"tried": {repr(k): v for k, v in one.tried.items()}, "taken": one.best}
-            for one in tuned
-        },
+        "learning_rates": {one.strategy: tuned_json(one) for one in tuned},
         "comparison": name,
         "target": target,
         "strategies": [_known(asdict(one)) for one in summaries],

@@ -239,22 +239,55 @@ def _files(availability: str, speeds: str | None, links: str | None) -> dict[str
     }
 
 
-def read_rates(text: str | None) -> tuple[float, ...]:
-    """Return the learning rates of ``--learning-rates``; none where it is not given.
+AUTO = "auto"
+
+
+def read_rates(text: str) -> tuple[float, ...] | None:
+    """Return the learning rates of ``--learning-rates``; None where the study's decides.
 
     Raises
     ------
     InputError
-        If the text is no list of numbers.
+        If the text is neither ``auto`` nor a list of numbers.
     """
-    if text is None:
-        return ()
+    if text.strip() == AUTO:
+        return None
     try:
         return tuple(float(part) for part in text.split(","))
     except ValueError as error:
         raise InputError(
-            f"--learning-rates: expected numbers such as 0.05,0.1,0.2, found '{text}'"
+            f"--learning-rates: expected {AUTO}, or numbers such as 0.05,0.1,0.2, found '{text}'"
         ) from error
+
+
+def read_schedules(text: str | None, rates: str | None, schedule: str) -> tuple[str, ...]:
+    """Return the schedules of ``--schedules``; none where it is not given.
+
+    Parameters
+    ----------
+    text, rates, schedule
+        What ``--schedules``, ``--learning-rates`` and ``--schedule`` were given.
+
+    Raises
+    ------
+    InputError
+        If the other two don't go with it.
+    """
+    from distreal_dse.specs import split_specs
+
+    if text is None:
+        return ()
+    if rates is None:
+        raise InputError(
+            "--schedules: expected --learning-rates beside it, as schedules want rates of their "
+            f"own, found none; give --learning-rates {AUTO}"
+        )
+    if schedule != RunOptions().schedule:
+        raise InputError(
+            "--schedule beside --schedules: expected one of them, found both; name all that are "
+            "to be tried in --schedules"
+        )
+    return tuple(split_specs(text))
 
 
 def _rules(deadline: float | None, late: str, overcommit: float) -> dict[str, Any]:

@@ -17,7 +17,8 @@ from statistics import fmean, stdev
 
 from distreal_dse.errors import InputError
 from distreal_dse.specs import name_of
-from fl.compare.summaries import CONFIDENCE, Estimate, by_strategy, settled_accuracy
+from fl.compare.settled import settled_of
+from fl.compare.summaries import CONFIDENCE, Estimate, by_strategy
 from fl.store.runs import Run
 
 # Strategies whose difference certainly lies within so much accuracy are called level: one point.
@@ -91,7 +92,7 @@ def paired_differences(runs: Sequence[Run], against: str) -> list[Difference]:
         The strategy that the others are held against.
     """
     groups = {
-        name: {run.seed: settled_accuracy(run.rounds) for run in group}
+        name: {run.seed: settled_of(run) for run in group}
         for name, group in by_strategy([run for run in runs if run.finished]).items()
     }
     base = groups.pop(against, {})

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean, stdev
 
+from fl.compare.settled import settled_by_class, settled_of
 from fl.results import RoundResult
 from fl.store.runs import Run
 
@@ -39,8 +40,7 @@ class Summary:
     seeds
         Of its runs, ascending.
     settled_accuracy
-        Mean of the evaluations in the last quarter of the rounds: where accuracy swings from round
-        to round, the last one alone is a matter of luck.
+        Mean accuracy over the last quarter of virtual time (see `fl.compare.settled`).
     final_accuracy
         Of the last evaluation.
     accuracy_in_time
@@ -166,18 +166,6 @@ def accuracy_at(rounds: Sequence[RoundResult], seconds: float) -> float:
     return found[-1] if found else 0.0
 
 
-def settled(rounds: Sequence[RoundResult]) -> list[RoundResult]:
-    """Return the evaluated rounds of the last quarter; at least one round has to be evaluated."""
-    evaluated = [one for one in rounds if one.accuracy is not None]
-    last = evaluated[-1]
-    return [one for one in evaluated if one.round > 0.75 * last.round or one is last]
-
-
-def settled_accuracy(rounds: Sequence[RoundResult]) -> float:
-    """Return the mean accuracy of `settled` rounds."""
-    return fmean(one.accuracy or 0.0 for one in settled(rounds))
-
-
 def _final(run: Run) -> float:
     return accuracy_at(run.rounds, math.inf)
 
@@ -187,12 +175,12 @@ def _summary(name: str, runs: Sequence[Run], target: float, common: float) -> Su
     reached = [time for time in times if time is not None]
     by_class: dict[str, list[float]] = {}
     for run in runs:
-        for device_class, accuracy in _settled_by_class(run).items():
+        for device_class, accuracy in settled_by_class(run).items():
             by_class.setdefault(device_class, []).append(accuracy)
     return Summary(
         strategy=name,
         seeds=tuple(sorted(run.seed for run in runs)),
-        settled_accuracy=estimate(settled_accuracy(run.rounds) for run in runs),
+        settled_accuracy=estimate(settled_of(run) for run in runs),
         final_accuracy=estimate(_final(run) for run in runs),
         accuracy_in_time=estimate(accuracy_at(run.rounds, common) for run in runs),
         accuracy_by_class={key: estimate(values) for key, values in by_class.items()},
@@ -211,11 +199,6 @@ def _summary(name: str, runs: Sequence[Run], target: float, common: float) -> Su
             for run in runs
         ),
     )
-
-
-def _settled_by_class(run: Run) -> dict[str, float]:
-    found = [one.accuracy_by_class for one in settled(run.rounds)]
-    return {key: fmean(one[key] for one in found) for key in found[-1]}
 
 
 def _total(run: Run, figure: str) -> float:

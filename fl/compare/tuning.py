@@ -2,54 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import count, islice
 
 from sqlalchemy import Engine
 
-from distreal_dse.errors import InputError
-from distreal_dse.specs import parse_spec, with_setting
+from distreal_dse.catalogue import StudySource
+from distreal_dse.seeding import seeded
+from fl.compare.candidates import (
+    Candidate,
+    Tuned,
+    around,
+    candidates,
+    check_rates,
+    check_schedules,
+    first_ranges,
+    widened,
+)
 from fl.compare.comparison import Failure, Listener, RunsFailedError, check_comparison, compare
-from fl.compare.summaries import settled_accuracy
-from fl.learning_rates import check_learning_rate
+from fl.compare.settled import settled_of
+from fl.learning_rates import check_learning_rate, fastest_rate
+from fl.store.runs import Run
 from fl.store.specs import RunSpec
 
-
-@dataclass(frozen=True)
-class Tuned:
-    """What became of a strategy at several learning rates.
-
-    Parameters
-    ----------
-    strategy
-        As it was given.
-    rates
-        Learning rates that were asked for, ascending; empty where it has one of its own.
-    tried
-        Its accuracy on validation data, `fl.compare.summaries.settled_accuracy`, by learning rate,
-        ascending; without those whose run failed.
-    """
-
-    strategy: str
-    rates: tuple[float, ...]
-    tried: Mapping[float, float]
-
-    @property
-    def best(self) -> float | None:
-        """The learning rate of the highest accuracy, of equal ones the lowest; None without any."""
-        return max(self.tried, key=lambda rate: self.tried[rate], default=None)
-
-    @property
-    def at_best(self) -> str:
-        """The strategy with its best learning rate, as it was given where there is none."""
-        return self.strategy if self.best is None else _at_rate(self.strategy, self.best)
-
-    @property
-    def further(self) -> str | None:
-        """``"lower"`` or ``"higher"`` where the best is at that end of those asked for."""
-        if self.best is None:
-            return None
-        return {self.rates[0]: "lower", self.rates[-1]: "higher"}.get(self.best)
+# Runs of each candidate: one alone is often the luck of its seed.
+SEEDS = 2
+# Their seeds begin so far behind the first one of the comparison.
+APART = 10_000
 
 
 def tuning_name(comparison: str) -> str:
@@ -57,19 +38,37 @@ def tuning_name(comparison: str) -> str:
     return f"{comparison} learning rates"
 
 
+def tuning_seeds(specs: Sequence[RunSpec]) -> tuple[int, ...]:
+    """Return the seeds that candidates are trained with: none of those that are compared.
+
+    What is chosen by a seed fits its split, traces and masks by luck, and looks better with that
+    very seed than with others, the more so the more candidates there are. The seeds don't change
+    when seeds are added to the comparison, so that nothing has to be chosen anew.
+    """
+    used = {spec.seed for spec in specs}
+    free = (seed for seed in count(specs[0].seed + APART) if seed not in used)
+    return tuple(islice(free, SEEDS))
+
+
 def tune(
     engine: Engine,
     name: str,
     specs: Sequence[RunSpec],
-    rates: Sequence[float],
+    rates: Sequence[float] | None = None,
     listen: Listener = lambda done, total: None,
     workers: int = 1,
+    *,
+    schedules: Sequence[str] = (),
 ) -> tuple[list[Tuned], tuple[Failure, ...]]:
-    """Train each strategy once with each learning rate, evaluated on validation data.
+    """Train each strategy with each learning rate and schedule, evaluated on validation data.
+
+    Each pair is trained with the seeds of `tuning_seeds`; that of the highest mean is best. Where
+    the best rate with some schedule lies at an end for some strategy, all are tried with one rate
+    more, by the same ratio, until it does not, or `fl.compare.candidates.WIDENINGS` were added.
 
     The runs are a comparison of their own, `tuning_name`, and go on where they were stopped.
-    Strategies that have a learning rate of their own (``small:lr=0.1``) keep it. Whatever fails,
-    the others go on; returned are what became of each strategy, and what failed.
+    Strategies that have a learning rate or a schedule of their own (``small:lr=0.1``) keep it.
+    Whatever fails, the others go on; returned are what became of each strategy, and what failed.
 
     Parameters
     ----------
@@ -78,47 +77,76 @@ def tune(
     name
         Of the comparison that learning rates are chosen for.
     specs
-        What it is to train, at least one; the seed of the first is used.
+        What it is to train, at least one.
     rates
-        Two or more different ones.
+        Two or more different ones to begin with; None for some around that of the study.
     listen, workers
         As for `compare`.
+    schedules
+        Two or more different ones, as `make_schedule` takes them; none for that of the specs.
 
     Raises
     ------
     InputError
-        If there are fewer rates, or as for `compare`; then nothing is trained.
+        If there are fewer rates or schedules, or as for `compare`; then nothing is trained.
     """
-    for rate in rates:
-        check_learning_rate(rate, "learning rates")
-    ascending = tuple(sorted({float(rate) for rate in rates}))
-    if len(ascending) < 2:
-        raise InputError(
-            f"learning rates: expected two or more to choose from, found {len(ascending)}; a "
-            "single one is written behind strategies, such as small:lr=0.1"
-        )
+    schedules = check_schedules(schedules)
+    begin = around(_rate_of_study(specs[0])) if rates is None else check_rates(rates)
     check_comparison(engine, name, specs)
     strategies = list(dict.fromkeys(spec.strategy for spec in specs))
-    open_ones = [one for one in strategies if "lr" not in parse_spec("strategy", one)[1]]
-    trials = [
-        replace(specs[0], strategy=_at_rate(one, rate), evaluate_on="validation")
-        for rate in ascending
-        for one in open_ones
-    ]
-    failures: tuple[Failure, ...] = ()
-    try:
-        runs = compare(engine, tuning_name(name), trials, listen, workers) if trials else []
-    except RunsFailedError as error:
-        runs, failures = list(error.runs), error.failures
-    found = {run.strategy: settled_accuracy(run.rounds) for run in runs}
-    tuned = []
-    for one in strategies:
-        asked = ascending if one in open_ones else ()
-        keys = {rate: _at_rate(one, rate) for rate in asked}
-        tried = {rate: found[key] for rate, key in keys.items() if key in found}
-        tuned.append(Tuned(one, asked, tried))
-    return tuned, failures
+    seeds = tuning_seeds(specs)
+    ranges = first = first_ranges(strategies, begin, schedules)
+    failed: dict[tuple[str, int], Failure] = {}
+    while True:
+        tried = {one: candidates(one, ranges, schedules) for one in strategies}
+        trials = [
+            replace(specs[0], strategy=pair.of(one), seed=seed, evaluate_on="validation")
+            for one in strategies
+            for pair in tried[one]
+            for seed in seeds
+            if (pair.of(one), seed) not in failed
+        ]
+        try:
+            runs = compare(engine, tuning_name(name), trials, listen, workers) if trials else []
+        except RunsFailedError as error:
+            runs = list(error.runs)
+            failed |= {(one.strategy, one.seed): one for one in error.failures}
+        found = {(run.strategy, run.seed): run for run in runs}
+        tuned = [_tuned(one, tried[one], found, seeds) for one in strategies]
+        wider = widened(ranges, first, tuned)
+        if wider == ranges:
+            return tuned, tuple(failed.values())
+        ranges = wider
 
 
-def _at_rate(strategy: str, rate: float) -> str:
-    return with_setting(strategy, "lr", repr(rate))
+def _tuned(
+    strategy: str,
+    pairs: tuple[Candidate, ...],
+    found: dict[tuple[str, int], Run],
+    seeds: Sequence[int],
+) -> Tuned:
+    own = {
+        pair: [found[key] for seed in seeds if (key := (pair.of(strategy), seed)) in found]
+        for pair in pairs
+    }
+    return Tuned(
+        strategy,
+        pairs,
+        {
+            pair: tuple(map(settled_of, runs))
+            for pair, runs in own.items()
+            if len(runs) == len(seeds)
+        },
+        math.fsum(one.training_macs for runs in own.values() for run in runs for one in run.rounds),
+    )
+
+
+def _rate_of_study(spec: RunSpec) -> float:
+    """The learning rate that devices have where nothing else is said."""
+    study = StudySource(spec.study, spec.options).load()
+    with seeded(0, "learning rate"):  # layers draw their values
+        rate = fastest_rate(study.optimizer(study.model().parameters()))
+    check_learning_rate(
+        rate, f"learning rate of study {study.name}, around which auto tries others"
+    )
+    return rate

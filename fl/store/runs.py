@@ -55,6 +55,12 @@ class Run:
         return str(self.settings.get("evaluate_on", "test"))
 
     @property
+    def until(self) -> float | None:
+        """Virtual seconds after which no further round begins; None for no such limit."""
+        found = self.settings.get("until")
+        return None if found is None else float(found)
+
+    @property
     def accuracy(self) -> float | None:
         """Accuracy of the last round that was evaluated."""
         scores = (result.accuracy for result in reversed(self.rounds))

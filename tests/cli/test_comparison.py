@@ -12,9 +12,12 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
+from rich.table import Table
 
 from command_line import finish, run, start, wait_until
 from distreal_dse.cli._comparison_tables import comparison_tables
+from distreal_dse.cli._tuning_tables import learning_rate_table
+from fl.compare.candidates import Candidate, Tuned
 from fl.compare.summaries import summarise
 from fl.results import RoundResult
 from fl.store.runs import Run
@@ -71,20 +74,92 @@ def test_each_strategy_is_compared_at_its_best_learning_rate(study: Path, tmp_pa
     found = run(*command, "--json").json  # nothing is left to train
     chosen = found["learning_rates"]
     assert list(chosen) == ["nested:levels=2,averaging=pooled", "small"]
+    compared = {one["strategy"] for one in found["strategies"]}
+    rates = {repr([one["rate"] for one in tuned["tried"]]) for tuned in chosen.values()}
+    assert len(rates) == 1  # the same for all
     for strategy, tuned in chosen.items():
-        tried = tuned["tried"]
-        assert set(tried) == {"0.01", "0.1"}
-        assert tried[str(tuned["taken"])] == max(tried.values())
-        separator = "," if ":" in strategy else ":"
-        assert f"{strategy}{separator}lr={tuned['taken']}" in {
-            one["strategy"] for one in found["strategies"]
-        }
-    assert "accuracy on validation data by learning rate" in " ".join(shown.stderr.split())
-    assert "try lower ones" in shown.stderr or "try higher ones" in shown.stderr
+        tried = {one["rate"]: one["accuracy"] for one in tuned["tried"]}
+        assert {0.01, 0.1} <= set(tried) and len(tried) <= 8
+        taken = tuned["taken"]["rate"]
+        assert tried[taken] == max(tried.values())
+        assert all(len(one["by_seed"]) == 2 for one in tuned["tried"])
+        assert (tuned["not_tried"] == "lower") == (taken == min(tried))
+        assert tuned["training_macs"] > 0
+        assert f"{strategy}{',' if ':' in strategy else ':'}lr={taken}" in compared
+    text = " ".join(shown.stderr.split())
+    assert "by learning rate, mean of 2 seeds that are not compared" in text
     page = tmp_path / "report.html"
     shared = ("report", "tiny learning rates", "--out", page, "--storage")
     assert run(*shared, f"sqlite:///{tmp_path}/c.db").code == 0
     assert "validation accuracy" in page.read_text() and "test accuracy" not in page.read_text()
+
+
+def test_schedules_are_chosen_with_learning_rates_without_any_numbers(
+    study: Path, tmp_path: Path
+) -> None:
+    command = (
+        "fl", "compare", study, *SMALL, "--storage", f"sqlite:///{tmp_path}/c.db", "--seeds", "1",
+        "--strategies", "small,small:lr=0.1", "--learning-rates", "auto",
+        "--schedules", "constant,cosine:end=0.1,warmup=1",
+    )  # fmt: skip
+    shown = run(*command)
+    assert shown.code == 0, shown.stderr
+    found = run(*command, "--json").json
+    small, own = found["learning_rates"].values()
+    schedules = ["constant", "cosine:end=0.1:warmup=1"]
+    pairs = {(one["rate"], one["schedule"]) for one in small["tried"]}
+    assert {(rate, one) for rate in (0.0167, 0.05, 0.15) for one in schedules} <= pairs
+    assert [(one["rate"], one["schedule"]) for one in own["tried"]] == [
+        (None, one) for one in schedules
+    ]
+    compared = [one["strategy"] for one in found["strategies"]]
+    assert compared == [
+        f"small:lr={small['taken']['rate']},schedule={small['taken']['schedule']}",
+        f"small:lr=0.1,schedule={own['taken']['schedule']}",
+    ]
+    (table,) = shown.stderr.split("Comparison tiny: accuracy on validation")[1:]
+    cells = [[cell.strip() for cell in line.split("│")] for line in table.splitlines()]
+    heads = [cell.strip() for cell in table.split("┃")]
+    assert {"schedule", "0.05", "its own", "tried", "TMACs", "taken"} <= set(heads)
+    rows = [row[-4] for row in cells if len(row) > 5 and row[1].startswith("small")]
+    assert rows[:2] == [str(len(pairs)), "2"]
+
+
+def table_rows(table: Table) -> list[list[str]]:
+    screen = Console(file=io.StringIO(), width=200)
+    screen.print(table)
+    lines = screen.file.getvalue().splitlines()
+    return [[cell.strip() for cell in one[1:-1].split("│")] for one in lines if one[:1] == "│"]
+
+
+def test_a_choice_that_ends_at_its_bound_is_told() -> None:
+    rates = tuple(map(Candidate, (0.1, 0.2, 0.4)))
+    tried = {rates[0]: (0.5, 0.6), rates[1]: (0.6, 0.7), rates[2]: (0.7, 0.8)}
+    inside = {**tried, rates[1]: (0.9, 0.9)}
+    tuned = [
+        Tuned("small", rates, tried, 2e12),
+        Tuned("nested", rates, inside),
+        Tuned("fjord", rates, {}),
+        Tuned("fedavg:lr=1", (), {}),
+    ]
+    assert table_rows(learning_rate_table("c", tuned)) == [
+        ["small", "55.0%", "65.0%", "75.0%", "3", "2", "0.4; higher ones were not tried"],
+        ["nested", "55.0%", "90.0%", "75.0%", "3", "0", "0.2"],
+        ["fjord", "", "", "", "3", "0", "the study's: all failed"],
+        ["fedavg:lr=1", "", "", "", "0", "0", "its own"],
+    ]
+
+
+def test_each_schedule_that_was_tried_has_a_row_of_its_own() -> None:
+    pairs = [Candidate(rate, one) for one in ("constant", "cosine") for rate in (0.1, 0.2, 0.4)]
+    tried = {pair: (0.1 * number,) * 2 for number, pair in enumerate(pairs[:5], start=1)}
+    own = {Candidate(None, "constant"): (0.9, 0.9)}
+    tuned = [Tuned("small", tuple(pairs), tried), Tuned("fjord:lr=1", tuple(own), own)]
+    assert table_rows(learning_rate_table("c", tuned)) == [
+        ["small", "constant", "10.0%", "20.0%", "30.0%", "", "6", "0", "0.2 cosine"],
+        ["", "cosine", "40.0%", "50.0%", "", "", "", "", ""],
+        ["fjord:lr=1", "constant", "", "", "", "90.0%", "1", "0", "constant"],
+    ]
 
 
 def test_a_single_seed_has_no_confidence_interval(study: Path, tmp_path: Path) -> None:
@@ -275,8 +350,17 @@ def test_strategies_are_listed(study: Path) -> None:
         (("--strategies", "small", "--target", "90"), "--target: expected an accuracy"),
         (("--strategies", "small", "--pace", "0"), "pace of the federated run"),
         (("--strategies", "small,fjord-kd:alpha=2"), "alpha of strategy fjord-kd: expected 0 to 1"),
-        (("--strategies", "small", "--learning-rates", "0.1;0.2"), "expected numbers such as"),
-        (("--strategies", "small", "--learning-rates", "0.1"), "expected two or more to choose"),
+        (("--strategies", "small", "--learning-rates", "0.1;0.2"), "expected auto, or numbers"),
+        (("--strategies", "small", "--learning-rates", "0.1"), "or two or more to choose from"),
+        (("--strategies", "small", "--schedules", "constant,cosine"), "give --learning-rates auto"),
+        (
+            ("--learning-rates", "auto", "--schedules", "constant,cosine", "--schedule", "cosine"),
+            "--schedule beside --schedules: expected one of them",
+        ),
+        (
+            ("--strategies", "small", "--learning-rates", "auto", "--schedules", "constant"),
+            "expected two or more to choose from, such as constant,cosine, found constant",
+        ),
         (("--strategies", "small:lr=0"), "lr of a strategy: expected finite numbers above 0"),
         (("--strategies", "small", "--evaluate-on", "train"), "expected on test or validation"),
         (("--strategies", "small", "--statistics", "some"), "one of all, cohort, averaged"),

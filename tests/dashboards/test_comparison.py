@@ -9,7 +9,6 @@ import pytest
 
 from dashboards.comparison import (
     comparison_figure,
-    comparison_finding,
     time_figure,
 )
 from dashboards.pictures import comparison_pictures
@@ -64,20 +63,6 @@ def test_of_five_seeds_bands_are_confidence_intervals(make_run: MakeRun) -> None
 
 def test_a_single_seed_has_no_band(runs: list[Run]) -> None:
     assert all(trace.fill is None for trace in comparison_figure(runs[::2]).data)
-
-
-def test_the_finding_says_where_distreal_stands(runs: list[Run]) -> None:
-    summaries, _ = summarise(runs)
-    # Student's interval of 0.5 and 0.7 reaches from -0.67 to 1.87.
-    assert comparison_finding(summaries) == (
-        "small settles at the highest accuracy, 90.0%, distreal at 60.0%: their confidence "
-        "intervals overlap"
-    )
-    single, _ = summarise(runs[::2])
-    assert comparison_finding(single).endswith("distreal at 50.0%, of a single seed each")
-    assert comparison_finding(summarise(runs[:2])[0]) == (
-        "distreal settles at the highest accuracy, 60.0%"
-    )
 
 
 def test_bars_are_the_times_to_the_target_the_fastest_on_top(runs: list[Run]) -> None:

@@ -11,8 +11,6 @@ from fl.compare.summaries import (
     accuracy_at,
     estimate,
     seconds_to,
-    settled,
-    settled_accuracy,
     summarise,
 )
 from fl.results import RoundResult
@@ -98,14 +96,6 @@ def test_a_summary_by_hand() -> None:
     assert a.transferred_bytes.mean == 600.0 and a.missed_share.mean == 0.5
     (_, b), _ = summarise(runs, target=0.3)
     assert b.seconds_to_target is not None and b.seconds_to_target.mean == 3.0
-
-
-def test_settled_are_the_evaluations_of_the_last_quarter() -> None:
-    long = rounds(*((float(number), number / 10) for number in range(9)))
-    assert [one.round for one in settled(long)] == [7, 8]
-    assert settled_accuracy(long) == pytest.approx(0.75)
-    assert [one.round for one in settled(CURVE)] == [4]
-    assert [one.round for one in settled(CURVE[:1])] == [0]
 
 
 def test_a_seed_counts_once() -> None:

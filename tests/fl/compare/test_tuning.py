@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 import pytest
@@ -13,15 +15,18 @@ from torch import nn
 from torch.optim import SGD, Adam
 
 from distreal_dse.errors import InputError
+from fl.compare.candidates import Candidate, Tuned
 from fl.compare.comparison import compare
-from fl.compare.summaries import settled_accuracy
-from fl.compare.tuning import Tuned, tune, tuning_name
+from fl.compare.settled import settled_accuracy
+from fl.compare.tuning import tune, tuning_name, tuning_seeds
 from fl.learning_rates import set_learning_rate
 from fl.store.execution import begin_run, carry_out
 from fl.store.runs import list_runs, load_run
 from fl.store.specs import RunSpec
+from fl.world.deadlines import RoundRules
+from tiny_study import NO_SUB_NETWORKS, write_study
 
-RATES = (0.2, 1e-7)
+RATES = (0.2, 0.02)
 
 
 @pytest.fixture
@@ -82,23 +87,95 @@ def test_each_strategy_gets_the_rate_that_is_best_for_it(
     assert failures == ()
     assert [one.strategy for one in tuned] == ["small:share=0.3", "heterofl:lr=0.01", "nested"]
     small, own, nested = tuned
-    assert list(small.tried) == sorted(RATES) == list(nested.tried)
-    assert small.tried[0.2] > small.tried[1e-7] + 0.2
-    assert small.at_best == "small:share=0.3,lr=0.2" and nested.at_best == "nested:lr=0.2"
+    # All were tried with the same rates, in the same number of runs, up to one that is too high.
+    assert small.candidates == nested.candidates
+    rates = [one.rate for one in small.candidates]
+    assert rates[:3] == [0.02, 0.2, 2.0] and len(rates) <= 5
+    assert list(small.tried) == list(nested.tried) == list(small.candidates)
+    for one in (small, nested):
+        assert one.further is None and one.best is not None
+        assert fmean(one.tried[one.best]) == max(map(fmean, one.tried.values()))
+        assert one.at_best == f"{one.strategy}{',' if ':' in one.strategy else ':'}lr=" + repr(
+            one.best.rate
+        )
+    assert fmean(small.tried[Candidate(0.2)]) > fmean(small.tried[Candidate(0.02)]) + 0.05
     assert own.tried == {} and own.best is None and own.at_best == "heterofl:lr=0.01"
-    assert told[-1] == (20, 20)
     runs = list_runs(database, tuning_name("digits"))
-    assert {run.seed for run in runs} == {3}
+    assert len(runs) == 2 * 2 * len(rates)
+    assert told[0] == (0, 2 * 2 * 2 * 5) and told[-1] == (5 * len(runs), 5 * len(runs))
     assert {run.evaluated_on for run in runs} == {"validation"}
-    assert len(runs) == 4
-    for run in runs:
-        if run.strategy == "nested:lr=0.2":
-            assert settled_accuracy(run.rounds) == nested.tried[0.2]
-    # The same again trains nothing, and chooses the same.
-    assert tune(database, "digits", specs, RATES) == (tuned, ())
+    # Seeds are not those that are compared.
+    assert {run.seed for run in runs} == {10_003, 10_004}
+    by_hand = {(run.strategy, run.seed): settled_accuracy(run.rounds) for run in runs}
+    assert nested.tried[Candidate(0.2)] == tuple(
+        by_hand["nested:lr=0.2", seed] for seed in (10_003, 10_004)
+    )
+    assert nested.training_macs == pytest.approx(
+        sum(
+            one.training_macs
+            for run in runs
+            if run.strategy.startswith("nested")
+            for one in run.rounds
+        )
+    )
+    # The same again trains nothing, and chooses the same; so it does with a seed more.
+    more = [*specs, replace(specs[0], seed=5)]
+    for again in (specs, more):
+        assert tune(database, "digits", again, RATES) == (tuned, ())
     assert [run.id for run in list_runs(database, tuning_name("digits"))] == [r.id for r in runs]
     compared = compare(database, "digits", [replace(specs[0], strategy=small.at_best, rounds=1)])
     assert [run.evaluated_on for run in compared] == ["test"]
+
+
+def test_a_choice_that_was_stopped_goes_on_and_comes_to_the_same(
+    database: Engine, spec: RunSpec
+) -> None:
+    specs = [replace(spec, front=None, strategy=one, rounds=2) for one in ("small", "heterofl")]
+    expected = tune(database, "whole", specs, RATES)
+
+    def stop(done: int, total: int) -> None:
+        if total > 2 * 2 * 2 * 3 and done > 2 * 2 * 2 * 3:  # while it is widened
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        tune(database, "stopped", specs, RATES, stop)
+    begun = list_runs(database, tuning_name("stopped"))
+    assert not begun[-1].finished
+    assert tune(database, "stopped", specs, RATES) == expected
+    assert [run.id for run in list_runs(database, tuning_name("stopped"))][: len(begun)] == [
+        run.id for run in begun
+    ]
+
+
+def test_seeds_that_rates_are_chosen_by_are_never_compared(spec: RunSpec) -> None:
+    assert tuning_seeds([replace(spec, seed=3), replace(spec, seed=9)]) == (10_003, 10_004)
+    taken = [replace(spec, seed=seed) for seed in (3, 10_003, 10_005)]
+    assert tuning_seeds(taken) == (10_004, 10_006)
+
+
+def test_without_numbers_rates_begin_around_the_studys(
+    database: Engine, learnable: RunSpec
+) -> None:
+    specs = [replace(learnable, strategy="small", rounds=1)]
+    ((small,), _) = tune(database, "c", specs)
+    rates = [one.rate for one in small.candidates if one.rate is not None]
+    # The study says nothing of its optimiser, so it is SGD with 0.05.
+    assert {0.0167, 0.05, 0.15} <= set(rates)
+    ratios = [high / low for low, high in zip(rates, rates[1:], strict=False)]
+    assert ratios == pytest.approx([3] * len(ratios), rel=0.01)
+    assert small.further is None or len(rates) == 6
+
+
+def test_a_study_without_a_learning_rate_is_told_where_rates_should_begin_around_it(
+    database: Engine, spec: RunSpec, tmp_path: Path
+) -> None:
+    still = "study = replace(study, optimizer=lambda some: torch.optim.SGD(some, lr=0.0))"
+    own = replace(
+        spec, study=str(write_study(tmp_path, "still", still)), front=None, strategy="small"
+    )
+    with pytest.raises(InputError, match="study still, around which auto tries others: .* found 0"):
+        tune(database, "c", [own])
+    assert list_runs(database, tuning_name("c")) == []
 
 
 def test_rates_are_tuned_at_the_schedule_given(database: Engine, learnable: RunSpec) -> None:
@@ -106,15 +183,39 @@ def test_rates_are_tuned_at_the_schedule_given(database: Engine, learnable: RunS
     own = "small:schedule=exponential:factor=0.5"
     specs = [replace(scheduled, strategy=one) for one in ("small", own)]
     tuned, _ = tune(database, "digits", specs, RATES)
-    assert [one.at_best for one in tuned] == ["small:lr=0.2", f"{own},lr=0.2"]
+    assert all(
+        f"{one.strategy}{sep}lr=" in one.at_best for one, sep in zip(tuned, ":,", strict=True)
+    )
     runs = list_runs(database, tuning_name("digits"))
-    assert len(runs) == 4 and {run.settings["schedule"] for run in runs} == {"cosine:warmup=1"}
-    found = {run.strategy: run for run in runs}
-    plain = replace(scheduled, strategy="small:lr=0.2", evaluate_on="validation")
+    assert {run.settings["schedule"] for run in runs} == {"cosine:warmup=1"}
+    found = {(run.strategy, run.seed): run for run in runs}
+    plain = replace(scheduled, strategy="small:lr=0.2", evaluate_on="validation", seed=10_000)
     for text, of_run in (("small:lr=0.2", "cosine:warmup=1"), (f"{own},lr=0.2", own[15:])):
         run_id, begun = begin_run(database, replace(plain, schedule=of_run))
         carry_out(database, run_id, begun)
-        assert load_run(database, run_id).rounds == found[text].rounds
+        assert load_run(database, run_id).rounds == found[text, 10_000].rounds
+
+
+def test_each_strategy_gets_the_best_pair_of_rate_and_schedule(
+    database: Engine, learnable: RunSpec
+) -> None:
+    still = "exponential:factor=1e-9"  # trains in the first round alone
+    specs = [replace(learnable, strategy=one) for one in ("small", "small:lr=0.2")]
+    tuned, _ = tune(database, "c", specs, RATES, schedules=(still, "constant"))
+    small, own = tuned
+    assert {one.schedule for one in small.candidates} == {still, "constant"}
+    assert own.candidates == (Candidate(None, still), Candidate(None, "constant"))
+    assert small.best is not None and small.best.schedule == "constant"
+    assert own.best == Candidate(None, "constant")
+    assert own.at_best == "small:lr=0.2,schedule=constant"
+    assert small.at_best == f"small:lr={small.best.rate!r},schedule=constant"
+    # With the same rate and schedule it is the same run, wherever these come from.
+    pair = Candidate(0.2, "constant")
+    assert small.tried[pair] == own.tried[Candidate(None, "constant")]
+    assert fmean(small.tried[pair]) > fmean(small.tried[Candidate(0.2, still)]) + 0.1
+    for schedule in (still, "constant"):
+        rates = [one.rate for one in small.candidates if one.schedule == schedule]
+        assert small.end_of(schedule) is None or len(rates) == 5
 
 
 def test_runs_are_evaluated_on_what_they_are_told_to(database: Engine, learnable: RunSpec) -> None:
@@ -138,48 +239,45 @@ def test_strategies_that_fail_at_every_rate_are_left_as_they_are(
 ) -> None:
     crowded = replace(spec, devices=60, strategy="small")  # more than there are samples for
     tuned, failures = tune(database, "c", [crowded], RATES)
-    assert tuned == [Tuned("small", (1e-7, 0.2), {})] and tuned[0].at_best == "small"
-    assert sorted(one.strategy for one in failures) == ["small:lr=0.2", "small:lr=1e-07"]
+    assert tuned == [Tuned("small", (Candidate(0.02), Candidate(0.2)), {})]
+    assert tuned[0].at_best == "small"
+    assert sorted((one.strategy, one.seed) for one in failures) == [
+        (f"small:lr={rate}", seed) for rate in ("0.02", "0.2") for seed in (10_000, 10_001)
+    ]
 
 
-@pytest.mark.parametrize(
-    ("rates", "message"),
-    [
-        ((0.1,), "expected two or more to choose from, found 1"),
-        ((0.1, 0.1), "expected two or more to choose from, found 1"),
-        ((0.1, 0.0), "learning rates: expected finite numbers above 0 such as 0.05, found 0"),
-        ((0.1, float("inf")), "above 0 such as 0.05, found inf"),
-        ((0.1, float("nan")), "above 0 such as 0.05, found nan"),
-    ],
-)
-def test_rates_that_leave_no_choice_are_refused(
-    database: Engine, spec: RunSpec, rates: tuple[float, ...], message: str
+def test_a_rate_of_which_a_run_fails_is_not_chosen(
+    database: Engine, spec: RunSpec, tmp_path: Path
 ) -> None:
-    with pytest.raises(InputError, match=message):
-        tune(database, "c", [spec], rates)
+    study = write_study(tmp_path, "picky", NO_SUB_NETWORKS)
+    own = replace(
+        spec, study=str(study), front=None, strategy="small", rounds=1, rules=RoundRules()
+    )
+    specs = [replace(own, strategy=one) for one in ("heterofl", "fedavg")]
+    told: list[tuple[int, int]] = []
+    (heterofl, fedavg), failures = tune(
+        database, "c", specs, RATES, lambda *counts: told.append(counts)
+    )
+    assert heterofl.tried == {} and heterofl.candidates == fedavg.candidates == tuple(fedavg.tried)
+    # Each is told once and not tried again, though ranges are widened for the other.
+    failed = [(one.strategy, one.seed) for one in failures]
+    assert len(failed) == len(set(failed)) == 2 * len(heterofl.candidates) > 4
+    assert told[-1][1] < 2 * 2 * 2 * len(heterofl.candidates)
+
+
+def test_rates_that_leave_no_choice_train_nothing(database: Engine, spec: RunSpec) -> None:
+    for rates, schedules in (((0.1,), ()), (RATES, ("cosine",)), (RATES, ("constant", "cosin"))):
+        with pytest.raises(InputError):
+            tune(database, "c", [spec], rates, schedules=schedules)
+    with pytest.raises(InputError, match="expected less than the 5 rounds"):
+        tune(database, "c", [spec], RATES, schedules=("constant", "cosine:warmup=9"))
     assert list_runs(database, tuning_name("c")) == []
-
-
-@pytest.mark.parametrize(
-    ("tried", "further"),
-    [
-        ({0.1: 0.5, 0.2: 0.6, 0.4: 0.5}, None),
-        ({0.1: 0.5, 0.2: 0.6}, None),  # 0.4 failed
-        ({0.1: 0.5, 0.4: 0.6}, "higher"),
-        ({0.1: 0.6, 0.4: 0.6}, "lower"),
-        ({}, None),
-    ],
-)
-def test_a_best_rate_at_the_end_of_those_asked_for_is_told(
-    tried: dict[float, float], further: str | None
-) -> None:
-    assert Tuned("small", (0.1, 0.2, 0.4), tried).further == further
 
 
 def test_numbers_of_other_libraries_are_rates_too(database: Engine, learnable: RunSpec) -> None:
     short = replace(learnable, rounds=1)
     (small,), _ = tune(database, "c", [short], np.array([0.1, 0.2]))
-    assert small.at_best in ("small:lr=0.1", "small:lr=0.2")
+    assert small.best is not None and isinstance(small.best.rate, float)
 
 
 def test_the_comparison_is_checked_before_anything_is_trained(
