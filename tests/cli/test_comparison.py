@@ -233,7 +233,9 @@ def test_ctrl_c_keeps_all_finished_rounds_of_runs_in_processes(tmp_path: Path) -
     assert ended.code == 130 and "Traceback" not in ended.stderr
     begun = rows(file, LAST.replace("GROUP", "WHERE NOT finished AND round > 0 GROUP"))
     assert begun
-    assert rows(file, "SELECT run_id, round FROM run_checkpoints ORDER BY run_id") == begun
+    # Not the only ones, where ten rounds were done before the signal came.
+    newest = "SELECT run_id, MAX(round) FROM run_checkpoints GROUP BY run_id ORDER BY run_id"
+    assert rows(file, newest) == begun
     assert all(owner is None for (owner,) in rows(file, "SELECT owner FROM runs"))
     first = rows(file, "SELECT run_id, round, rowid FROM run_rounds")
     again = run(*command, "--json")
