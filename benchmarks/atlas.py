@@ -1,0 +1,165 @@
+"""Who wins where: strategies compared on many fleets, splits, data sets and changes of resources.
+
+For each cell, a table is fitted to the fleet, each strategy gets the learning rate that is best for
+it on validation data (two seeds of their own), and all are compared by paired seeds. What is given
+is by how much `OURS` leads the best of the others: the smallest of its paired differences, and the
+smallest lower end of their intervals, which hold for all of them together.
+
+Everything is kept in ``--storage``; the same command goes on where it was stopped, and more cells
+or seeds may be added.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from fnmatch import fnmatch
+from pathlib import Path
+
+import torch
+from sqlalchemy import Engine
+
+from benchmarks._atlas_cells import OURS, STRATEGIES, TRAININGS, Cell, all_cells
+from benchmarks.figures import Figure, parser, report
+from distreal_dse.catalogue import StudySource
+from distreal_dse.errors import DistrealError, FrontError, InputError
+from distreal_dse.fronts import load_front, open_database
+from distreal_dse.search import SearchSettings, search
+from distreal_dse.specs import name_of, parse_spec
+from fl.compare.comparison import compare
+from fl.compare.paired import paired_differences
+from fl.compare.summaries import summarise
+from fl.compare.tuning import tune
+from fl.store.runs import Run
+
+RATES = (0.1, 0.2, 0.4)
+FIT_TRIALS = 30
+GOAL = -0.5  # points that OURS may be behind the best other strategy
+
+
+def fitted_front(
+    engine: Engine, storage: str, cell: Cell, source: StudySource, workers: int
+) -> str | None:
+    """Return the label of the front that is fitted to the fleet; None where there can be none."""
+    with suppress(FrontError):
+        return load_front(engine, cell.front).label
+    settings = SearchSettings(
+        source, name=cell.front, trials=FIT_TRIALS, workers=workers, fleet=cell.world.budgets()
+    )
+    try:
+        return search(settings, storage).label
+    except DistrealError as error:
+        print(f"{cell.front}: {error}", file=sys.stderr)
+        return None
+
+
+def runs_of(
+    engine: Engine, storage: str, cell: Cell, folder: Path | None, seeds: int, workers: int
+) -> list[Run]:
+    """Carry out what is left of a cell, and return its runs."""
+    source = TRAININGS[cell.data].source(folder)
+    specs = cell.specs(source, fitted_front(engine, storage, cell, source, workers), seeds)
+    tuned, _ = tune(engine, cell.name, specs, RATES, workers=workers)
+    at_best = {one.strategy: one.at_best for one in tuned}
+    best = [replace(one, strategy=at_best[one.strategy]) for one in specs]
+    return compare(engine, cell.name, best, workers=workers)
+
+
+def settled_points(runs: Sequence[Run]) -> dict[str, float]:
+    """Return the mean settled accuracy of each strategy, in per cent, the best first."""
+    found, _ = summarise(runs)
+    means = {name_of(one.strategy): 100 * one.settled_accuracy.mean for one in found}
+    return dict(sorted(means.items(), key=lambda item: -item[1]))
+
+
+def lead(cell: Cell, runs: Sequence[Run]) -> Figure:
+    """Return by how much `OURS` leads the best of the others, in points."""
+    ours = next(run.strategy for run in runs if name_of(run.strategy) == OURS)
+    others = paired_differences(runs, ours)
+    leads = {name_of(one.strategy): one.settled_accuracy for one in others}
+    best = max(leads, key=lambda name: leads[name].mean)
+    means = settled_points(runs)
+    return Figure(
+        f"lead in {cell.name}",
+        -100 * leads[best].mean,
+        "points",
+        GOAL,
+        "higher",
+        {
+            # All intervals hold at once, so these bound the lead over whichever is best.
+            "low": round(-100 * max(one.high for one in leads.values()), 1),
+            "high": round(-100 * max(one.low for one in leads.values()), 1),
+            "best other": best,
+            "settled": {name: round(mean, 1) for name, mean in means.items()},
+            "rates": {name_of(run.strategy): rate_of(run.strategy) for run in runs},
+            "seeds": len({run.seed for run in runs}),
+        },
+    )
+
+
+def rate_of(strategy: str) -> float | None:
+    """Return the learning rate among the settings of a strategy."""
+    _, settings = parse_spec("strategy", strategy)
+    return float(settings["lr"]) if "lr" in settings else None
+
+
+def markdown(cells: Sequence[Cell], figures: Sequence[Figure]) -> str:
+    """Return a table of settled accuracies, for the documentation."""
+    names = [name_of(one) for one in STRATEGIES]
+    head = ["cell", *(f"`{name}`" for name in names), f"`{OURS}` − best other"]
+    lines = [head, ["---"] * len(head)]
+    for cell, figure in zip(cells, figures, strict=True):
+        own = figure.settings
+        best = max(own["settled"].values())
+        lines.append(
+            [
+                f"{cell.data}, {cell.fleet}, {cell.split}, {cell.change}",
+                *(_accuracy(own["settled"].get(name), best) for name in names),
+                f"{figure.value:+.1f} ({own['low']:+.1f} … {own['high']:+.1f})",
+            ]
+        )
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _accuracy(mean: float | None, best: float) -> str:
+    if mean is None:
+        return "–"
+    return f"**{mean:.1f}**" if mean == best else f"{mean:.1f}"
+
+
+def main() -> None:
+    """Fill the cells that are asked for, and print what came out."""
+    arguments = parser(__doc__)
+    arguments.add_argument("--storage", required=True, help="database that all is kept in")
+    arguments.add_argument("--cells", default="*", help="such as 'digits extreme *'")
+    arguments.add_argument("--data", type=Path, help="folder of CIFAR-10's images")
+    arguments.add_argument("--seeds", type=int, default=3)
+    arguments.add_argument("--workers", type=int, default=2)
+    arguments.add_argument("--quick", action="store_true", help="digits in the extreme fleet")
+    arguments.add_argument("--markdown", action="store_true", help="a table for documentation")
+    asked = arguments.parse_args()
+    torch.set_num_threads(1)
+    pattern = "digits extreme * constant" if asked.quick else asked.cells
+    cells = [one for one in all_cells() if fnmatch(one.name.removeprefix("atlas "), pattern)]
+    if not cells:
+        raise InputError(f"--cells '{pattern}': expected cells such as 'digits extreme iid *'")
+    engine = open_database(asked.storage)
+    figures = []
+    for cell in cells:
+        began = time.monotonic()
+        runs = runs_of(engine, asked.storage, cell, asked.data, asked.seeds, asked.workers)
+        figures.append(lead(cell, runs))
+        told = f"{cell.name}: {figures[-1].value:+.1f} points, {figures[-1].settings}"
+        print(f"{told}, {time.monotonic() - began:.0f} s", file=sys.stderr)
+    engine.dispose()
+    if asked.markdown:
+        print(markdown(cells, figures))
+    else:
+        report(figures, asked.json)
+
+
+if __name__ == "__main__":
+    main()
