@@ -31,6 +31,7 @@ from fl.server import faults_of, select_cohort
 from fl.server_optimizers import Replace, ServerOptimizer
 from fl.settings import RunSettings
 from fl.strategies import Strategy
+from fl.strategies.contract import check_begun
 from fl.world.availability import Timeline
 from fl.world.clock import make_clock
 from fl.world.deadlines import RoundRules, arrived, settle
@@ -82,7 +83,8 @@ class FederatedRun:
     ------
     InputError
         If the split refuses the training data: there are too few samples, say. If a schedule of
-        learning rates does not fit the number of rounds.
+        learning rates does not fit the number of rounds. If the strategy's plans or averages can't
+        be used.
     FrontError
         If the front is for another network.
     """
@@ -128,6 +130,7 @@ class FederatedRun:
             seed=settings.seed,
             rate_factor=schedule.over(settings.rounds, settings.until),
         )
+        check_begun(strategy, network, clock.reference_cost)
         self._data, self.settings = data, settings
         self._server = server
         self._server_factor = server.schedule.over(settings.rounds, settings.until)

@@ -8,14 +8,9 @@ resource requirements, 2018, arXiv 1812.07210, section "Federated Dropout".
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from distreal_dse.dropout import ChannelMap, make_policy
-from fl.averaging import average_over_contributors
-from fl.results import State, Update
-from fl.strategies.base import FixedPlan, LocalPlan, Strategy
+from fl.strategies.base import Strategy, Vector
 from fl.strategies.context import StrategyContext
-from fl.world.devices import Device
+from fl.strategies.setting import AVERAGING
 
 
 class FederatedDropout(Strategy):
@@ -40,14 +35,15 @@ class FederatedDropout(Strategy):
     """
 
     name = "federated-dropout"
+    settings = {"averaging": AVERAGING}
+    chosen = "per round"
+    masks = "random-round"
+    averaging = "contributors"
 
     def __init__(self, context: StrategyContext) -> None:
+        super().__init__(context)
         self._vector = context.largest_within(context.weakest_budget)
 
-    def plan(self, device: Device, round_number: int, budget: float, seed: int) -> LocalPlan:
-        """Return a plan that trains one random sub-model, whatever the budget."""
-        return FixedPlan(self._vector, make_policy("random-round"))
-
-    def aggregate(self, state: State, updates: Sequence[Update], channels: ChannelMap) -> State:
-        """Average each element over the devices whose sub-model had it."""
-        return average_over_contributors(state, updates, channels)
+    def pick(self, budget: float) -> Vector:
+        """Return the vector of all devices, whatever the budget."""
+        return self._vector

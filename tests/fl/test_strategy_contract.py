@@ -24,6 +24,7 @@ from fl.strategies import (
     PricedVector,
     Strategy,
     StrategyContext,
+    check_strategy,
     make_strategy,
     strategy_names,
 )
@@ -351,18 +352,35 @@ def test_names_and_settings_that_do_not_exist_are_refused(context: StrategyConte
             make_strategy(name, context)
 
 
-@pytest.mark.parametrize("name", ["distreal", "distreal-uniform"])
-def test_averaging_is_a_setting_of_distreal(
-    name: str, context: StrategyContext, study: Study, data: Data
+DROPPING = {
+    "federated-dropout": "contributors", "heterofl": "contributors", "fjord": "contributors",
+    "fjord-kd": "contributors", "fedrolex": "contributors", "distreal-uniform": "plain",
+    "distreal": "plain", "nested": "plain",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "default"), DROPPING.items())
+def test_averaging_is_a_setting_of_all_that_drop_something(
+    name: str, default: str, context: StrategyContext, study: Study, data: Data
 ) -> None:
-    found = []
-    for averaging in ("plain", "contributors", "pooled"):
-        strategy = make_strategy(f"{name}:averaging={averaging}", context)
+    found = {}
+    for averaging in ("plain", "contributors", "pooled", None):
+        text = name if averaging is None else f"{name}:averaging={averaging}"
+        strategy = make_strategy(text, context)
         training = training_of(strategy, context, study, data)
         state = training.network.copy_state()
-        updates = [train(training, index, speed=0.3) for index in range(2)]
-        found.append(strategy.aggregate(state, updates, training.network.channels)["4.weight"])
-    assert not torch.equal(found[0], found[1]) and not torch.equal(found[1], found[2])
+        updates = [train(training, index, speed=speed) for index, speed in enumerate((0.3, 0.9))]
+        found[averaging] = strategy.aggregate(state, updates, training.network.channels)["4.weight"]
+    assert torch.equal(found[None], found[default])
+    pairs = [("plain", "contributors"), ("contributors", "pooled"), ("plain", "pooled")]
+    assert not any(torch.equal(found[one], found[other]) for one, other in pairs)
+
+
+def test_averaging_is_no_setting_where_all_averages_are_the_same() -> None:
+    for name in NAMES:
+        if name not in DROPPING:
+            with pytest.raises(InputError, match="found 'averaging'"):
+                check_strategy(f"{name}:averaging=plain", None)
 
 
 def test_only_the_upper_bound_does_without_deadlines(context: StrategyContext) -> None:
