@@ -31,7 +31,7 @@ from fl.server import faults_of, select_cohort
 from fl.server_optimizers import Replace, ServerOptimizer
 from fl.settings import RunSettings
 from fl.strategies import Strategy
-from fl.strategies.contract import check_begun
+from fl.strategies.contract import check_begun, trained_network
 from fl.world.availability import Timeline
 from fl.world.clock import make_clock
 from fl.world.deadlines import RoundRules, arrived, settle
@@ -110,7 +110,7 @@ class FederatedRun:
             **file_hashes(settings),
         }
         clock = make_clock(front, MacCost(network.channels), study.batch_size, settings.pace)
-        network = strategy.network(network)
+        network = trained_network(strategy, network)
         schedule = strategy.schedule or settings.schedule
         server = server or Replace()
         for one in (schedule, server.schedule):

@@ -120,6 +120,8 @@ def compare(
     screen = console()
     kept = f"finished rounds of comparison '{comparison}' are kept; the same command goes on"
     with interruptible(lambda: kept), progress_bar(screen) as bar:
+        for spec in specs[: len(names)]:
+            spec.rehearse(engine)
 
         def listener(of: str) -> Callable[[int, int], None]:
             return lambda done, total: bar.show(of, done, total)

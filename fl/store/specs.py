@@ -22,7 +22,13 @@ from fl.robust import make_defence
 from fl.schedules import make_schedule
 from fl.server_optimizers import make_server_optimizer
 from fl.settings import RunSettings
-from fl.strategies import StrategyContext, check_strategy, make_strategy, strategy_class
+from fl.strategies import (
+    StrategyContext,
+    built_in_strategies,
+    check_strategy,
+    make_strategy,
+    strategy_class,
+)
 from fl.world.availability import make_availability
 from fl.world.deadlines import RoundRules
 from fl.world.devices import DEFAULT_CLASSES, DeviceClass
@@ -144,6 +150,18 @@ class RunSpec:
         self.settings()
         make_server_optimizer(self.server).schedule.check(self.rounds)
         check_strategy(self.strategy, None, self.rounds)
+
+    def rehearse(self, engine: Engine) -> None:
+        """Refuse a strategy of a plug-in that no run could use; built-in ones are not asked.
+
+        Raises
+        ------
+        DistrealError
+            As for `begin`.
+        """
+        if name_of(self.strategy) not in built_in_strategies():
+            self.check()
+            self.begin(engine)
 
     def begin(self, engine: Engine) -> FederatedRun:
         """Build the run, as it is before round 0.

@@ -58,7 +58,7 @@ def check_declaration(spec: str, found: Any, name: str) -> type[Strategy]:
             raise _broken(spec, f"no setting '{setting}' of its own", "one, and all take that")
         if not isinstance(one, Setting):
             raise _broken(spec, f"setting '{setting}' to be a Setting", type(one).__name__)
-    with _blamed(spec, "masks and averaging"):
+    with _blamed(spec, "its masks or averaging"):
         make_policy(found.masks)
         make_averaging(found.averaging)
     return found
@@ -83,6 +83,21 @@ def check_arguments(spec: str, kind: type[Strategy], given: Sequence[str]) -> No
         ) from error
 
 
+def trained_network(strategy: Strategy, full: DroppableNetwork) -> DroppableNetwork:
+    """Return the network that a strategy trains.
+
+    Raises
+    ------
+    InputError
+        If it has another type.
+    """
+    network = strategy.network(full)
+    if not isinstance(network, DroppableNetwork):
+        found = type(network).__name__
+        raise _broken(strategy.name, "network() to return a DroppableNetwork", found)
+    return network
+
+
 def check_begun(strategy: Strategy, network: DroppableNetwork, full_cost: float) -> None:
     """Refuse a strategy whose plans or averages no run could use; asks for one of each.
 
@@ -100,8 +115,7 @@ def check_begun(strategy: Strategy, network: DroppableNetwork, full_cost: float)
     InputError
         Naming the strategy and what is wrong.
     """
-    where = getattr(strategy, "name", type(strategy).__name__)
-    device = Device(0, "any", 1.0)
+    where, device = strategy.name, Device(0, "any", 1.0)
     with _blamed(where, "plan()"):
         plan = strategy.plan(device, 1, full_cost, 0)
     if not isinstance(plan, LocalPlan):
