@@ -83,7 +83,7 @@ def test_names_are_those_of_the_strategies(context: StrategyContext) -> None:
 class TestBuiltInStrategies(StrategyContract):
     """What the tests of a plug-in check, too."""
 
-    @pytest.fixture(params=NAMES, autouse=True)
+    @pytest.fixture(params=[*NAMES, "federated-dropout:rates=own"], autouse=True)
     def _named(self, request: pytest.FixtureRequest) -> None:
         self.strategy = request.param
 
@@ -252,6 +252,23 @@ def train(training: LocalTraining, index: int, epochs: int = 2, speed: float = 0
 def copy_of(state: object) -> dict[str, Tensor]:
     assert hasattr(state, "items")
     return {name: tensor.clone() for name, tensor in state.items()}
+
+
+def test_rates_of_their_own_let_devices_train_different_shares(
+    context: StrategyContext, study: Study, data: Data
+) -> None:
+    shares = {}
+    for rates in ("common", "own"):
+        strategy = make_strategy(f"federated-dropout:rates={rates}", context)
+        network = prepare(study, seed=0)[0]
+        results = list(FederatedRun(study, data, network, strategy, None, SETTINGS).rounds())
+        by_class: dict[str, set[float]] = {"strong": set(), "weak": set()}
+        for one in (device for result in results[1:] for device in result.devices):
+            if one.mean_cost_share is not None:
+                by_class[one.device_class].add(one.mean_cost_share)
+        shares[rates] = by_class
+    assert len(shares["common"]["strong"] | shares["common"]["weak"]) == 1
+    assert max(shares["own"]["weak"]) <= 0.2 < max(shares["own"]["strong"])  # a speed of 0.2
 
 
 def test_fjord_draws_anew_for_each_device_and_round(context: StrategyContext) -> None:
