@@ -21,7 +21,7 @@ from distreal_dse.evaluation import evaluate
 from distreal_dse.fronts import Front
 from distreal_dse.study import Data, Study
 from fl.averaging import average_classes
-from fl.client import LocalTraining, count_mini_batches
+from fl.client import LocalTraining, count_mini_batches, device_optimizer
 from fl.clients import Clients, InProcess, Task
 from fl.contents import file_hashes, study_hash
 from fl.masking import output_tensors
@@ -84,7 +84,7 @@ class FederatedRun:
     InputError
         If the split refuses the training data: there are too few samples, say. If a schedule of
         learning rates does not fit the number of rounds. If the strategy's plans or averages can't
-        be used.
+        be used, or the optimiser has no setting that the strategy replaces.
     FrontError
         If the front is for another network.
     """
@@ -131,6 +131,7 @@ class FederatedRun:
             rate_factor=schedule.over(settings.rounds, settings.until),
         )
         check_begun(strategy, network, clock.reference_cost)
+        device_optimizer(study, network, strategy)  # refuses settings that it has not
         self._data, self.settings = data, settings
         self._server = server
         self._server_factor = server.schedule.over(settings.rounds, settings.until)

@@ -193,6 +193,12 @@ class Strategy:
     proximal: float = 0.0
     """Weight μ ≥ 0 of FedProx's pull towards the global state (`distreal_dse.dropout.Proximal`)."""
 
+    momentum: float | None = None
+    """Of the devices' optimiser (see `fl.optimizer_settings`); None for that of the study."""
+
+    weight_decay: float | None = None
+    """Likewise."""
+
     def __init__(self, context: StrategyContext) -> None:
         self.context = context
 

@@ -10,6 +10,7 @@ from distreal_dse.dropout import check_proximal
 from distreal_dse.specs import number
 from fl.averaging import make_averaging
 from fl.learning_rates import check_learning_rate
+from fl.optimizer_settings import check_momentum, check_weight_decay
 from fl.schedules import Schedule, make_schedule
 
 
@@ -54,5 +55,7 @@ COMMON: Mapping[str, Setting] = {
     "lr": Setting(number, check_learning_rate, "learning_rate"),
     "schedule": Setting(_schedule, field="schedule"),
     "prox": Setting(number, check_proximal, "proximal"),
+    "momentum": Setting(number, check_momentum, "momentum"),
+    "weight-decay": Setting(number, check_weight_decay, "weight_decay"),
 }
 """What all strategies take."""
