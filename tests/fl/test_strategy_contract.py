@@ -271,6 +271,14 @@ def test_rates_of_their_own_let_devices_train_different_shares(
     assert max(shares["own"]["weak"]) <= 0.2 < max(shares["own"]["strong"])  # a speed of 0.2
 
 
+def test_distreal_uniform_draws_masks_for_each_mini_batch(context: StrategyContext) -> None:
+    plan = plan_of(make_strategy("distreal-uniform", context), context.macs.full)
+    counts = plan.pick(0.4 * context.macs.full).kept_counts
+    draws = torch.Generator().manual_seed(0)
+    masks = [plan.masks.draw(context.network.full_counts, counts, draws) for _ in range(20)]
+    assert len({tuple(mask.tolist()) for mask in masks}) > 15
+
+
 def test_fjord_draws_anew_for_each_device_and_round(context: StrategyContext) -> None:
     strategy, full = make_strategy("fjord", context), context.macs.full
     plans = [plan_of(strategy, full), plan_of(strategy, full, 1), plan_of(strategy, full, 0, 2)]

@@ -35,7 +35,7 @@ SMALL = ("--rounds", "2", "--devices", "6", "--cohort", "3", "--seeds", "1")
 
 BROKEN = '''
 from distreal_dse.specs import number
-from fl.strategies import FedAvg, Setting, Small, Strategy, Vector
+from fl.strategies import FedAvg, FixedPlan, Setting, Strategy, Vector
 
 
 class Plain:
@@ -132,6 +132,23 @@ class Unplanned(FedAvg):
         return self.context.full
 
 
+class Maskless(FedAvg):
+    name = "maskless"
+
+    def plan(self, device, round_number, budget, seed):
+        return FixedPlan(self.pick(budget), "random")
+
+
+class Hyphened(FedAvg):
+    """Takes a setting of two words."""
+
+    name, settings = "hyphened", {"keep-share": Setting(number)}
+
+    def __init__(self, context, keep_share=1.0):
+        super().__init__(context)
+        self.keep_share = keep_share
+
+
 class TooMany(FedAvg):
     name = "too-many"
 
@@ -201,6 +218,7 @@ BEHAVING_WRONG = {
     "networkless": r"expected network\(\) to return a DroppableNetwork, found Sequential",
     "neither": r"pick\(\) fails: NotImplementedError: Neither has neither pick",
     "unplanned": r"expected plan\(\) to return a LocalPlan, found Vector; mend the strategy",
+    "maskless": "expected masks of a plan to be a MaskPolicy, found str; mend",
     "too-many": r"pick\(\) fails: VectorError: .*99",
     "free": "expected a finite cost above 0 of a vector, found 0; mend",
     "half": r"expected aggregate\(\) to keep names, shapes and types, found .* as torch.float16",
@@ -257,6 +275,7 @@ def broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "networkless": "Networkless", "neither": "Neither", "unplanned": "Unplanned",
         "too-many": "TooMany", "free": "Free", "half": "Half", "lossy": "Lossy",
         "silent": "Silent", "failing": "Failing", "missing": "Nothing", "number": "number",
+        "maskless": "Maskless", "hyphened": "Hyphened",
     }  # fmt: skip
     lines = [f"{name} = broken:{found}" for name, found in classes.items()]
     group = "[distreal_dse.strategies]\n"
@@ -327,6 +346,9 @@ def test_a_run_of_a_plug_in_is_stored_and_goes_on_and_compared(
     found = [one["strategy"] for one in compared.json["strategies"]]
     assert found == ["thrifty", "thrifty:share=0.8,lr=0.1", "small"]
     assert "thrifty" in run("fl", "strategies", installed=True).stderr
+    every = ("fl", "compare", spec.study, "--strategies", "all", "--against", "thrifty")
+    line = run(*every, "--storage", url, installed=True).error(2)
+    assert line.endswith("distreal-uniform, distreal, nested")
 
 
 @pytest.mark.usefixtures("broken")
@@ -339,6 +361,13 @@ def test_a_plug_in_that_declares_no_strategy_is_refused(text: str, message: str)
         with pytest.raises(InputError, match=f"strategy '{text}': {message}") as caught:
             refuse()
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.usefixtures("broken")
+def test_settings_of_several_words_are_arguments_with_underscores(
+    begun: Callable[[str], FederatedRun],
+) -> None:
+    assert vars(begun("hyphened:keep-share=0.5").training.strategy)["keep_share"] == 0.5
 
 
 @pytest.mark.usefixtures("broken")
