@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 from torch.utils.data import Dataset
 
 from distreal_dse.batches import fetch
@@ -18,6 +19,7 @@ from distreal_dse.seeding import generator, seeded
 from distreal_dse.study import Study
 from fl.learning_rates import scale_learning_rate, set_learning_rate
 from fl.masking import masked
+from fl.optimizer_settings import set_option
 from fl.results import State, Update
 from fl.schedules import Constant
 from fl.strategies.base import Strategy
@@ -126,9 +128,7 @@ def train_locally(
     plan.masks.start_round(round_number)
     plan.labels, plan.masked = training.labels[samples], training.masked_loss
     plan.loss = masked(study.loss, plan.labels) if plan.masked else study.loss
-    optimizer = study.optimizer(network.module.parameters())
-    if (rate := training.strategy.learning_rate) is not None:
-        set_learning_rate(optimizer, rate)
+    optimizer = device_optimizer(study, network, training.strategy)
     scale_learning_rate(optimizer, training.rate_factor(round_number, now))
     trainer = DropoutTrainer(
         network,
@@ -187,6 +187,23 @@ def train_locally(
         bytes_down=size,
         bytes_up=size,
     )
+
+
+def device_optimizer(study: Study, network: DroppableNetwork, strategy: Strategy) -> Optimizer:
+    """Make the optimiser of the study, with what the strategy has of its own.
+
+    Raises
+    ------
+    InputError
+        If it has no such setting.
+    """
+    optimizer = study.optimizer(network.module.parameters())
+    if (rate := strategy.learning_rate) is not None:
+        set_learning_rate(optimizer, rate)
+    for option in ("momentum", "weight_decay"):
+        if (value := getattr(strategy, option)) is not None:
+            set_option(optimizer, option, value)
+    return optimizer
 
 
 def count_mini_batches(samples: int, batch_size: int, epochs: int) -> int:

@@ -21,7 +21,7 @@ from distreal_dse.evaluation import evaluate
 from distreal_dse.fronts import Front
 from distreal_dse.study import Data, Study
 from fl.averaging import average_classes
-from fl.client import LocalTraining, count_mini_batches
+from fl.client import LocalTraining, count_mini_batches, device_optimizer
 from fl.clients import Clients, InProcess, Task
 from fl.contents import file_hashes, study_hash
 from fl.masking import output_tensors
@@ -31,6 +31,7 @@ from fl.server import faults_of, select_cohort
 from fl.server_optimizers import Replace, ServerOptimizer
 from fl.settings import RunSettings
 from fl.strategies import Strategy
+from fl.strategies.contract import check_begun, trained_network
 from fl.world.availability import Timeline
 from fl.world.clock import make_clock
 from fl.world.deadlines import RoundRules, arrived, settle
@@ -82,7 +83,8 @@ class FederatedRun:
     ------
     InputError
         If the split refuses the training data: there are too few samples, say. If a schedule of
-        learning rates does not fit the number of rounds.
+        learning rates does not fit the number of rounds. If the strategy's plans or averages can't
+        be used, or the optimiser has no setting that the strategy replaces.
     FrontError
         If the front is for another network.
     """
@@ -108,7 +110,7 @@ class FederatedRun:
             **file_hashes(settings),
         }
         clock = make_clock(front, MacCost(network.channels), study.batch_size, settings.pace)
-        network = strategy.network(network)
+        network = trained_network(strategy, network)
         schedule = strategy.schedule or settings.schedule
         server = server or Replace()
         for one in (schedule, server.schedule):
@@ -128,6 +130,8 @@ class FederatedRun:
             seed=settings.seed,
             rate_factor=schedule.over(settings.rounds, settings.until),
         )
+        check_begun(strategy, network, clock.reference_cost)
+        device_optimizer(study, network, strategy)  # refuses settings that it has not
         self._data, self.settings = data, settings
         self._server = server
         self._server_factor = server.schedule.over(settings.rounds, settings.until)

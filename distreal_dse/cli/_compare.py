@@ -48,7 +48,8 @@ def compare(
     *,
     front: FrontOption = None,
     strategies: Annotated[
-        str, typer.Option(metavar="NAME,…", help="Strategies to compare, or all.")
+        str,
+        typer.Option(metavar="NAME,…", help="Strategies to compare; all is all that are built in."),
     ] = "all",
     learning_rates: Annotated[
         str | None,
@@ -106,7 +107,7 @@ def compare(
     from fl.compare.paired import reference_strategy
     from fl.compare.tuning import tune
     from fl.store.specs import RunSpec
-    from fl.strategies import strategy_names
+    from fl.strategies import built_in_strategies
 
     torch.set_num_threads(1)
     if seeds < 1:
@@ -116,7 +117,7 @@ def compare(
     source = study_source(study, data, option)
     engine = open_database(storage_url(storage))
     shared = asked.settings(source, engine, front, device)
-    names = strategy_names() if strategies == "all" else split_specs(strategies)
+    names = built_in_strategies() if strategies == "all" else split_specs(strategies)
     if against is not None:
         reference_strategy(names, against)  # before anything is trained
     rates = read_rates(learning_rates) if learning_rates is not None else None
@@ -130,6 +131,8 @@ def compare(
     screen = console()
     kept = f"finished rounds of comparison '{comparison}' are kept; the same command goes on"
     with interruptible(lambda: kept), progress_bar(screen) as bar:
+        for spec in specs[: len(names)]:
+            spec.rehearse(engine)
 
         def listener(of: str) -> Callable[[int, int], None]:
             return lambda done, total: bar.show(of, done, total)

@@ -14,7 +14,7 @@ from distreal_dse.cost import MacCost
 from distreal_dse.errors import InputError
 from distreal_dse.fronts import find_front, reopen_database
 from distreal_dse.preparation import prepare
-from distreal_dse.specs import name_of, unknown_name
+from distreal_dse.specs import name_of
 from distreal_dse.trusted_studies import trusted
 from fl.client import LocalTraining
 from fl.engine import FederatedRun
@@ -22,7 +22,13 @@ from fl.robust import make_defence
 from fl.schedules import make_schedule
 from fl.server_optimizers import make_server_optimizer
 from fl.settings import RunSettings
-from fl.strategies import StrategyContext, check_strategy, make_strategy, strategy_names
+from fl.strategies import (
+    StrategyContext,
+    built_in_strategies,
+    check_strategy,
+    make_strategy,
+    strategy_class,
+)
 from fl.world.availability import make_availability
 from fl.world.deadlines import RoundRules
 from fl.world.devices import DEFAULT_CLASSES, DeviceClass
@@ -89,13 +95,10 @@ class RunSpec:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        short = name_of(self.strategy)
-        if short not in strategy_names():
-            raise unknown_name("strategy", self.strategy, short, strategy_names())
-        if short == "distreal" and self.front is None:
+        if strategy_class(self.strategy).takes_front and self.front is None:
             raise InputError(
-                "strategy 'distreal': expected a front to look vectors up in, found none; name one "
-                "with --front, or take 'distreal-uniform'"
+                f"strategy '{name_of(self.strategy)}': expected a front to look vectors up in, "
+                "found none; name one with --front, or take 'distreal-uniform'"
             )
         if self.checkpoint_every < 1:
             raise InputError(
@@ -147,6 +150,18 @@ class RunSpec:
         self.settings()
         make_server_optimizer(self.server).schedule.check(self.rounds)
         check_strategy(self.strategy, None, self.rounds)
+
+    def rehearse(self, engine: Engine) -> None:
+        """Refuse a strategy of a plug-in that no run could use; built-in ones are not asked.
+
+        Raises
+        ------
+        DistrealError
+            As for `begin`.
+        """
+        if name_of(self.strategy) not in built_in_strategies():
+            self.check()
+            self.begin(engine)
 
     def begin(self, engine: Engine) -> FederatedRun:
         """Build the run, as it is before round 0.

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from torch import Tensor
 
@@ -16,11 +17,17 @@ from distreal_dse.dropout import (
     DroppableNetwork,
     KeptCounts,
     MaskPolicy,
+    make_policy,
 )
+from fl.averaging import make_averaging
 from fl.masking import Loss
 from fl.results import State, Update
 from fl.schedules import Schedule
+from fl.strategies.setting import Setting
 from fl.world.devices import Device
+
+if TYPE_CHECKING:
+    from fl.strategies.context import StrategyContext
 
 
 class PricedVector(Protocol):
@@ -112,6 +119,26 @@ class FixedPlan(LocalPlan):
         return self._vector.kept_counts
 
 
+class BudgetPlan(LocalPlan):
+    """A vector for the budget of each mini-batch.
+
+    Parameters
+    ----------
+    choose
+        Budget → vector; the cheapest where none fits.
+    masks
+        Which filters are kept.
+    """
+
+    def __init__(self, choose: Callable[[float], PricedVector], masks: MaskPolicy) -> None:
+        super().__init__(masks)
+        self._choose = choose
+
+    def pick(self, budget: float) -> PricedVector:
+        """Return the vector for this budget."""
+        return self._choose(budget)
+
+
 @dataclass(frozen=True)
 class Vector:
     """A vector that no front holds, and its cost."""
@@ -120,18 +147,42 @@ class Vector:
     cost: float
 
 
-class Strategy(ABC):
+class Strategy:
     """Decides what devices train and how the server merges it.
 
-    `plan` runs on a device: it may use what the device knows, and nothing of the server or of
-    other devices.
+    A strategy is a declaration: which vector fits a budget (`pick`), when that is chosen
+    (``chosen``), which filters are kept (``masks``), and how updates are averaged (``averaging``).
+    What is sent follows: the sub-network of a vector that is chosen per round, else everything. A
+    strategy that can't be said like that has a `plan`, a `network` or an `aggregate` of its own.
+
+    The first line of its docstring is what people read of it.
+
+    Parameters
+    ----------
+    context
+        What is known of the run. Further parameters of a constructor are its settings.
     """
 
     name: ClassVar[str]
-    """For people, figures and the database."""
+    """For people, figures, the database, and text that asks for it."""
+
+    settings: ClassVar[Mapping[str, Setting]] = {}
+    """Its own settings, beside those that all take (`fl.strategies.setting.COMMON`)."""
+
+    takes_front: ClassVar[bool] = False
+    """Whether vectors and their costs are a front's; all others price their own, in MACs."""
 
     limited: ClassVar[bool] = True
     """Whether deadlines hold; only an upper bound does without. Over-commitment holds for all."""
+
+    chosen: ClassVar[Literal["per round", "per mini-batch"]] = "per mini-batch"
+    """When `pick` is asked: at the beginning of a round, or before each mini-batch."""
+
+    masks: str | MaskPolicy = "random"
+    """Which filters are kept (see `distreal_dse.dropout.make_policy`)."""
+
+    averaging: str = "plain"
+    """How updates are merged (see `fl.averaging.make_averaging`)."""
 
     learning_rate: float | None = None
     """Of devices (see `fl.learning_rates.set_learning_rate`); None for that of the study."""
@@ -142,13 +193,43 @@ class Strategy(ABC):
     proximal: float = 0.0
     """Weight μ ≥ 0 of FedProx's pull towards the global state (`distreal_dse.dropout.Proximal`)."""
 
+    momentum: float | None = None
+    """Of the devices' optimiser (see `fl.optimizer_settings`); None for that of the study."""
+
+    weight_decay: float | None = None
+    """Likewise."""
+
+    def __init__(self, context: StrategyContext) -> None:
+        self.context = context
+
+    @classmethod
+    def make(cls, context: StrategyContext, **settings: Any) -> Strategy:
+        """Make the strategy with its own settings, read and checked; called once per run."""
+        return cls(context, **settings)
+
+    @classmethod
+    def check(cls, settings: Mapping[str, Any]) -> None:
+        """Refuse settings that don't go together; each by itself was checked.
+
+        Raises
+        ------
+        InputError
+            If they don't.
+        """
+
     def network(self, full: DroppableNetwork) -> DroppableNetwork:
         """Return the network that is trained; called once per run, before all else."""
         return full
 
-    @abstractmethod
+    def pick(self, budget: float) -> PricedVector:
+        """Return the vector for a budget, the cheapest where none fits; called by `plan`."""
+        raise NotImplementedError(f"{type(self).__name__} has neither pick() nor plan()")
+
     def plan(self, device: Device, round_number: int, budget: float, seed: int) -> LocalPlan:
         """Decide how a device trains in a round; called once per device and round.
+
+        It runs on a device: it may use what the device knows, and nothing of the server or of
+        other devices.
 
         Parameters
         ----------
@@ -159,8 +240,11 @@ class Strategy(ABC):
         seed
             Of the run, for randomness that a plan needs.
         """
+        masks = copy.deepcopy(make_policy(self.masks))  # no two devices share its state
+        if self.chosen == "per round":
+            return FixedPlan(self.pick(budget), masks)
+        return BudgetPlan(self.pick, masks)
 
-    @abstractmethod
     def aggregate(self, state: State, updates: Sequence[Update], channels: ChannelMap) -> State:
         """Merge the updates of a round; called once per round, on the server.
 
@@ -181,3 +265,4 @@ class Strategy(ABC):
         mapping
             The new global state, with the names, shapes and types of the old one.
         """
+        return make_averaging(self.averaging)(state, updates, channels)

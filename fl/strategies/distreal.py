@@ -7,17 +7,15 @@ Rapp, Khalili, Pfeiffer, Henkel: DISTREAL, AAAI 2022, doi 10.1609/aaai.v36i7.207
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Sequence
+from typing import Any
 
-from distreal_dse.dropout import ChannelMap, MaskPolicy, make_policy
-from distreal_dse.errors import FrontError
+from distreal_dse.dropout import MaskPolicy, make_policy
+from distreal_dse.errors import FrontError, InputError
 from distreal_dse.fronts import Front, LookupTable, TableVector
 from distreal_dse.study import Study
-from fl.averaging import make_averaging
-from fl.results import State, Update
-from fl.strategies.base import LocalPlan, Strategy
-from fl.world.devices import Device
+from fl.strategies.base import Strategy
+from fl.strategies.context import StrategyContext
+from fl.strategies.setting import AVERAGING
 
 # What fronts stand for that were stored before mask policies were recorded.
 IMPLIED_MASKS = "random"
@@ -32,49 +30,34 @@ class Distreal(Strategy):
         The front as each device has it.
     policy
         Which filters are kept; None takes `masks_of` the front.
-    averaging
-        ``"plain"`` averages over all updates, whatever was dropped in them: the server need not
-        know. ``"contributors"`` and ``"pooled"`` heed it (see `fl.averaging`; our own choices).
-
-    Raises
-    ------
-    InputError
-        If there is no such averaging.
     """
 
     name = "distreal"
+    settings = {"averaging": AVERAGING}
+    takes_front = True
+    chosen = "per mini-batch"
+    averaging = "plain"  # the server need not know what was dropped
 
-    def __init__(
-        self, lookup: LookupTable, policy: MaskPolicy | None = None, averaging: str = "plain"
-    ) -> None:
+    def __init__(self, lookup: LookupTable, policy: MaskPolicy | None = None) -> None:
         self._lookup = lookup
-        self._average = make_averaging(averaging)
-        self.policy = masks_of(lookup.front) if policy is None else policy
+        self.masks = masks_of(lookup.front) if policy is None else policy
 
-    def plan(self, device: Device, round_number: int, budget: float, seed: int) -> LocalPlan:
-        """Return a plan that looks up the budget of each mini-batch."""
-        # A copy of the policy, so that no two devices share its state.
-        return LookupPlan(self._lookup, copy.deepcopy(self.policy))
+    @classmethod
+    def make(cls, context: StrategyContext, **settings: Any) -> Distreal:
+        """Make it of the run's front.
 
-    def aggregate(self, state: State, updates: Sequence[Update], channels: ChannelMap) -> State:
-        """Average as was asked for."""
-        return self._average(state, updates, channels)
-
-
-class LookupPlan(LocalPlan):
-    """The best vector of a lookup table that fits the budget of the mini-batch.
-
-    Parameters
-    ----------
-    lookup
-        The table as the device has it.
-    masks
-        Which filters are kept.
-    """
-
-    def __init__(self, lookup: LookupTable, masks: MaskPolicy) -> None:
-        super().__init__(masks)
-        self._lookup = lookup
+        Raises
+        ------
+        InputError
+            If there is none.
+        """
+        front = context.front
+        if front is None:
+            raise InputError(
+                "strategy 'distreal': expected a front to look vectors up in, found none; search "
+                "one with `distreal-dse optimize`, or take 'distreal-uniform'"
+            )
+        return cls(LookupTable(front), masks_of(front, context.study), **settings)
 
     def pick(self, budget: float) -> TableVector:
         """Return the best vector that fits, or the cheapest where none does (our own choice)."""

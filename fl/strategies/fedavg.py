@@ -11,14 +11,7 @@ Bonawitz et al.: Towards federated learning at scale: system design, MLSys 2019,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from distreal_dse.dropout import ChannelMap, RandomMasks
-from fl.averaging import fedavg
-from fl.results import State, Update
-from fl.strategies.base import FixedPlan, LocalPlan, Strategy
-from fl.strategies.context import StrategyContext
-from fl.world.devices import Device
+from fl.strategies.base import Strategy, Vector
 
 
 class FedAvg(Strategy):
@@ -36,17 +29,12 @@ class FedAvg(Strategy):
 
     name = "fedavg"
     limited = False
+    chosen = "per round"
+    masks = "random"  # which draws nothing where nothing is dropped
 
-    def __init__(self, context: StrategyContext) -> None:
-        self._full = context.full
-
-    def plan(self, device: Device, round_number: int, budget: float, seed: int) -> LocalPlan:
-        """Return a plan that trains everything."""
-        return FixedPlan(self._full, RandomMasks())  # which draw nothing where nothing is dropped
-
-    def aggregate(self, state: State, updates: Sequence[Update], channels: ChannelMap) -> State:
-        """Average over all updates."""
-        return fedavg(updates)
+    def pick(self, budget: float) -> Vector:
+        """Return the vector that drops nothing."""
+        return self.context.full
 
 
 class FedAvgDrop(FedAvg):

@@ -8,14 +8,24 @@ resource requirements, 2018, arXiv 1812.07210, section "Federated Dropout".
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from distreal_dse.dropout import ChannelMap, make_policy
-from fl.averaging import average_over_contributors
-from fl.results import State, Update
-from fl.strategies.base import FixedPlan, LocalPlan, Strategy
+from distreal_dse.specs import unknown_name
+from fl.strategies.base import Strategy, Vector
 from fl.strategies.context import StrategyContext
-from fl.world.devices import Device
+from fl.strategies.setting import AVERAGING, Setting, as_text
+
+RATES = ("common", "own")
+
+
+def check_rates(rates: str) -> None:
+    """Refuse rates that are none.
+
+    Raises
+    ------
+    InputError
+        If they are none of `RATES`.
+    """
+    if rates not in RATES:
+        raise unknown_name("rates of federated-dropout", rates, rates, RATES)
 
 
 class FederatedDropout(Strategy):
@@ -26,6 +36,9 @@ class FederatedDropout(Strategy):
     hand or says nothing:
 
     - the rate is the smallest that the slowest device can afford;
+    - with ``rates=own``, it is instead the smallest that each device can afford at the beginning of
+      the round, so that sub-models differ in size, and strong devices train larger ones. That is
+      not the paper's, whose sub-models are all of one size;
     - masks are drawn per device, so that a round trains more of the network than one sub-model,
       and channels that a shortcut ties together are dropped together;
     - "the server maps the update back to the global model": we average each element over the
@@ -37,17 +50,27 @@ class FederatedDropout(Strategy):
     ----------
     context
         What is known of the run.
+    rates
+        ``"common"``, one rate for all devices as in the paper, or ``"own"``, a rate for each.
+
+    Raises
+    ------
+    InputError
+        If there are no such rates.
     """
 
     name = "federated-dropout"
+    settings = {"rates": Setting(as_text, check_rates), "averaging": AVERAGING}
+    chosen = "per round"
+    masks = "random-round"
+    averaging = "contributors"
 
-    def __init__(self, context: StrategyContext) -> None:
-        self._vector = context.largest_within(context.weakest_budget)
+    def __init__(self, context: StrategyContext, rates: str = "common") -> None:
+        super().__init__(context)
+        check_rates(rates)
+        self._own = rates == "own"
+        self._common = context.largest_within(context.weakest_budget)
 
-    def plan(self, device: Device, round_number: int, budget: float, seed: int) -> LocalPlan:
-        """Return a plan that trains one random sub-model, whatever the budget."""
-        return FixedPlan(self._vector, make_policy("random-round"))
-
-    def aggregate(self, state: State, updates: Sequence[Update], channels: ChannelMap) -> State:
-        """Average each element over the devices whose sub-model had it."""
-        return average_over_contributors(state, updates, channels)
+    def pick(self, budget: float) -> Vector:
+        """Return the vector of all devices, or the largest that fits the budget of this one."""
+        return self.context.largest_within(budget) if self._own else self._common

@@ -16,23 +16,23 @@ from torch import Tensor
 from torch.nn import functional
 
 from distreal_dse.cost import MacCost
-from distreal_dse.dropout import ChannelMap, DropoutTrainer, KeptCounts, make_policy
+from distreal_dse.dropout import DropoutTrainer, KeptCounts, MaskPolicy, make_policy
 from distreal_dse.errors import InputError
 from distreal_dse.seeding import generator
+from distreal_dse.specs import number
 from distreal_dse.study import Study
-from fl.averaging import average_over_contributors
 from fl.masking import keep_classes
-from fl.results import State, Update
-from fl.strategies.base import LocalPlan, PricedVector, Strategy, Vector
+from fl.strategies.base import LocalPlan, PricedVector, Vector
 from fl.strategies.context import StrategyContext
-from fl.strategies.levels import make_levels
+from fl.strategies.levels import LevelStrategy
+from fl.strategies.setting import Setting
 from fl.world.devices import Device
 
 # Five levels, as in the authors' code for images.
 LEVELS = (0.2, 0.4, 0.6, 0.8, 1.0)
 
 
-class Fjord(Strategy):
+class Fjord(LevelStrategy):
     """Ordered masks; each mini-batch draws its level among those that the device can afford.
 
     The largest level p_max is the one that fits the budget at the beginning of the round, and each
@@ -44,38 +44,18 @@ class Fjord(Strategy):
 
     The paper keeps batch normalisation statistics of each p; here evaluations measure those of the
     full network again (`distreal_dse.evaluation`).
-
-    Parameters
-    ----------
-    context
-        What is known of the run.
-    widths, costs
-        Of the levels, in place of the default; see `fl.strategies.levels.make_levels`.
-
-    Raises
-    ------
-    InputError
-        If a share is out of range, or both are given.
     """
 
     name = "fjord"
-
-    def __init__(
-        self,
-        context: StrategyContext,
-        widths: Sequence[float] | None = None,
-        costs: Sequence[float] | None = None,
-    ) -> None:
-        self._levels = make_levels(context, LEVELS, widths, costs)
+    levels = LEVELS
+    chosen = "per mini-batch"  # among those that fitted when the round began
+    masks = "ordered"
+    averaging = "contributors"
 
     def plan(self, device: Device, round_number: int, budget: float, seed: int) -> LocalPlan:
         """Return a plan that draws from the levels up to that of the device."""
         draws = generator(seed, "fjord", device.index, round_number)
-        return FjordPlan(self._levels.within(budget), draws)
-
-    def aggregate(self, state: State, updates: Sequence[Update], channels: ChannelMap) -> State:
-        """Average each element over the devices that trained it."""
-        return average_over_contributors(state, updates, channels)
+        return FjordPlan(self.table.within(budget), draws, make_policy(self.masks))
 
 
 class FjordPlan(LocalPlan):
@@ -87,10 +67,12 @@ class FjordPlan(LocalPlan):
         Those to draw from, by rising cost.
     draws
         Randomness of the device and round.
+    masks
+        Which filters are kept; nested.
     """
 
-    def __init__(self, levels: Sequence[Vector], draws: torch.Generator) -> None:
-        super().__init__(make_policy("ordered"))
+    def __init__(self, levels: Sequence[Vector], draws: torch.Generator, masks: MaskPolicy) -> None:
+        super().__init__(masks)
         self._levels, self._draws = levels, draws
 
     def pick(self, budget: float) -> PricedVector:
@@ -103,6 +85,18 @@ class FjordPlan(LocalPlan):
 
     def _draw(self) -> Vector:
         return self._levels[int(torch.randint(len(self._levels), (), generator=self._draws))]
+
+
+def check_alpha(alpha: float) -> None:
+    """Refuse a share of the distillation that is none.
+
+    Raises
+    ------
+    InputError
+        If it lies outside [0, 1].
+    """
+    if not 0 <= alpha <= 1:
+        raise InputError(f"alpha of strategy fjord-kd: expected 0 to 1, found {alpha}")
 
 
 class FjordDistilled(Fjord):
@@ -132,6 +126,7 @@ class FjordDistilled(Fjord):
     """
 
     name = "fjord-kd"
+    settings = {"alpha": Setting(number, check_alpha), **Fjord.settings}
 
     def __init__(
         self,
@@ -147,20 +142,8 @@ class FjordDistilled(Fjord):
     def plan(self, device: Device, round_number: int, budget: float, seed: int) -> LocalPlan:
         """Return a plan that trains two levels in each mini-batch."""
         draws = generator(seed, "fjord", device.index, round_number)
-        levels = self._levels.within(budget)
-        return DistilledPlan(levels, draws, self._study, self._alpha)
-
-
-def check_alpha(alpha: float) -> None:
-    """Refuse a share of the distillation that is none.
-
-    Raises
-    ------
-    InputError
-        If it lies outside [0, 1].
-    """
-    if not 0 <= alpha <= 1:
-        raise InputError(f"alpha of strategy fjord-kd: expected 0 to 1, found {alpha}")
+        levels = self.table.within(budget)
+        return DistilledPlan(levels, draws, make_policy(self.masks), self._study, self._alpha)
 
 
 @dataclass(frozen=True)
@@ -180,7 +163,7 @@ class DistilledPlan(FjordPlan):
 
     Parameters
     ----------
-    levels, draws
+    levels, draws, masks
         As for `FjordPlan`.
     study
         Gives the loss.
@@ -189,9 +172,14 @@ class DistilledPlan(FjordPlan):
     """
 
     def __init__(
-        self, levels: Sequence[Vector], draws: torch.Generator, study: Study, alpha: float
+        self,
+        levels: Sequence[Vector],
+        draws: torch.Generator,
+        masks: MaskPolicy,
+        study: Study,
+        alpha: float,
     ) -> None:
-        super().__init__(levels, draws)
+        super().__init__(levels, draws, masks)
         self._loss, self._alpha = study.loss, alpha
 
     def pick(self, budget: float) -> TaughtVector:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 from distreal_dse.errors import InputError
 from distreal_dse.specs import number
+from fl.strategies.base import Strategy, Vector
 from fl.strategies.context import StrategyContext, VectorTable
-
-SETTINGS = ("widths", "costs")
-"""Of strategies that have levels; one of them at most."""
+from fl.strategies.setting import AVERAGING, Setting
 
 
 def make_levels(
@@ -87,3 +87,47 @@ def read_shares(kind: str, spec: str, setting: str, text: str) -> tuple[float, .
         If one is no number.
     """
     return tuple(number(kind, spec, setting, part) for part in text.split("/"))
+
+
+class LevelStrategy(Strategy):
+    """A strategy whose devices choose from levels by what they can spend.
+
+    Parameters
+    ----------
+    context
+        What is known of the run.
+    widths, costs
+        Of the levels, in place of ``levels``; see `make_levels`.
+
+    Raises
+    ------
+    InputError
+        If a share is out of range, or both are given.
+    """
+
+    settings = {
+        "widths": Setting(read_shares, check_shares),
+        "costs": Setting(read_shares, check_shares),
+        "averaging": AVERAGING,
+    }
+
+    levels: ClassVar[Sequence[float]]
+    """Keep shares in (0, 1] of the levels by default."""
+
+    def __init__(
+        self,
+        context: StrategyContext,
+        widths: Sequence[float] | None = None,
+        costs: Sequence[float] | None = None,
+    ) -> None:
+        super().__init__(context)
+        self.table = make_levels(context, self.levels, widths, costs)
+
+    @classmethod
+    def check(cls, settings: Mapping[str, Any]) -> None:
+        """Refuse levels that are given twice."""
+        check_one_of(settings.get("widths"), settings.get("costs"))
+
+    def pick(self, budget: float) -> Vector:
+        """Return the dearest level that fits, or the cheapest where none does."""
+        return self.table.pick(budget)

@@ -19,25 +19,36 @@ what it leaves unused:
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
 
 from torch import Tensor, nn
 
 from distreal_dse.dropout import (
-    ChannelMap,
     DropoutTrainer,
     DroppableNetwork,
+    MaskPolicy,
     Nesting,
     kept_counts,
     make_policy,
 )
 from distreal_dse.errors import InputError
-from fl.averaging import make_averaging
+from distreal_dse.specs import whole_number
 from fl.masking import Loss, adjusted
-from fl.results import State, Update
 from fl.strategies.base import LocalPlan, PricedVector, Strategy, Vector
 from fl.strategies.context import StrategyContext, VectorTable
+from fl.strategies.setting import AVERAGING, Setting
 from fl.world.devices import Device
+
+
+def check_levels(levels: int) -> None:
+    """Refuse a number of levels that is none.
+
+    Raises
+    ------
+    InputError
+        If it is less than 2.
+    """
+    if levels < 2:
+        raise InputError(f"levels of strategy nested: expected 2 or more, found {levels}")
 
 
 class Nested(Strategy):
@@ -51,20 +62,22 @@ class Nested(Strategy):
     levels
         Number of nested widths, ≥ 2: that of `small`, the full one, and between them as many with
         equal steps.
-    averaging
-        See `fl.averaging.make_averaging`; all devices contribute to the core in any case.
 
     Raises
     ------
     InputError
-        If there are fewer levels, or no such averaging.
+        If there are fewer levels.
     """
 
     name = "nested"
+    settings = {"levels": Setting(whole_number, check_levels), "averaging": AVERAGING}
+    chosen = "per mini-batch"
+    masks = "ordered"
+    averaging = "plain"  # all devices contribute to the core with any
 
-    def __init__(self, context: StrategyContext, levels: int = 4, averaging: str = "plain") -> None:
+    def __init__(self, context: StrategyContext, levels: int = 4) -> None:
+        super().__init__(context)
         check_levels(levels)
-        self._average = make_averaging(averaging)
         core = context.largest_within(context.weakest_budget).kept_counts
         full = context.full.kept_counts
         shares = [step / (levels - 1) for step in range(levels)]
@@ -91,23 +104,8 @@ class Nested(Strategy):
 
     def plan(self, device: Device, round_number: int, budget: float, seed: int) -> LocalPlan:
         """Return a plan that trains the levels that fit the budget of each mini-batch."""
-        return NestedPlan(self._vectors, self._nesting, self._loss)
-
-    def aggregate(self, state: State, updates: Sequence[Update], channels: ChannelMap) -> State:
-        """Average as was asked for."""
-        return self._average(state, updates, channels)
-
-
-def check_levels(levels: int) -> None:
-    """Refuse a number of levels that is none.
-
-    Raises
-    ------
-    InputError
-        If it is less than 2.
-    """
-    if levels < 2:
-        raise InputError(f"levels of strategy nested: expected 2 or more, found {levels}")
+        masks = make_policy(self.masks)
+        return NestedPlan(self._vectors, masks, self._nesting, self._loss)
 
 
 class NestedPlan(LocalPlan):
@@ -117,14 +115,18 @@ class NestedPlan(LocalPlan):
     ----------
     vectors
         Of the levels.
+    masks
+        Which filters are kept; nested.
     nesting
         Of the network that is trained; None if nothing is.
     loss
         Of the study.
     """
 
-    def __init__(self, vectors: VectorTable, nesting: Nesting | None, loss: Loss) -> None:
-        super().__init__(make_policy("ordered"))
+    def __init__(
+        self, vectors: VectorTable, masks: MaskPolicy, nesting: Nesting | None, loss: Loss
+    ) -> None:
+        super().__init__(masks)
         self._vectors, self._nesting, self._loss_of_study = vectors, nesting, loss
 
     def pick(self, budget: float) -> Vector:

@@ -14,25 +14,28 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
 
 import torch
 from torch import nn
 
-from distreal_dse.dropout import (
-    ChannelMap,
-    DroppableNetwork,
-    KeptCounts,
-    RandomMasks,
-    SubNetwork,
-    make_policy,
-)
+from distreal_dse.dropout import DroppableNetwork, KeptCounts, SubNetwork, make_policy
 from distreal_dse.errors import InputError
-from fl.averaging import fedavg
-from fl.results import State, Update
-from fl.strategies.base import FixedPlan, LocalPlan, Strategy, Vector
+from distreal_dse.specs import number
+from fl.strategies.base import Strategy, Vector
 from fl.strategies.context import StrategyContext
-from fl.world.devices import Device
+from fl.strategies.setting import Setting
+
+
+def check_share(share: float) -> None:
+    """Refuse a share of the full cost that is none.
+
+    Raises
+    ------
+    InputError
+        If it lies outside (0, 1].
+    """
+    if not 0 < share <= 1:
+        raise InputError(f"share of strategy small: expected above 0 and at most 1, found {share}")
 
 
 class Small(Strategy):
@@ -56,8 +59,12 @@ class Small(Strategy):
     """
 
     name = "small"
+    settings = {"share": Setting(number, check_share)}
+    chosen = "per round"
+    masks = "random"  # which draws nothing where nothing is dropped
 
     def __init__(self, context: StrategyContext, share: float | None = None) -> None:
+        super().__init__(context)
         if share is not None:
             check_share(share)
         budget = context.weakest_budget if share is None else share * context.macs.full
@@ -75,25 +82,9 @@ class Small(Strategy):
         self._vector = Vector(small.full_counts, self._vector.cost)
         return small
 
-    def plan(self, device: Device, round_number: int, budget: float, seed: int) -> LocalPlan:
-        """Return a plan that trains all of the small network."""
-        return FixedPlan(self._vector, RandomMasks())  # which draw nothing here
-
-    def aggregate(self, state: State, updates: Sequence[Update], channels: ChannelMap) -> State:
-        """Average over all updates."""
-        return fedavg(updates)
-
-
-def check_share(share: float) -> None:
-    """Refuse a share of the full cost that is none.
-
-    Raises
-    ------
-    InputError
-        If it lies outside (0, 1].
-    """
-    if not 0 < share <= 1:
-        raise InputError(f"share of strategy small: expected above 0 and at most 1, found {share}")
+    def pick(self, budget: float) -> Vector:
+        """Return all of the small network."""
+        return self._vector
 
 
 @torch.no_grad()

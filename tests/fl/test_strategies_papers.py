@@ -229,6 +229,32 @@ def test_federated_dropout_keeps_one_random_sub_model_for_a_round(study: Study) 
     assert len(seen) > 6
 
 
+def test_federated_dropout_may_give_each_device_the_smallest_rate_that_it_affords(
+    study: Study, make_cnn: MakeCnn
+) -> None:
+    network = DroppableNetwork(make_cnn(width=16), torch.zeros(2, 1, 4, 4))
+    macs = MacCost(network.channels)
+    context = StrategyContext(network, None, macs, 0.1 * macs.full, study)
+    own = make_strategy("federated-dropout:rates=own", context)
+    uniform = {context.uniform(step / 1000).kept_counts for step in range(1, 1001)}
+    for device, share in enumerate((0.05, 0.3, 0.62, 1.0)):
+        plan = plan_of(own, share * macs.full, device=device)
+        fitting = [one for one in uniform if macs.training(one) <= share * macs.full]
+        largest = max(fitting, key=macs.training)
+        # Whatever becomes of the budget, as is sent.
+        assert [plan.pick(later).kept_counts for later in (0.0, macs.full)] == [largest] * 2
+        assert plan.sent() == largest
+        kept = mask_of(plan, context)
+        assert mask_of(plan, context, seed=1) == kept and len(kept) == sum(largest)
+    assert plan_of(own, 0.0).sent() == (1, 1)
+    for text in ("federated-dropout", "federated-dropout:rates=common"):
+        plans = [plan_of(make_strategy(text, context), share * macs.full) for share in (0.05, 1.0)]
+        small = context.largest_within(0.1 * macs.full).kept_counts
+        assert [plan.sent() for plan in plans] == [small] * 2
+    with pytest.raises(InputError, match="rates of federated-dropout 'owm': .* did you mean own"):
+        check_strategy("federated-dropout:rates=owm", None)
+
+
 # --- FjORD ----------------------------------------------------------------------------------------
 
 

@@ -11,23 +11,25 @@ from torch import Tensor
 
 from distreal_dse import Data, Study
 from distreal_dse.cost import MacCost
-from distreal_dse.dropout import DroppableNetwork, KeptCounts, check_counts, make_policy
+from distreal_dse.dropout import DroppableNetwork, KeptCounts, make_policy
 from distreal_dse.errors import InputError
 from distreal_dse.fronts import Front
 from distreal_dse.preparation import prepare
 from fl.client import LocalTraining, train_locally
 from fl.engine import FederatedRun
-from fl.results import RoundResult, Update
+from fl.results import Update
 from fl.settings import RunSettings
 from fl.strategies import (
     LocalPlan,
     PricedVector,
     Strategy,
     StrategyContext,
+    check_strategy,
     make_strategy,
     strategy_names,
 )
 from fl.strategies.fjord import TaughtVector
+from fl.testing import StrategyContract
 from fl.world.availability import ConstantAvailability, MarkovAvailability
 from fl.world.clock import make_clock
 from fl.world.deadlines import RoundRules
@@ -78,24 +80,26 @@ def test_names_are_those_of_the_strategies(context: StrategyContext) -> None:
     assert len(set(NAMES)) == len(NAMES) == 11
 
 
+class TestBuiltInStrategies(StrategyContract):
+    """What the tests of a plug-in check, too."""
+
+    @pytest.fixture(params=[*NAMES, "federated-dropout:rates=own"], autouse=True)
+    def _named(self, request: pytest.FixtureRequest) -> None:
+        self.strategy = request.param
+
+
 @pytest.mark.parametrize("name", NAMES)
 class TestEveryStrategy:
-    def test_what_is_picked_can_be_trained_and_costs_what_it_says(
-        self, name: str, context: StrategyContext
-    ) -> None:
+    def test_pupils_are_paid_for(self, name: str, context: StrategyContext) -> None:
+        """What is charged is what the vectors train, whoever says it."""
         strategy = make_strategy(name, context)
-        network = strategy.network(context.network)
-        macs = MacCost(network.channels)
-        for share in (0.001, 0.1, 0.3, 0.6, 1.0):
-            plan = plan_of(strategy, share * context.macs.full)
-            for _ in range(8):
-                vector = plan.pick(share * context.macs.full)
-                assert check_counts(vector.kept_counts, network.groups) == vector.kept_counts
+        macs = MacCost(strategy.network(context.network).channels)
+        for share in (0.1, 0.6, 1.0):
+            for vector in picks(strategy, share * context.macs.full, [share * macs.full] * 8):
                 expected = macs.training(vector.kept_counts)
                 if isinstance(vector, TaughtVector) and vector.pupil != vector.kept_counts:
                     expected += macs.training(vector.pupil)
                 assert vector.cost == pytest.approx(expected, rel=1e-12)
-                assert plan.training_macs(macs, vector) == pytest.approx(expected, rel=1e-12)
 
     def test_budgets_are_kept_wherever_the_smallest_fits(
         self, name: str, context: StrategyContext
@@ -136,52 +140,15 @@ class TestEveryStrategy:
         steady = picks(strategy, full, [full] * 3)
         assert (counts_of(falling) != counts_of(steady)) == (name in ALWAYS)
 
-    def test_devices_and_rounds_repeat_themselves_and_no_one_else(
+    def test_what_is_sent_is_what_the_round_chose_or_everything(
         self, name: str, context: StrategyContext
     ) -> None:
-        full = context.macs.full
-        one, other = make_strategy(name, context), make_strategy(name, context)
-        drawn = picks(one, full, [full] * 12)
-        plan_of(other, full, device=1).pick(full)  # another device in between changes nothing
-        assert counts_of(drawn) == counts_of(picks(other, full, [full] * 12))
-        if name == "fjord":
-            elsewhere = [plan_of(one, full, device=1), plan_of(one, full, round_number=2)]
-            for plan in elsewhere:
-                assert counts_of([plan.pick(full) for _ in range(12)]) != counts_of(drawn)
-
-    def test_what_is_sent_holds_all_that_is_trained(
-        self, name: str, context: StrategyContext
-    ) -> None:
-        strategy = make_strategy(name, context)
-        full = context.macs.full
+        strategy, full = make_strategy(name, context), context.macs.full
         for share in (0.1, 0.4, 1.0):
             plan = plan_of(strategy, share * full)
-            sent = plan.sent() or context.network.full_counts
-            for _ in range(10):
-                counts = plan.pick(share * full).kept_counts
-                assert all(kept <= held for kept, held in zip(counts, sent, strict=True))
-                if name in FIXED:
-                    assert counts == plan.sent()
-        assert (plan_of(strategy, full).sent() is None) == (name in ALWAYS)
-
-    def test_aggregation_keeps_names_shapes_and_types_and_its_arguments(
-        self, name: str, context: StrategyContext, study: Study, data: Data
-    ) -> None:
-        strategy = make_strategy(name, context)
-        training = training_of(strategy, context, study, data)
-        state = training.network.copy_state()
-        updates = [train(training, index) for index in range(3)]
-        before = [copy_of(state), *(copy_of(update.state) for update in updates)]
-        merged = strategy.aggregate(state, updates, training.network.channels)
-        assert list(merged) == list(state)
-        for key, old in state.items():
-            assert (merged[key].shape, merged[key].dtype) == (old.shape, old.dtype)
-            assert bool(merged[key].isfinite().all())
-        assert any(not torch.equal(merged[key], state[key]) for key in state)
-        for one, same in zip([state, *(u.state for u in updates)], before, strict=True):
-            assert all(torch.equal(one[key], same[key]) for key in same)
-        again = strategy.aggregate(state, updates, training.network.channels)
-        assert all(torch.equal(merged[key], again[key]) for key in merged)
+            if name in FIXED:
+                assert counts_of([plan.pick(share * full)] * 3) == [plan.sent()] * 3
+            assert (plan.sent() is None) == (name in ALWAYS)
 
     def test_a_proximal_term_keeps_devices_near_the_global_state(
         self, name: str, context: StrategyContext, study: Study, data: Data
@@ -235,30 +202,21 @@ class TestEveryStrategy:
             assert units is not None
             assert torch.equal(changed["stem"], update.masks[:, units].any(0))
 
-    def test_two_rounds_of_a_federated_run(
+    def test_devices_train_what_they_can_afford(
         self, name: str, study: Study, data: Data, make_front: object
     ) -> None:
-        def run() -> tuple[list[RoundResult], dict[str, Tensor]]:
-            network = prepare(study, seed=0)[0]
-            macs = MacCost(network.channels)
-            assert callable(make_front)
-            front = make_front(network, (3, 4), (5, 10), (8, 16))
-            weakest = 0.2 * SETTINGS.availability.mean_share() * macs.full
-            context = StrategyContext(network, front, macs, weakest, study)
-            strategy = make_strategy(name, context)
-            federated = FederatedRun(study, data, network, strategy, front, SETTINGS)
-            results = list(federated.rounds())
-            return results, dict(federated.network.module.state_dict())
-
-        results, state = run()
-        again, same = run()
-        assert len(results) == 3
-        assert all(result.accuracy is not None for result in results)
-        assert results[1].mini_batches > 0 and not results[1].rejected
-        if name not in ("fedavg", "fedavg-drop", "small", "federated-dropout"):
-            assert len({one.mean_cost_share for one in results[1].devices}) > 1
-        assert results == again
-        assert all(torch.equal(state[key], same[key]) for key in state)
+        network = prepare(study, seed=0)[0]
+        macs = MacCost(network.channels)
+        assert callable(make_front)
+        front = make_front(network, (3, 4), (5, 10), (8, 16))
+        weakest = 0.2 * SETTINGS.availability.mean_share() * macs.full
+        context = StrategyContext(network, front, macs, weakest, study)
+        run = FederatedRun(study, data, network, make_strategy(name, context), front, SETTINGS)
+        results = list(run.rounds())
+        assert len(results) == 3 and results[1].mini_batches > 0
+        same_for_all = name in ("fedavg", "fedavg-drop", "small", "federated-dropout")
+        shares = {one.mean_cost_share for one in results[1].devices if one.mini_batches}
+        assert (len(shares) == 1) == same_for_all
 
 
 def training_of(
@@ -294,6 +252,38 @@ def train(training: LocalTraining, index: int, epochs: int = 2, speed: float = 0
 def copy_of(state: object) -> dict[str, Tensor]:
     assert hasattr(state, "items")
     return {name: tensor.clone() for name, tensor in state.items()}
+
+
+def test_rates_of_their_own_let_devices_train_different_shares(
+    context: StrategyContext, study: Study, data: Data
+) -> None:
+    shares = {}
+    for rates in ("common", "own"):
+        strategy = make_strategy(f"federated-dropout:rates={rates}", context)
+        network = prepare(study, seed=0)[0]
+        results = list(FederatedRun(study, data, network, strategy, None, SETTINGS).rounds())
+        by_class: dict[str, set[float]] = {"strong": set(), "weak": set()}
+        for one in (device for result in results[1:] for device in result.devices):
+            if one.mean_cost_share is not None:
+                by_class[one.device_class].add(one.mean_cost_share)
+        shares[rates] = by_class
+    assert len(shares["common"]["strong"] | shares["common"]["weak"]) == 1
+    assert max(shares["own"]["weak"]) <= 0.2 < max(shares["own"]["strong"])  # a speed of 0.2
+
+
+def test_distreal_uniform_draws_masks_for_each_mini_batch(context: StrategyContext) -> None:
+    plan = plan_of(make_strategy("distreal-uniform", context), context.macs.full)
+    counts = plan.pick(0.4 * context.macs.full).kept_counts
+    draws = torch.Generator().manual_seed(0)
+    masks = [plan.masks.draw(context.network.full_counts, counts, draws) for _ in range(20)]
+    assert len({tuple(mask.tolist()) for mask in masks}) > 15
+
+
+def test_fjord_draws_anew_for_each_device_and_round(context: StrategyContext) -> None:
+    strategy, full = make_strategy("fjord", context), context.macs.full
+    plans = [plan_of(strategy, full), plan_of(strategy, full, 1), plan_of(strategy, full, 0, 2)]
+    drawn = [counts_of([plan.pick(full) for _ in range(12)]) for plan in plans]
+    assert all(drawn[0] != other for other in drawn[1:])
 
 
 def test_weakest_budgets_above_the_full_cost_take_the_full_network(
@@ -351,18 +341,35 @@ def test_names_and_settings_that_do_not_exist_are_refused(context: StrategyConte
             make_strategy(name, context)
 
 
-@pytest.mark.parametrize("name", ["distreal", "distreal-uniform"])
-def test_averaging_is_a_setting_of_distreal(
-    name: str, context: StrategyContext, study: Study, data: Data
+DROPPING = {
+    "federated-dropout": "contributors", "heterofl": "contributors", "fjord": "contributors",
+    "fjord-kd": "contributors", "fedrolex": "contributors", "distreal-uniform": "plain",
+    "distreal": "plain", "nested": "plain",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "default"), DROPPING.items())
+def test_averaging_is_a_setting_of_all_that_drop_something(
+    name: str, default: str, context: StrategyContext, study: Study, data: Data
 ) -> None:
-    found = []
-    for averaging in ("plain", "contributors", "pooled"):
-        strategy = make_strategy(f"{name}:averaging={averaging}", context)
+    found = {}
+    for averaging in ("plain", "contributors", "pooled", None):
+        text = name if averaging is None else f"{name}:averaging={averaging}"
+        strategy = make_strategy(text, context)
         training = training_of(strategy, context, study, data)
         state = training.network.copy_state()
-        updates = [train(training, index, speed=0.3) for index in range(2)]
-        found.append(strategy.aggregate(state, updates, training.network.channels)["4.weight"])
-    assert not torch.equal(found[0], found[1]) and not torch.equal(found[1], found[2])
+        updates = [train(training, index, speed=speed) for index, speed in enumerate((0.3, 0.9))]
+        found[averaging] = strategy.aggregate(state, updates, training.network.channels)["4.weight"]
+    assert torch.equal(found[None], found[default])
+    pairs = [("plain", "contributors"), ("contributors", "pooled"), ("plain", "pooled")]
+    assert not any(torch.equal(found[one], found[other]) for one, other in pairs)
+
+
+def test_averaging_is_no_setting_where_all_averages_are_the_same() -> None:
+    for name in NAMES:
+        if name not in DROPPING:
+            with pytest.raises(InputError, match="found 'averaging'"):
+                check_strategy(f"{name}:averaging=plain", None)
 
 
 def test_only_the_upper_bound_does_without_deadlines(context: StrategyContext) -> None:

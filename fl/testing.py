@@ -1,0 +1,307 @@
+"""What a strategy has to keep to, as tests that its own inherit.
+
+In a test file that pytest collects, for a strategy of your own, installed with its entry point:
+
+    from fl.testing import StrategyContract
+
+    class TestMine(StrategyContract):
+        strategy = "mine"
+
+Or without one:
+
+    class TestMine(StrategyContract):
+        def make(self, context):
+            return Mine(context)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import TensorDataset
+
+from distreal_dse.cost import MacCost
+from distreal_dse.dropout import DroppableNetwork, check_counts
+from distreal_dse.fronts import Front, FrontGroup, FrontPoint
+from distreal_dse.preparation import prepare
+from distreal_dse.study import Data, Study
+from fl.client import train_locally
+from fl.engine import FederatedRun
+from fl.masking import output_tensors
+from fl.results import RoundResult, State, Update
+from fl.settings import RunSettings
+from fl.strategies import LocalPlan, Strategy, StrategyContext, make_strategy
+from fl.strategies.contract import fault_of_state
+from fl.world.deadlines import RoundRules
+from fl.world.devices import Device, DeviceClass
+
+# Shares of the full cost that devices can spend.
+BUDGETS = (0.001, 0.1, 0.3, 0.6, 1.0)
+SETTINGS = RunSettings(
+    rounds=3,
+    devices=6,
+    cohort=4,
+    classes=(DeviceClass("strong", 0.5, 1.0), DeviceClass("weak", 0.5, 0.2)),
+    rules=RoundRules(deadline=2.5, late="partial"),
+    seed=3,
+)
+
+
+def _model() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(8, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 3),
+    )  # fmt: skip
+
+
+def _data() -> Data:
+    random = torch.Generator().manual_seed(7)
+
+    def part(size: int) -> TensorDataset:
+        images = torch.randn(size, 1, 4, 4, generator=random)
+        return TensorDataset(images, torch.randint(3, (size,), generator=random))
+
+    return Data(part(120), part(30), part(30))
+
+
+STUDY = Study(model=_model, data=_data, batch_size=8, name="noise")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A strategy that was made, a run of it that has not begun, and the state it begins with."""
+
+    strategy: Strategy
+    context: StrategyContext
+    run: FederatedRun
+    start: State
+
+    @property
+    def network(self) -> DroppableNetwork:
+        """The network that the run trains."""
+        return self.run.network
+
+    def plan(self, share: float, device: int = 0, round_number: int = 1) -> LocalPlan:
+        """Return the plan of a device that can spend a share of the full cost."""
+        budget = share * self.context.macs.full
+        plan = self.strategy.plan(Device(device, "any", 1.0), round_number, budget, seed=5)
+        plan.masks.start_round(round_number)
+        return plan
+
+    def train(self, device: int = 0, speed: float = 0.7, epochs: int = 2) -> Update:
+        """Train one round of a device from ``start``."""
+        samples = torch.arange(device * 20, device * 20 + 20)
+        training = replace(self.run.training, epochs=epochs)
+        update = train_locally(training, Device(device, "any", speed), samples, self.start, 1, 0.0)
+        self.network.load_state(self.start)
+        return update
+
+
+class StrategyContract:
+    """Tests that each strategy has to pass, on a small network and noise; inherit from it.
+
+    They show what a run would only stumble over: plans that depend on who trained before, more
+    trained than was sent, averages that change their arguments, runs that can't be resumed. What a
+    strategy is good for is left to others.
+    """
+
+    strategy: str
+    """Text that makes it, as for ``--strategies``; or else override `make`."""
+
+    def make(self, context: StrategyContext) -> Strategy:
+        """Return the strategy, always the same."""
+        return make_strategy(self.strategy, context)
+
+    def begin(self, study: Study = STUDY, settings: RunSettings = SETTINGS) -> Subject:
+        """Return the strategy, and a run of it that has not begun."""
+        network, data = prepare(study, seed=0)
+        macs, front = MacCost(network.channels), _front(network)
+        context = StrategyContext(network, front, macs, 0.2 * macs.full, study)
+        strategy = self.make(context)
+        run = FederatedRun(study, data, network, strategy, front, settings)
+        return Subject(strategy, context, run, _copy(run.network.copy_state()))
+
+    def test_it_says_what_it_is(self) -> None:
+        """Its name, and a line for `distreal-dse fl strategies`."""
+        strategy = self.begin().strategy
+        assert strategy.name and strategy.name == strategy.name.strip(), "expected a name"
+        assert (type(strategy).__doc__ or "").strip(), "expected a docstring: it is shown"
+
+    def test_what_is_picked_can_be_trained_and_costs_what_it_says(self) -> None:
+        """Kept counts of the network; the cost that the clock charges is that of the work."""
+        subject = self.begin()
+        macs = MacCost(subject.network.channels)
+        for share in BUDGETS:
+            plan = subject.plan(share)
+            for _ in range(8):
+                vector = plan.pick(share * subject.context.macs.full)
+                counts = check_counts(vector.kept_counts, subject.network.groups)
+                assert counts == vector.kept_counts, "expected a tuple of whole kept counts"
+                spent = plan.training_macs(macs, vector)
+                assert math.isclose(vector.cost, spent, rel_tol=1e-9), (
+                    f"expected vectors to cost their MACs, {spent:g}, found {vector.cost:g}"
+                )
+
+    def test_plans_follow_from_their_arguments_alone(self) -> None:
+        """The same from a strategy made anew, and whoever else had a plan before."""
+        one, other = self.begin(), self.begin()
+        for share in BUDGETS:
+            drawn = _picks(one, share)
+            other.plan(1.0, device=1, round_number=2).pick(one.context.macs.full)
+            assert drawn == _picks(other, share), "expected plans to follow from arguments alone"
+            assert drawn == _picks(one, share), "expected a plan to be the same when made again"
+
+    def test_no_plan_shares_its_masks_with_another(self) -> None:
+        """Each device draws its masks for itself."""
+        subject = self.begin()
+        plans = [subject.plan(1.0, device) for device in range(2)]
+        assert plans[0].masks is not plans[1].masks, "expected masks of its own for each plan"
+
+    def test_what_is_sent_holds_all_that_is_trained(self) -> None:
+        """What travels to a device and back, whatever happens to its budget in the round."""
+        subject = self.begin()
+        groups = subject.network.full_counts
+        for share in BUDGETS:
+            plan = subject.plan(share)
+            sent = plan.sent() or groups
+            for other in (*BUDGETS, share):
+                counts = plan.pick(other * subject.context.macs.full).kept_counts
+                assert all(kept <= held for kept, held in zip(counts, sent, strict=True)), (
+                    f"expected vectors within what is sent, {sent}, found {counts}"
+                )
+        for device, speed in enumerate((0.2, 0.5, 1.0)):
+            update = subject.train(device, speed)
+            trained = update.masks.any(0).split(list(groups))
+            size = subject.run.training.size_of(tuple(int(units.sum()) for units in trained))
+            assert size <= update.bytes_down, (
+                "expected the filters that a round trains to be sent: masks that stay the same, or "
+                f"nested ones, found {size} bytes of them, and {update.bytes_down} sent"
+            )
+
+    def test_updates_are_averaged_without_changing_them(self) -> None:
+        """Names, shapes and types stay; the same from the same; nothing of the arguments moves."""
+        subject = self.begin()
+        channels, state = subject.network.channels, _copy(subject.start)
+        updates = [subject.train(device) for device in range(3)]
+        before = [_copy(update.state) for update in updates]
+        merged = subject.strategy.aggregate(state, updates, channels)
+        assert (fault := fault_of_state(merged, subject.start)) is None, fault
+        assert all(bool(one.isfinite().all()) for one in merged.values()), "expected finite values"
+        changed = any(not torch.equal(merged[name], state[name]) for name in state)
+        assert changed, "expected three devices that trained to change something"
+        given = [state, *(update.state for update in updates)]
+        for now, then in zip(given, [subject.start, *before], strict=True):
+            assert _same(now, then), "expected aggregate() to leave its arguments alone"
+        again = subject.strategy.aggregate(state, updates, channels)
+        assert _same(merged, again), "expected the same average of the same updates"
+
+    def test_the_output_layer_can_be_averaged_by_itself(self) -> None:
+        """With a masked loss, it is asked for those tensors and devices alone."""
+        subject = self.begin()
+        rows = output_tensors(subject.network.module, subject.network.example)
+        state = {name: subject.start[name] for name in rows}
+        updates = []
+        for update in (subject.train(device) for device in range(2)):
+            updates.append(replace(update, state={name: update.state[name] for name in rows}))
+        merged = subject.strategy.aggregate(state, updates, subject.network.channels)
+        assert (fault := fault_of_state(merged, state)) is None, fault
+
+    def test_devices_train_by_the_optimiser_of_the_run(self) -> None:
+        """A proximal term acts on each step but the first, which starts where it pulls to."""
+
+        def moved(weight: float, epochs: int) -> tuple[State, float]:
+            subject = self.begin(replace(STUDY, batch_size=20))  # one mini-batch per epoch
+            subject.strategy.learning_rate, subject.strategy.proximal = 0.1, weight
+            found, names = subject.train(epochs=epochs).state, _parameters(subject)
+            ways = [(found[name] - subject.start[name]).flatten() for name in names]
+            return found, float(torch.cat(ways).norm())
+
+        assert _same(moved(5, 1)[0], moved(0, 1)[0]), "expected the first step without a pull"
+        assert 0 < moved(5, 4)[1] < 0.9 * moved(0, 4)[1], "expected a pull to the global state"
+
+    def test_pytorchs_global_generator_is_left_alone(self) -> None:
+        """Randomness comes from the seed, the device and the round."""
+        subject = self.begin()
+        updates = [subject.train()]
+        before = torch.get_rng_state()
+        _picks(subject, 0.5)
+        subject.strategy.aggregate(subject.start, updates, subject.network.channels)
+        assert torch.equal(torch.get_rng_state(), before), "expected no use of the global generator"
+
+    def test_a_run_repeats_itself(self) -> None:
+        """Rounds on devices whose budgets change, and updates that the server believes."""
+        subject, again = self.begin(), self.begin()
+        results = list(subject.run.rounds())
+        assert results[1].mini_batches > 0, "expected the first round to train something"
+        assert not any(one.rejected for one in results), "expected updates that can be believed"
+        assert all(one.accuracy is not None for one in results)
+        assert results == list(again.run.rounds()), "expected the same figures again"
+        assert _same(_state(subject), _state(again)), "expected the same bits again"
+
+    def test_a_run_goes_on_from_a_checkpoint(self) -> None:
+        """Nothing that decides the next round may live in the strategy."""
+        through, stopped, resumed = self.begin(), self.begin(), self.begin()
+        results = list(through.run.rounds())
+        rounds: Iterator[RoundResult] = stopped.run.rounds()
+        begun = [next(rounds) for _ in range(3)]
+        resumed.run.resume(stopped.run.checkpoint())
+        rest = list(resumed.run.rounds())
+        assert [*begun, *rest] == results, "expected a resumed run to have the same figures"
+        assert _same(_state(through), _state(resumed)), "expected the same bits when resumed"
+
+
+def _picks(subject: Subject, share: float) -> list[tuple[tuple[int, ...], float]]:
+    plan = subject.plan(share, device=0, round_number=1)
+    budgets = [one * subject.context.macs.full for one in (share, 1.0, 0.2, 0.7, share, share)]
+    return [(vector.kept_counts, vector.cost) for vector in map(plan.pick, budgets)]
+
+
+def _front(network: DroppableNetwork) -> Front:
+    """Three vectors of about 15 %, 40 % and all of the MACs."""
+    macs, widths = MacCost(network.channels), network.full_counts
+    points = tuple(
+        FrontPoint(
+            rates=tuple(1 - kept / width for kept, width in zip(counts, widths, strict=True)),
+            kept_counts=counts,
+            cost=macs.training(counts),
+            convergence=float(gain),
+            standard_error=0.0,
+            replicates=1,
+            accuracy=0.5,
+            uniform=False,
+        )
+        for gain, counts in enumerate(((3, 4), (5, 10), widths))
+    )
+    return Front(
+        name="hand-made",
+        study=STUDY.name,
+        model_fingerprint=network.channels.fingerprint,
+        groups=tuple(FrontGroup(group.name, group.channels) for group in network.groups),
+        cost_metric="macs",
+        device={},
+        reference_cost=macs.full,
+        settings={},
+        points=points,
+    )
+
+
+def _copy(state: State) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in state.items()}
+
+
+def _state(subject: Subject) -> Mapping[str, Tensor]:
+    found: Mapping[str, Tensor] = subject.network.module.state_dict()
+    return found
+
+
+def _same(one: State, other: State) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[n], other[n]) for n in one)
+
+
+def _parameters(subject: Subject) -> list[str]:
+    return [name for name, _ in subject.network.module.named_parameters()]
