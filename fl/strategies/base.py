@@ -6,7 +6,7 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from torch import Tensor
 
@@ -23,7 +23,7 @@ from fl.averaging import make_averaging
 from fl.masking import Loss
 from fl.results import State, Update
 from fl.schedules import Schedule
-from fl.strategies.setting import Setting
+from fl.strategies.setting import Chosen, Setting
 from fl.world.devices import Device
 
 if TYPE_CHECKING:
@@ -175,7 +175,7 @@ class Strategy:
     limited: ClassVar[bool] = True
     """Whether deadlines hold; only an upper bound does without. Over-commitment holds for all."""
 
-    chosen: ClassVar[Literal["per round", "per mini-batch"]] = "per mini-batch"
+    chosen: Chosen = "per mini-batch"
     """When `pick` is asked: at the beginning of a round, or before each mini-batch."""
 
     masks: str | MaskPolicy = "random"

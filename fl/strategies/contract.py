@@ -19,10 +19,8 @@ from distreal_dse.errors import InputError, described
 from fl.averaging import make_averaging
 from fl.results import State, Update
 from fl.strategies.base import LocalPlan, Strategy
-from fl.strategies.setting import COMMON, Setting
+from fl.strategies.setting import CHOSEN, COMMON, Setting
 from fl.world.devices import Device
-
-CHOSEN = ("per round", "per mini-batch")
 
 
 def check_declaration(spec: str, found: Any, name: str) -> type[Strategy]:

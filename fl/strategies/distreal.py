@@ -15,7 +15,7 @@ from distreal_dse.fronts import Front, LookupTable, TableVector
 from distreal_dse.study import Study
 from fl.strategies.base import Strategy
 from fl.strategies.context import StrategyContext
-from fl.strategies.setting import AVERAGING
+from fl.strategies.setting import AVERAGING, CHOOSE
 
 # What fronts stand for that were stored before mask policies were recorded.
 IMPLIED_MASKS = "random"
@@ -33,7 +33,7 @@ class Distreal(Strategy):
     """
 
     name = "distreal"
-    settings = {"averaging": AVERAGING}
+    settings = {"averaging": AVERAGING, "choose": CHOOSE}
     takes_front = True
     chosen = "per mini-batch"
     averaging = "plain"  # the server need not know what was dropped

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from fl.strategies.base import Strategy, Vector
 from fl.strategies.context import StrategyContext, VectorTable
-from fl.strategies.setting import AVERAGING, MASKS
+from fl.strategies.setting import AVERAGING, CHOOSE, MASKS
 
 # From rate 0 to the largest of the study: so fine that hardly any of a budget stays unused.
 RATES = 1000
@@ -30,7 +30,7 @@ class DistrealUniform(Strategy):
     """
 
     name = "distreal-uniform"
-    settings = {"masks": MASKS, "averaging": AVERAGING}
+    settings = {"masks": MASKS, "averaging": AVERAGING, "choose": CHOOSE}
     chosen = "per mini-batch"
     masks = "random"
     averaging = "plain"

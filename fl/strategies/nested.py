@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from distreal_dse.dropout import (
     DropoutTrainer,
     DroppableNetwork,
+    KeptCounts,
     MaskPolicy,
     Nesting,
     kept_counts,
@@ -35,7 +36,7 @@ from distreal_dse.specs import whole_number
 from fl.masking import Loss, adjusted
 from fl.strategies.base import LocalPlan, PricedVector, Strategy, Vector
 from fl.strategies.context import StrategyContext, VectorTable
-from fl.strategies.setting import AVERAGING, Setting
+from fl.strategies.setting import AVERAGING, CHOOSE, Chosen, Setting
 from fl.world.devices import Device
 
 
@@ -70,8 +71,12 @@ class Nested(Strategy):
     """
 
     name = "nested"
-    settings = {"levels": Setting(whole_number, check_levels), "averaging": AVERAGING}
-    chosen = "per mini-batch"
+    settings = {
+        "levels": Setting(whole_number, check_levels),
+        "averaging": AVERAGING,
+        "choose": CHOOSE,
+    }
+    chosen: Chosen = "per mini-batch"
     masks = "ordered"
     averaging = "pooled"  # few devices train the higher levels; all train the core in every step
 
@@ -104,8 +109,9 @@ class Nested(Strategy):
 
     def plan(self, device: Device, round_number: int, budget: float, seed: int) -> LocalPlan:
         """Return a plan that trains the levels that fit the budget of each mini-batch."""
+        at_start = self._vectors.pick(budget) if self.chosen == "per round" else None
         masks = make_policy(self.masks)
-        return NestedPlan(self._vectors, masks, self._nesting, self._loss)
+        return NestedPlan(self._vectors, masks, self._nesting, self._loss, at_start)
 
 
 class NestedPlan(LocalPlan):
@@ -121,17 +127,29 @@ class NestedPlan(LocalPlan):
         Of the network that is trained; None if nothing is.
     loss
         Of the study.
+    fixed
+        The vector for the whole round; None for that which fits the budget of each mini-batch.
     """
 
     def __init__(
-        self, vectors: VectorTable, masks: MaskPolicy, nesting: Nesting | None, loss: Loss
+        self,
+        vectors: VectorTable,
+        masks: MaskPolicy,
+        nesting: Nesting | None,
+        loss: Loss,
+        fixed: Vector | None = None,
     ) -> None:
         super().__init__(masks)
+        self._fixed = fixed
         self._vectors, self._nesting, self._loss_of_study = vectors, nesting, loss
 
     def pick(self, budget: float) -> Vector:
         """Return the highest level that fits; the core where none does."""
-        return self._vectors.pick(budget)
+        return self._fixed or self._vectors.pick(budget)
+
+    def sent(self) -> KeptCounts | None:
+        """Return the kept counts of the vector that is trained all round, if there is one."""
+        return None if self._fixed is None else self._fixed.kept_counts
 
     def step(
         self, trainer: DropoutTrainer, inputs: Tensor, targets: Tensor, vector: PricedVector

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, TypeAlias, get_args
 
 from distreal_dse.dropout import check_proximal, make_policy
+from distreal_dse.errors import InputError
 from distreal_dse.specs import number
 from fl.averaging import make_averaging
 from fl.learning_rates import check_learning_rate
 from fl.optimizer_settings import check_momentum, check_weight_decay
 from fl.schedules import Schedule, make_schedule
+
+
+Chosen: TypeAlias = Literal["per round", "per mini-batch"]
+CHOSEN: tuple[Chosen, ...] = get_args(Chosen)
 
 
 def as_text(kind: str, spec: str, setting: str, text: str) -> str:
@@ -26,6 +31,19 @@ def _schedule(kind: str, spec: str, setting: str, text: str) -> Schedule:
 def _masks(kind: str, spec: str, setting: str, text: str) -> str:
     name, colon, settings = text.partition(":")
     return name + colon + settings.replace(":", ",")
+
+
+def _chosen(kind: str, spec: str, setting: str, text: str) -> str:
+    return f"per {text}"
+
+
+def _check_chosen(value: str) -> None:
+    if value not in CHOSEN:
+        expected = " or ".join(one.removeprefix("per ") for one in CHOSEN)
+        raise InputError(
+            f"choose, when a device chooses its vector: expected {expected}, found "
+            f"'{value.removeprefix('per ')}'"
+        )
 
 
 def _anything(value: object) -> None:
@@ -55,6 +73,9 @@ class Setting:
 
 AVERAGING = Setting(as_text, make_averaging, "averaging")
 """For strategies that drop something: where nobody does, all averages are the same."""
+
+CHOOSE = Setting(_chosen, _check_chosen, "chosen")
+"""For strategies that follow the budget within a round: ``choose=round`` follows it no more."""
 
 MASKS = Setting(_masks, make_policy, "masks")
 """For strategies that any masks fit; colons part settings: ``masks=core:core=0.75:redraw=5``."""

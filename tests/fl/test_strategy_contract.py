@@ -83,7 +83,7 @@ def test_names_are_those_of_the_strategies(context: StrategyContext) -> None:
 class TestBuiltInStrategies(StrategyContract):
     """What the tests of a plug-in check, too."""
 
-    @pytest.fixture(params=[*NAMES, "federated-dropout:rates=own"], autouse=True)
+    @pytest.fixture(params=[*NAMES, "federated-dropout:rates=own", "nested:choose=round"], autouse=True)
     def _named(self, request: pytest.FixtureRequest) -> None:
         self.strategy = request.param
 
@@ -297,6 +297,22 @@ def test_distreal_uniform_takes_any_masks(context: StrategyContext) -> None:
 
 def _masks_of(context: StrategyContext, spec: str) -> str:
     return plan_of(make_strategy(spec, context), context.macs.full).masks.spec
+
+
+@pytest.mark.parametrize("name", ["distreal", "distreal-uniform", "nested"])
+def test_what_is_chosen_for_a_round_stays_and_alone_is_sent(
+    context: StrategyContext, name: str
+) -> None:
+    full = context.macs.full
+    for when, follows in (("round", False), ("mini-batch", True)):
+        strategy = make_strategy(f"{name}:choose={when}", context)
+        strategy.network(context.network)
+        plan = plan_of(strategy, full)
+        first = plan.pick(full).kept_counts
+        assert (plan.pick(0.35 * full).kept_counts != first) == follows
+        assert plan.sent() == (None if follows else first)
+    with pytest.raises(InputError, match="expected round or mini-batch, found 'week'"):
+        make_strategy(f"{name}:choose=week", context)
 
 
 def test_fjord_draws_anew_for_each_device_and_round(context: StrategyContext) -> None:
