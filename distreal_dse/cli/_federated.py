@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from distreal_dse.cli._advise import advise
 from distreal_dse.cli._arguments import (
     DataOption,
     DeviceOption,
@@ -43,6 +44,7 @@ app = typer.Typer(
     help="Federated training with a front.", no_args_is_help=True, rich_markup_mode=None
 )
 app.command()(compare)
+app.command()(advise)
 # Rows of the curve that is printed at the end, and the width of its longest bar.
 CURVE_ROWS, CURVE_WIDTH = 16, 30
 

@@ -14,7 +14,6 @@ from fl.learning_rates import check_learning_rate
 from fl.optimizer_settings import check_momentum, check_weight_decay
 from fl.schedules import Schedule, make_schedule
 
-
 Chosen: TypeAlias = Literal["per round", "per mini-batch"]
 CHOSEN: tuple[Chosen, ...] = get_args(Chosen)
 

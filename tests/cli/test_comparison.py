@@ -217,6 +217,25 @@ def rows(file: Path, query: str) -> list[tuple[object, ...]]:
 LAST = "SELECT runs.id, max(round) FROM runs JOIN run_rounds ON run_id = runs.id GROUP BY runs.id"
 
 
+def test_advice_is_given_to_people_and_to_programs(study: Path, storage: str) -> None:
+    command = (
+        "fl", "advise", study, *SMALL, "--seeds", "2", "--storage", storage, "--rounds", "1",
+        "--strategies", "small,nested", "--learning-rates", "0.05,0.1",
+    )  # fmt: skip
+    shown = run(*command)
+    assert shown.code == 0, shown.stderr
+    words = " ".join(shown.stderr.split())
+    assert "Comparison tiny advice: accuracy on validation data by learning rate" in words
+    found = run(*command, "--json").json
+    assert found["sentences"] in words and found["sentences"].startswith(f"Take {found['advice']}.")
+    assert found["certain"] == (found["rivals"] == [])
+    assert {one["strategy"] for one in found["differences"]} | {found["advice"]} == {
+        one["strategy"] for one in found["strategies"]
+    }
+    refused = run(*command[:2], study, "--seeds", "1", "--storage", storage)
+    assert refused.code == 2 and "--seeds: expected at least 2" in refused.stderr
+
+
 def test_ctrl_c_keeps_all_finished_rounds_of_runs_in_processes(tmp_path: Path) -> None:
     slow = write_study(tmp_path, "slow", SLOW)
     file = tmp_path / "c.db"

@@ -83,7 +83,9 @@ def test_names_are_those_of_the_strategies(context: StrategyContext) -> None:
 class TestBuiltInStrategies(StrategyContract):
     """What the tests of a plug-in check, too."""
 
-    @pytest.fixture(params=[*NAMES, "federated-dropout:rates=own", "nested:choose=round"], autouse=True)
+    @pytest.fixture(
+        params=[*NAMES, "federated-dropout:rates=own", "nested:choose=round"], autouse=True
+    )
     def _named(self, request: pytest.FixtureRequest) -> None:
         self.strategy = request.param
 
