@@ -57,8 +57,11 @@ class Advice:
 
     @property
     def differences(self) -> tuple[Difference, ...]:
-        """Of the others to the first, paired by seed; by falling mean."""
-        found = paired_differences(self.runs, self.first)
+        """Of the others to the first, paired by seed; by falling mean.
+
+        The first was chosen as it came out best, so intervals are those of all pairs.
+        """
+        found = paired_differences(self.runs, self.first, by_outcome=True)
         return tuple(sorted(found, key=lambda one: -one.settled_accuracy.mean))
 
     @property

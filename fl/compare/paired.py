@@ -81,7 +81,9 @@ def reference_strategy(strategies: Sequence[str], wanted: str | None) -> str:
     )
 
 
-def paired_differences(runs: Sequence[Run], against: str) -> list[Difference]:
+def paired_differences(
+    runs: Sequence[Run], against: str, *, by_outcome: bool = False
+) -> list[Difference]:
     """Return the difference of each other strategy to one, those with a shared seed.
 
     Parameters
@@ -90,6 +92,10 @@ def paired_differences(runs: Sequence[Run], against: str) -> list[Difference]:
         Of one comparison; those that are not finished don't count.
     against
         The strategy that the others are held against.
+    by_outcome
+        Whether that one was chosen for what came out, as the best of them, say. Then intervals hold
+        for the differences of all pairs of strategies: whichever was chosen, its own are among
+        them.
     """
     groups = {
         name: {run.seed: settled_of(run) for run in group}
@@ -102,8 +108,9 @@ def paired_differences(runs: Sequence[Run], against: str) -> list[Difference]:
         for name, seeds in shared.items()
         if seeds
     }
+    together = len(pairs) * (len(pairs) + 1) // 2 if by_outcome else len(pairs)
     return [
-        Difference(name, against, tuple(shared[name]), simultaneous(found, len(pairs)))
+        Difference(name, against, tuple(shared[name]), simultaneous(found, together))
         for name, found in pairs.items()
     ]
 

@@ -51,6 +51,17 @@ def test_intervals_hold_for_all_differences_together() -> None:
     assert widths[1] == pytest.approx(widths[0] * 8.860 / 4.302653, rel=1e-3)  # t(2) at 1 − 0.025/4
 
 
+def test_who_was_chosen_as_the_best_is_held_to_all_pairs() -> None:
+    runs = compared(small=BASE, a=(0.52, 0.73, 0.92), b=BASE, c=BASE)
+    fixed, chosen = (
+        next(one for one in paired_differences(runs, "a", by_outcome=by) if one.strategy == "b")
+        for by in (False, True)
+    )
+    widths = [one.settled_accuracy.high - one.settled_accuracy.low for one in (fixed, chosen)]
+    # Three differences to the one, six pairs: t(2) at 1 − 0.025/3 and at 1 − 0.025/6.
+    assert widths[1] == pytest.approx(widths[0] * 10.8859 / 7.6488, rel=1e-3)
+
+
 @pytest.mark.parametrize(
     ("accuracies", "verdict"),
     [
