@@ -2,8 +2,8 @@
 
 For each cell, a table is fitted to the fleet, each strategy gets the learning rate that is best for
 it on validation data (two seeds of their own), and all are compared by paired seeds. What is given
-is by how much `OURS` leads the best of the others: the smallest of its paired differences, and the
-smallest lower end of their intervals, which hold for all of them together.
+is by how much `OURS` leads the best of the others on average over seeds, with an interval that
+holds for all others together.
 
 Everything is kept in ``--storage``; the same command goes on where it was stopped, and more cells
 or seeds may be added.
@@ -89,9 +89,9 @@ def lead(cell: Cell, runs: Sequence[Run]) -> Figure:
         GOAL,
         "higher",
         {
-            # All intervals hold at once, so these bound the lead over whichever is best.
-            "low": round(-100 * max(one.high for one in leads.values()), 1),
-            "high": round(-100 * max(one.low for one in leads.values()), 1),
+            # The intervals of all others hold at once, so that of whichever came out best does.
+            "low": round(-100 * leads[best].high, 1),
+            "high": round(-100 * leads[best].low, 1),
             "best other": best,
             "settled": {name: round(mean, 1) for name, mean in means.items()},
             "rates": {name_of(run.strategy): rate_of(run.strategy) for run in runs},
