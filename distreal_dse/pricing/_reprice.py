@@ -20,6 +20,7 @@ from distreal_dse.fronts import (
     utc_now,
 )
 from distreal_dse.pricing._measure import Measurement, MeasureSettings, measure
+from distreal_dse.pricing._one_rate import ONE_RATE, granularity_of, one_rate_knots
 from distreal_dse.pricing._subject import Subject, uniform_vectors
 
 
@@ -57,7 +58,8 @@ def reprice(
     Convergence is a matter of the vector, not of the device: it stays. The new front is what
     gains and is non-dominated here of the old one's points and of the uniform vectors that were
     verified beside them. Other vectors of the search that were too dear for the first front don't
-    come back: search with ``--cost latency`` for that.
+    come back: search with ``--cost latency`` for that. Networks of one rate are timed as well
+    (`one_rate_knots`), so that all strategies of federated training have prices.
 
     Parameters
     ----------
@@ -90,7 +92,9 @@ def reprice(
             f"{len(front.points)} harm (their loss gain is below 0); search again"
         )
     family = _uniform_family(front, subject.network)
-    measurement = measure(subject, settings, engine, progress, (*subject.vectors, *family))
+    knots = one_rate_knots(subject.network.groups, granularity_of(front))
+    vectors = (*subject.vectors, *family)
+    measurement = measure(subject, settings, engine, progress, vectors, knots)
     costs = measurement.latencies.costs()
     own = {point.kept_counts for point in front.points}
     uniform = [
@@ -123,6 +127,7 @@ def reprice(
             "latency": {
                 **measurement.latencies.as_json(),
                 "noise": asdict(noise),
+                **({ONE_RATE: one_rate} if (one_rate := measurement.one_rate) else {}),
             },
             "repriced from": {
                 "front": front.label,
@@ -150,7 +155,7 @@ def _uniform_family(front: Front, network: DroppableNetwork) -> dict[KeptCounts,
     """The verified uniform vectors beside the front, by kept counts; empty where unknown."""
     found: dict[KeptCounts, dict[str, Any]] = {}
     try:
-        granularity = int(front.settings.get("granularity", 1))
+        granularity = granularity_of(front)
         for entry in front.settings["uniform family"]:
             (counts,) = uniform_vectors(network, [entry["rate"]], granularity)
             numbers = {key: float(entry[key]) for key in ("convergence", "standard_error")}

@@ -36,7 +36,8 @@ class DistrealUniform(Strategy):
         super().__init__(context)
         largest = context.study.max_rate
         shares = [1 - largest * step / (RATES - 1) for step in range(RATES)]
-        self._table = VectorTable([*dict.fromkeys(context.uniform(share) for share in shares)])
+        vectors = dict.fromkeys(context.uniform(share) for share in shares)
+        self._table = VectorTable([one for one in vectors if context.is_certain(one)])
 
     def pick(self, budget: float) -> Vector:
         """Return the dearest vector that fits, or the cheapest where none does."""

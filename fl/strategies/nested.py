@@ -88,7 +88,7 @@ class Nested(Strategy):
         groups, granularity = context.network.groups, context.study.granularity
         # As a dictionary, because levels that are equal after rounding are one.
         counts = dict.fromkeys(kept_counts(one, groups, granularity) for one in rates)
-        self._vectors = VectorTable([Vector(one, context.macs.training(one)) for one in counts])
+        self._vectors = VectorTable([Vector(one, context.price(one)) for one in counts])
         self._loss = context.study.loss
         self._nesting: Nesting | None = None
 
