@@ -14,16 +14,18 @@ from sqlalchemy import Engine
 
 from distreal_dse.catalogue import StudySource
 from distreal_dse.cost import Latencies, LatencySamples, MacCost, StepTimer, VectorLatency
-from distreal_dse.dropout import DroppableNetwork, KeptCounts, RandomMasks
+from distreal_dse.dropout import ChannelGroup, DroppableNetwork, KeptCounts, RandomMasks
 from distreal_dse.errors import FrontError
 from distreal_dse.fronts import Front, load_front
 from distreal_dse.preparation import prepare_network
 from distreal_dse.pricing import (
     ONE_RATE,
     MeasureSettings,
+    SecondsPrices,
     Wanted,
     check_priced,
     one_rate_knots,
+    one_rate_setting,
     reprice,
     seconds_of,
     subject_of_front,
@@ -70,6 +72,9 @@ def test_knots_are_the_levels_of_the_papers_and_the_narrowest(network: Droppable
     assert knots[0] == (1, 1) and FULL not in knots
     assert {(3, 4), (2, 2), (1, 2), (5, 6), (4, 5), (5, 7)} <= {*knots}
     assert len({*knots}) == len(knots)
+    wide = one_rate_knots([ChannelGroup("wide", 80, ("wide",))], 1)
+    assert wide[0] == (1,)
+    assert {*wide} == {(1,), *((5 * part,) for part in range(1, 16)), (16,), (32,), (48,), (64,)}
     coarse = one_rate_knots(network.groups, 4)
     assert coarse[0] == (4, 4) and {*coarse} <= {(4, 4), (4, 8), (6, 4)}
 
@@ -117,6 +122,11 @@ def test_all_else_lies_on_lines_of_one_rate_over_macs(front: Front, macs: MacCos
     # Nothing is cut out of a step of the full network, so the line to it is not known.
     assert prices.cut.cost((6, 7)) == prices.cut.cost((5, 7)) == pytest.approx(2 * 1.2)
     assert prices.cut.cost((1, 1)) == pytest.approx(2 * 0.5)
+
+
+def test_the_full_network_has_its_own_time(macs: MacCost) -> None:
+    prices = SecondsPrices(macs, FULL, 2.0, {}, {(1, 1): 0.5, (3, 4): 2.5})
+    assert prices.cost(FULL) == 2.0 and prices.cost((6, 7)) == 2.5
 
 
 def test_prices_follow_from_the_front_alone(front: Front, macs: MacCost) -> None:
@@ -235,4 +245,6 @@ def test_a_network_of_its_own_is_not_cut_out(study: Path) -> None:
     alone = samples.latencies([(3, 4), (2, 2), FULL], alone=True)
     assert [one.counts for one in alone.vectors] == [(3, 4), (2, 2), FULL]
     assert [one.repetitions for one in alone.vectors[:2]] == [3, 3]
+    setting = one_rate_setting(samples, [(3, 4), (2, 2)])
+    assert setting["alone"] == [one.as_json() for one in alone.vectors[:2]]
     assert timeable(timer, network.full_counts, [(3, 4)]) == ((3, 4),)
