@@ -1,4 +1,4 @@
-"""How far prices in seconds are off for vectors that were not timed, beside what timing scatters."""
+"""How far prices in seconds are off where nothing was timed, beside how far timing scatters."""
 
 from __future__ import annotations
 

@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from sqlalchemy import Engine
 
 from distreal_dse.cost import device_text, fingerprint_hash, noise_verdict
-from distreal_dse.dropout import DroppableNetwork, KeptCounts
+from distreal_dse.dropout import DroppableNetwork, KeptCounts, check_counts
 from distreal_dse.errors import FrontError, VectorError
 from distreal_dse.fronts import (
+    PILOT,
+    TABLE,
+    VERIFICATION,
     Front,
     FrontPoint,
+    MeasuredVector,
     check_front_name,
+    measured_vectors,
     save_front,
     useful_front,
     utc_now,
+    verification_setting,
 )
 from distreal_dse.pricing._measure import Measurement, MeasureSettings, measure
 from distreal_dse.pricing._one_rate import ONE_RATE, granularity_of, one_rate_knots
 from distreal_dse.pricing._subject import Subject, uniform_vectors
+
+# Settings of a front that only hold with its own costs.
+_OF_ITS_COSTS = frozenset({TABLE, PILOT, VERIFICATION})
 
 
 @dataclass(frozen=True)
@@ -58,8 +67,12 @@ def reprice(
     Convergence is a matter of the vector, not of the device: it stays. The new front is what
     gains and is non-dominated here of the old one's points and of the uniform vectors that were
     verified beside them. Other vectors of the search that were too dear for the first front don't
-    come back: search with ``--cost latency`` for that. Networks of one rate are timed as well
-    (`one_rate_knots`), so that all strategies of federated training have prices.
+    come back: search with ``--cost latency`` for that. All that were verified are measured, so that
+    the verdict is one in seconds. Networks of one rate are timed as well (`one_rate_knots`), so
+    that all strategies of federated training have prices.
+
+    What the first front says of its own costs does not hold here and is left out: its lookup table,
+    whose vectors were not measured, and the pilot of its search.
 
     Parameters
     ----------
@@ -92,8 +105,9 @@ def reprice(
             f"{len(front.points)} harm (their loss gain is below 0); search again"
         )
     family = _uniform_family(front, subject.network)
+    verified = _verified(front, subject.network)
+    vectors = (*subject.vectors, *family, *(one.kept_counts for one in verified))
     knots = one_rate_knots(subject.network.groups, granularity_of(front))
-    vectors = (*subject.vectors, *family)
     measurement = measure(subject, settings, engine, progress, vectors, knots)
     costs = measurement.latencies.costs()
     own = {point.kept_counts for point in front.points}
@@ -119,8 +133,9 @@ def reprice(
         device=measurement.device,
         reference_cost=measurement.latencies.full.median,
         settings={
-            **front.settings,
+            **{name: kept for name, kept in front.settings.items() if name not in _OF_ITS_COSTS},
             **({"uniform family": entries} if entries else {}),
+            **({VERIFICATION: _verification(verified, costs)} if verified else {}),
             "batch size": measurement.batch_size,
             "cost": "latency",
             "measured on": device_text(measurement.device),
@@ -149,6 +164,23 @@ def reprice(
         for point in kept
     )
     return Repricing(save_front(engine, new), dropped, added, beaten, measurement)
+
+
+def _verified(front: Front, network: DroppableNetwork) -> tuple[MeasuredVector, ...]:
+    """What was verified for the front; empty where that is not told, or of another network."""
+    vectors = measured_vectors(front)
+    try:
+        for one in vectors:
+            check_counts(one.kept_counts, network.groups)
+    except VectorError:
+        return ()
+    return vectors
+
+
+def _verification(
+    verified: Sequence[MeasuredVector], costs: Mapping[KeptCounts, float]
+) -> list[dict[str, Any]]:
+    return verification_setting([replace(one, cost=costs[one.kept_counts]) for one in verified])
 
 
 def _uniform_family(front: Front, network: DroppableNetwork) -> dict[KeptCounts, dict[str, Any]]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from fl.strategies.base import Strategy, Vector
 from fl.strategies.context import StrategyContext, VectorTable
-from fl.strategies.setting import AVERAGING
+from fl.strategies.setting import AVERAGING, MASKS
 
 # From rate 0 to the largest of the study: so fine that hardly any of a budget stays unused.
 RATES = 1000
@@ -20,6 +20,9 @@ RATES = 1000
 class DistrealUniform(Strategy):
     """The dearest vector of one rate that fits the budget of each mini-batch, random masks.
 
+    Rates go up to the largest of the study, and further where the slowest device could not afford
+    that either: no search bounds them here, and the device could take no part.
+
     Parameters
     ----------
     context
@@ -27,7 +30,7 @@ class DistrealUniform(Strategy):
     """
 
     name = "distreal-uniform"
-    settings = {"averaging": AVERAGING}
+    settings = {"masks": MASKS, "averaging": AVERAGING}
     chosen = "per mini-batch"
     masks = "random"
     averaging = "plain"
@@ -35,6 +38,8 @@ class DistrealUniform(Strategy):
     def __init__(self, context: StrategyContext) -> None:
         super().__init__(context)
         largest = context.study.max_rate
+        if context.uniform(1 - largest).cost > context.weakest_budget:
+            largest = 1 - 1 / max(context.full.kept_counts)
         shares = [1 - largest * step / (RATES - 1) for step in range(RATES)]
         vectors = dict.fromkeys(context.uniform(share) for share in shares)
         self._table = VectorTable([one for one in vectors if context.is_certain(one)])

@@ -73,7 +73,7 @@ class Nested(Strategy):
     settings = {"levels": Setting(whole_number, check_levels), "averaging": AVERAGING}
     chosen = "per mini-batch"
     masks = "ordered"
-    averaging = "plain"  # all devices contribute to the core with any
+    averaging = "pooled"  # few devices train the higher levels; all train the core in every step
 
     def __init__(self, context: StrategyContext, levels: int = 4) -> None:
         super().__init__(context)

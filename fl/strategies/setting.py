@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from distreal_dse.dropout import check_proximal
+from distreal_dse.dropout import check_proximal, make_policy
 from distreal_dse.specs import number
 from fl.averaging import make_averaging
 from fl.learning_rates import check_learning_rate
@@ -21,6 +21,11 @@ def as_text(kind: str, spec: str, setting: str, text: str) -> str:
 
 def _schedule(kind: str, spec: str, setting: str, text: str) -> Schedule:
     return make_schedule(text)
+
+
+def _masks(kind: str, spec: str, setting: str, text: str) -> str:
+    name, colon, settings = text.partition(":")
+    return name + colon + settings.replace(":", ",")
 
 
 def _anything(value: object) -> None:
@@ -50,6 +55,9 @@ class Setting:
 
 AVERAGING = Setting(as_text, make_averaging, "averaging")
 """For strategies that drop something: where nobody does, all averages are the same."""
+
+MASKS = Setting(_masks, make_policy, "masks")
+"""For strategies that any masks fit; colons part settings: ``masks=core:core=0.75:redraw=5``."""
 
 COMMON: Mapping[str, Setting] = {
     "lr": Setting(number, check_learning_rate, "learning_rate"),

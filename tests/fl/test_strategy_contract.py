@@ -279,6 +279,26 @@ def test_distreal_uniform_draws_masks_for_each_mini_batch(context: StrategyConte
     assert len({tuple(mask.tolist()) for mask in masks}) > 15
 
 
+def test_distreal_uniform_reaches_down_to_the_slowest_device(context: StrategyContext) -> None:
+    half = replace(context, study=replace(context.study, max_rate=0.5))
+    bound = context.uniform(0.5).cost
+    for weakest, reaches in ((bound, bound), (0.6 * bound, context.uniform(0.01).cost)):
+        strategy = make_strategy("distreal-uniform", replace(half, weakest_budget=weakest))
+        assert plan_of(strategy, 0.0).pick(0.0).cost == reaches <= weakest
+
+
+def test_distreal_uniform_takes_any_masks(context: StrategyContext) -> None:
+    assert make_policy("ordered").spec == _masks_of(context, "distreal-uniform:masks=ordered")
+    spec = "distreal-uniform:masks=core:core=0.5:redraw=2,averaging=pooled"
+    assert make_policy("core:core=0.5,redraw=2").spec == _masks_of(context, spec)
+    with pytest.raises(InputError, match="mask policy 'orderd': expected .*ordered"):
+        make_strategy("distreal-uniform:masks=orderd", context)
+
+
+def _masks_of(context: StrategyContext, spec: str) -> str:
+    return plan_of(make_strategy(spec, context), context.macs.full).masks.spec
+
+
 def test_fjord_draws_anew_for_each_device_and_round(context: StrategyContext) -> None:
     strategy, full = make_strategy("fjord", context), context.macs.full
     plans = [plan_of(strategy, full), plan_of(strategy, full, 1), plan_of(strategy, full, 0, 2)]
@@ -344,7 +364,7 @@ def test_names_and_settings_that_do_not_exist_are_refused(context: StrategyConte
 DROPPING = {
     "federated-dropout": "contributors", "heterofl": "contributors", "fjord": "contributors",
     "fjord-kd": "contributors", "fedrolex": "contributors", "distreal-uniform": "plain",
-    "distreal": "plain", "nested": "plain",
+    "distreal": "plain", "nested": "pooled",
 }  # fmt: skip
 
 

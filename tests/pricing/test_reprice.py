@@ -8,7 +8,21 @@ from sqlalchemy import Engine
 
 from distreal_dse.cost import device_fingerprint, fingerprint_hash
 from distreal_dse.errors import FrontError
-from distreal_dse.fronts import Front, load_front, load_latencies, save_front
+from distreal_dse.fronts import (
+    PILOT,
+    TABLE,
+    VERIFICATION,
+    Front,
+    LookupTable,
+    MeasuredVector,
+    load_front,
+    load_latencies,
+    measured_vectors,
+    save_front,
+    table_setting,
+    verdict_of,
+    verification_setting,
+)
 from distreal_dse.pricing import (
     MeasureSettings,
     Repricing,
@@ -183,3 +197,39 @@ def test_a_front_whose_points_all_harm_is_not_repriced(study: Path, database: En
     with pytest.raises(FrontError, match="can't be re-priced.*all 2 harm"):
         repriced(front, study, database)
     assert load_latencies(database, front.model_fingerprint) == []
+
+
+def test_what_a_front_says_of_its_own_costs_is_said_anew(slow: Path, database: Engine) -> None:
+    """Narrow ones are the cheapest in MACs, and here by far the dearest."""
+    own, plain = (0.5, 0.52, 0.51), (0.1, 0.13, 0.12)
+    front = make_front(slow, {(2, 8): 0.5, (6, 8): 0.6}, family={0.3: 0.12})
+    costs = {point.kept_counts: point.cost for point in front.points}
+    verified = [
+        MeasuredVector((2, 8), costs[2, 8], own, False),
+        MeasuredVector((4, 6), 2 * costs[2, 8], plain, True),
+        MeasuredVector((6, 8), costs[6, 8], (0.6, 0.61, 0.6), True),
+    ]
+    settings = {
+        **front.settings,
+        VERIFICATION: verification_setting(verified),
+        TABLE: table_setting([*costs], [*costs.values()]),
+        PILOT: {"kind": "of MACs"},
+    }
+    front = replace(front, settings=settings)
+    before = verdict_of(front)
+    assert before is not None and [one.vector.kept_counts for one in before.better] == [(2, 8)]
+    new = repriced(front, slow, database).front
+    assert TABLE not in new.settings and PILOT not in new.settings
+    looked_up = {one.kept_counts: one.cost for one in LookupTable(new).vectors}
+    assert looked_up == {point.kept_counts: point.cost for point in new.points}
+    after = verdict_of(new)
+    assert after is not None and after.better == ()
+    measured = {one.kept_counts: one for one in measured_vectors(new)}
+    assert measured[2, 8].gains == own and measured[2, 8].cost > 2 * measured[6, 8].cost
+
+
+def test_verified_vectors_of_another_network_are_left_out(study: Path, database: Engine) -> None:
+    strange = verification_setting([MeasuredVector((1, 1, 1), 1.0, (0.1, 0.2), True)])
+    front = make_front(study, {(3, 4): 0.1})
+    front = replace(front, settings={**front.settings, VERIFICATION: strange})
+    assert VERIFICATION not in repriced(front, study, database).front.settings
