@@ -115,8 +115,8 @@ def test_a_table_leaves_out_what_a_larger_vector_costs_no_more_than() -> None:
 def test_one_rate_for_the_budget_is_one_that_was_timed(context: StrategyContext) -> None:
     strategy = make_strategy("distreal-uniform", context)
     found = {picked(strategy, share / 100) for share in range(1, 101)}
-    # The study's largest rate keeps more than 1-1; 3-6 costs more than 4-8, 6-12 more than all.
-    expected = {(2, 4): 0.6, (4, 8): 0.7, (8, 16): 1.0}
+    # 3-6 costs more than 4-8, and 6-12 more than all.
+    expected = {(1, 1): 0.5, (2, 4): 0.6, (4, 8): 0.7, (8, 16): 1.0}
     assert found == {Vector(counts, REFERENCE * ratio) for counts, ratio in expected.items()}
 
 
@@ -157,7 +157,7 @@ def rounds_of(
     [
         ("small", (4, 8), ALONE[4, 8]),
         ("heterofl:widths=0.5/1", (4, 8), ALONE[4, 8]),
-        ("distreal-uniform", (2, 4), CUT[2, 4]),
+        ("distreal-uniform", (1, 1), CUT[1, 1]),
         ("fedavg-drop", (8, 16), 1.0),
     ],
 )
