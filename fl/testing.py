@@ -19,15 +19,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import product
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
-from distreal_dse.cost import MacCost
-from distreal_dse.dropout import DroppableNetwork, check_counts
+from distreal_dse.cost import Latencies, MacCost, Quartiles, VectorLatency
+from distreal_dse.dropout import DroppableNetwork, KeptCounts, check_counts
 from distreal_dse.fronts import Front, FrontGroup, FrontPoint
 from distreal_dse.preparation import prepare
+from distreal_dse.pricing import ONE_RATE, one_rate_knots
 from distreal_dse.study import Data, Study
 from fl.client import train_locally
 from fl.engine import FederatedRun
@@ -39,6 +41,8 @@ from fl.strategies.contract import fault_of_state
 from fl.world.deadlines import RoundRules
 from fl.world.devices import Device, DeviceClass
 
+# On the device of `_timed_front`, all take in proportion to their MACs.
+SECONDS_PER_MAC = 1e-9
 # Shares of the full cost that devices can spend.
 BUDGETS = (0.001, 0.1, 0.3, 0.6, 1.0)
 SETTINGS = RunSettings(
@@ -88,7 +92,7 @@ class Subject:
 
     def plan(self, share: float, device: int = 0, round_number: int = 1) -> LocalPlan:
         """Return the plan of a device that can spend a share of the full cost."""
-        budget = share * self.context.macs.full
+        budget = share * self.context.full.cost
         plan = self.strategy.plan(Device(device, "any", 1.0), round_number, budget, seed=5)
         plan.masks.start_round(round_number)
         return plan
@@ -117,11 +121,18 @@ class StrategyContract:
         """Return the strategy, always the same."""
         return make_strategy(self.strategy, context)
 
-    def begin(self, study: Study = STUDY, settings: RunSettings = SETTINGS) -> Subject:
-        """Return the strategy, and a run of it that has not begun."""
+    def begin(
+        self,
+        study: Study = STUDY,
+        settings: RunSettings = SETTINGS,
+        timed: bool = False,
+    ) -> Subject:
+        """Return the strategy, and a run of it that has not begun; ``timed`` counts seconds."""
         network, data = prepare(study, seed=0)
         macs, front = MacCost(network.channels), _front(network)
-        context = StrategyContext(network, front, macs, 0.2 * macs.full, study)
+        if timed:
+            front = _timed_front(front, network)
+        context = StrategyContext(network, front, macs, 0.2 * front.reference_cost, study)
         strategy = self.make(context)
         run = FederatedRun(study, data, network, strategy, front, settings)
         return Subject(strategy, context, run, _copy(run.network.copy_state()))
@@ -146,6 +157,30 @@ class StrategyContract:
                 assert math.isclose(vector.cost, spent, rel_tol=1e-9), (
                     f"expected vectors to cost their MACs, {spent:g}, found {vector.cost:g}"
                 )
+
+    def test_costs_are_seconds_where_those_of_the_run_are(self) -> None:
+        """Vectors are priced by `StrategyContext.price`; the MACs of the work stay MACs."""
+        subject = self.begin(timed=True)
+        macs = MacCost(subject.network.channels)
+        for share in BUDGETS:
+            plan = subject.plan(share)
+            for _ in range(8):
+                vector = plan.pick(share * subject.context.full.cost)
+                spent = plan.training_macs(macs, vector)
+                assert math.isclose(vector.cost, spent * SECONDS_PER_MAC, rel_tol=1e-9), (
+                    "expected vectors to cost what StrategyContext.price() says, here "
+                    f"{spent * SECONDS_PER_MAC:g} s for {spent:g} MACs, found {vector.cost:g}"
+                )
+        results = list(subject.run.rounds())
+        assert results[1].mini_batches > 0, "expected the first round to train something"
+        of_full = results[-1].virtual_seconds / subject.run.training.clock.full_seconds
+        plain = self.begin()
+        expected = list(plain.run.rounds())[-1].virtual_seconds
+        expected /= plain.run.training.clock.full_seconds
+        assert 0.5 * expected < of_full < 2 * expected, (
+            f"expected about as long a run as with costs in MACs, {expected:g} mini-batches of the "
+            f"full network, found {of_full:g}"
+        )
 
     def test_plans_follow_from_their_arguments_alone(self) -> None:
         """The same from a strategy made anew, and whoever else had a plan before."""
@@ -287,6 +322,34 @@ def _front(network: DroppableNetwork) -> Front:
         reference_cost=macs.full,
         settings={},
         points=points,
+    )
+
+
+def _timed_front(front: Front, network: DroppableNetwork) -> Front:
+    """The front in seconds of a device on which all that may be cut out was timed."""
+    macs = MacCost(network.channels)
+
+    def timed(counts: KeptCounts) -> VectorLatency:
+        ratio = macs.training(counts) / macs.full
+        return VectorLatency(counts, same(ratio * reference), same(ratio), 1)
+
+    def same(number: float) -> Quartiles:
+        return Quartiles(number, number, number)
+
+    reference = macs.full * SECONDS_PER_MAC
+    everything = [*product(*(range(1, width + 1) for width in network.full_counts))]
+    latencies = Latencies(same(reference), tuple(map(timed, everything)))
+    knots = one_rate_knots(network.groups, granularity=1)
+    one_rate = {
+        "cut": [[*counts] for counts in knots],
+        "alone": [timed(counts).as_json() for counts in knots],
+    }
+    return replace(
+        front,
+        cost_metric="latency",
+        reference_cost=reference,
+        settings={"latency": {**latencies.as_json(), ONE_RATE: one_rate}},
+        points=tuple(replace(p, cost=p.cost * SECONDS_PER_MAC) for p in front.points),
     )
 
 

@@ -20,7 +20,8 @@ FrontOption = Annotated[
     str | None,
     typer.Option(
         metavar="FRONT",
-        help="NAME, NAME@VERSION, or an exported .json file; for strategies that need one.",
+        help="NAME, NAME@VERSION, or an exported .json file; for strategies that need one, and for "
+        "costs in seconds, where its own are.",
     ),
 ]
 DeadlineOption = Annotated[

@@ -105,31 +105,44 @@ class LatencySamples:
     def __init__(self, full_counts: KeptCounts) -> None:
         self._full_counts = full_counts
         self._full: list[float] = []
-        self._seconds: dict[KeptCounts, list[float]] = {}
-        self._ratios: dict[KeptCounts, list[float]] = {}
+        self._seconds: dict[tuple[KeptCounts, bool], list[float]] = {}
+        self._ratios: dict[tuple[KeptCounts, bool], list[float]] = {}
 
     def add_full(self, seconds: float) -> None:
         """Note a step of the full network."""
         self._full.append(seconds)
 
-    def add(self, counts: KeptCounts, seconds: float, full_seconds: float) -> None:
-        """Note a step of a vector, and the time of the step of the full network nearby."""
-        self._seconds.setdefault(counts, []).append(seconds)
-        self._ratios.setdefault(counts, []).append(seconds / full_seconds)
+    def add(
+        self, counts: KeptCounts, seconds: float, full_seconds: float, alone: bool = False
+    ) -> None:
+        """Note a step of a vector, and the time of the step of the full network nearby.
 
-    def latencies(self, vectors: Sequence[KeptCounts]) -> Latencies:
+        ``alone`` says that it was a step of a network of its own, of this size.
+        """
+        self._seconds.setdefault((counts, alone), []).append(seconds)
+        self._ratios.setdefault((counts, alone), []).append(seconds / full_seconds)
+
+    def latencies(self, vectors: Sequence[KeptCounts], alone: bool = False) -> Latencies:
         """Return what the samples say; a vector that was never timed is left out.
 
         At least one step of the full network has to have been timed.
+
+        Parameters
+        ----------
+        vectors
+            Kept counts.
+        alone
+            Whether to tell of steps of networks of their own.
         """
         full = Quartiles.of(self._full)
         found = []
         for counts in vectors:
+            key = (counts, alone)
             if counts == self._full_counts:
                 found.append(VectorLatency(counts, full, Quartiles(1.0, 1.0, 1.0), len(self._full)))
-            elif counts in self._seconds:
-                ratios = self._ratios[counts]
-                seconds = Quartiles.of(self._seconds[counts])
+            elif key in self._seconds:
+                ratios = self._ratios[key]
+                seconds = Quartiles.of(self._seconds[key])
                 found.append(VectorLatency(counts, seconds, Quartiles.of(ratios), len(ratios)))
         return Latencies(full, tuple(found))
 

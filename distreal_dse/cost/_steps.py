@@ -6,14 +6,21 @@ import copy
 import os
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from distreal_dse.cost._latency import LatencySamples
-from distreal_dse.dropout import DropoutTrainer, DroppableNetwork, KeptCounts, make_policy
+from distreal_dse.dropout import (
+    DropoutTrainer,
+    DroppableNetwork,
+    KeptCounts,
+    extracted,
+    make_policy,
+)
 from distreal_dse.errors import DistrealError, InputError, StudyError, described
 from distreal_dse.seeding import derive_seed, generator, seeded
 from distreal_dse.study import Study
@@ -27,6 +34,9 @@ BLOCK = 4
 WARM_UP_STEPS = 3
 
 Progress = Callable[[int, int], None]
+Step = Callable[[], object]
+Timed = tuple[KeptCounts, bool]
+"""Kept counts, and whether they are those of a network of its own."""
 
 
 class StepTimer:
@@ -84,6 +94,7 @@ class StepTimer:
         repetitions: int,
         samples: LatencySamples,
         progress: Progress = lambda done, total: None,
+        alone: Sequence[KeptCounts] = (),
     ) -> None:
         """Time every vector ``repetitions`` times.
 
@@ -101,6 +112,9 @@ class StepTimer:
             Gets what is timed as soon as it is, so that an interrupted measurement is not lost.
         progress
             Called with (done, total) rounds.
+        alone
+            Distinct kept counts of networks of their own, which are timed in turn with the vectors:
+            nothing is cut out of the full network in their steps.
 
         Raises
         ------
@@ -112,46 +126,57 @@ class StepTimer:
         if repetitions < 1:
             raise InputError(f"--repetitions is {repetitions}: expected 1 or more")
         full = self._network.full_counts
-        groups = _equal_groups([counts for counts in vectors if counts != full])
+        timed = [(counts, False) for counts in vectors] + [(counts, True) for counts in alone]
+        groups = _equal_groups([one for one in timed if one[0] != full])
         order = random.Random(derive_seed(self._seed, "latency order"))
         done, total = 0, repetitions * len(groups)
         with self._unharmed() as restore:
             trainer, targets = self._trainer(), self._targets()
             for group in groups:
-                for counts in (full, *group):
+                own = {one[0]: self._own_network(one[0]) for one in group if one[1]}
+                steps = {
+                    one: partial(
+                        own[one[0]].step if one[1] else partial(trainer.step, counts=one[0]),
+                        self._inputs,
+                        targets,
+                    )
+                    for one in ((full, False), *group)
+                }
+                for step in steps.values():
                     for _ in range(WARM_UP_STEPS):
-                        self._seconds(trainer, targets, counts)
+                        self._seconds(step)
                 for _ in range(repetitions):
                     # Training that goes on for long would end in zeros, denormal or not finite
                     # numbers, which take other times than those of a device that has just begun.
                     restore()
-                    self._round(trainer, targets, order.sample(group, len(group)), order, samples)
+                    for network in own.values():
+                        network.restore()
+                    self._round(steps, order.sample(group, len(group)), order, samples)
                     done += 1
                     progress(done, total)
 
     def _round(
         self,
-        trainer: DropoutTrainer,
-        targets: Tensor,
-        vectors: Sequence[KeptCounts],
+        steps: Mapping[Timed, Step],
+        timed: Sequence[Timed],
         order: random.Random,
         samples: LatencySamples,
     ) -> None:
-        full = self._network.full_counts
-        for start in range(0, max(1, len(vectors)), BLOCK):
-            block = [*vectors[start : start + BLOCK], full]
+        full = (self._network.full_counts, False)
+        for start in range(0, max(1, len(timed)), BLOCK):
+            block = [*timed[start : start + BLOCK], full]
             block.insert(order.randrange(len(block)), block.pop())
-            seconds = {counts: self._seconds(trainer, targets, counts) for counts in block}
+            seconds = {one: self._seconds(steps[one]) for one in block}
             full_seconds = seconds.pop(full)
             samples.add_full(full_seconds)
-            for counts, own in seconds.items():
-                samples.add(counts, own, full_seconds)
+            for (counts, alone), own in seconds.items():
+                samples.add(counts, own, full_seconds, alone)
 
-    def _seconds(self, trainer: DropoutTrainer, targets: Tensor, counts: KeptCounts) -> float:
+    def _seconds(self, step: Step) -> float:
         """Wall time of one step."""
         self._finish()
         start = time.perf_counter()
-        trainer.step(self._inputs, targets, counts)
+        step()
         self._finish()
         return time.perf_counter() - start
 
@@ -171,6 +196,9 @@ class StepTimer:
             generator(self._seed, "latency masks"),
             self._study.clip_norm,
         )
+
+    def _own_network(self, counts: KeptCounts) -> _OwnNetwork:
+        return _OwnNetwork(self._study, extracted(self._network, counts))
 
     @torch.no_grad()
     def _targets(self) -> Tensor:
@@ -217,7 +245,38 @@ class StepTimer:
             torch.set_num_threads(threads)
 
 
-def _equal_groups(vectors: Sequence[KeptCounts]) -> list[list[KeptCounts]]:
-    """At least one group, of at most `TOGETHER` vectors; cheap and dear ones in each."""
-    groups = -(-len(vectors) // TOGETHER) or 1
-    return [list(vectors[first::groups]) for first in range(groups)]
+class _OwnNetwork:
+    """A network that is trained as it is, by the steps that `DropoutTrainer` takes with a full one.
+
+    Parameters
+    ----------
+    study
+        Gives the loss and the optimiser.
+    module
+        The network.
+    """
+
+    def __init__(self, study: Study, module: nn.Module) -> None:
+        self._study, self._module = study, module
+        self._optimizer = study.optimizer(module.parameters())
+        self._before = copy.deepcopy(module.state_dict())
+
+    def restore(self) -> None:
+        """Put all values back as they were."""
+        self._module.load_state_dict(self._before)
+
+    def step(self, inputs: Tensor, targets: Tensor) -> float:
+        """Train one mini-batch; return its loss."""
+        loss = self._study.loss(self._module(inputs), targets)
+        self._optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        if self._study.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self._module.parameters(), self._study.clip_norm)
+        self._optimizer.step()
+        return loss.item()
+
+
+def _equal_groups(timed: Sequence[Timed]) -> list[list[Timed]]:
+    """At least one group, of at most `TOGETHER`; cheap and dear ones in each."""
+    groups = -(-len(timed) // TOGETHER) or 1
+    return [list(timed[first::groups]) for first in range(groups)]

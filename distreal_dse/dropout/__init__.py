@@ -1,6 +1,7 @@
 """How filters are dropped: channel groups, dropout vectors, mask policies, sub-networks."""
 
 from distreal_dse.dropout._channels import ChannelGroup, ChannelMap, NormLayer, WeightedLayer
+from distreal_dse.dropout._extracting import extracted
 from distreal_dse.dropout._nesting import Nesting
 from distreal_dse.dropout._network import DroppableNetwork
 from distreal_dse.dropout._operations import BATCH_NORMS, NORMS_WITH_STATISTICS
@@ -43,6 +44,7 @@ __all__ = [
     "check_mask_policy",
     "check_proximal",
     "allowed_counts",
+    "extracted",
     "kept_counts",
     "make_policy",
     "policy_names",

@@ -20,6 +20,7 @@ from distreal_dse.cost import (
 )
 from distreal_dse.dropout import KeptCounts
 from distreal_dse.fronts import StoredLatency, load_latencies, save_latencies
+from distreal_dse.pricing._one_rate import one_rate_setting, timeable
 from distreal_dse.pricing._subject import Subject
 
 
@@ -35,7 +36,10 @@ class MeasureSettings:
 
 @dataclass(frozen=True)
 class Measurement:
-    """Latencies of vectors of a network on this device; ``macs`` are training MACs per sample."""
+    """Latencies of vectors of a network on this device; ``macs`` are training MACs per sample.
+
+    ``one_rate`` is what a front keeps of knots, where there are any (see `one_rate_setting`).
+    """
 
     subject: Subject
     device: Mapping[str, Any] = field(hash=False)
@@ -43,6 +47,7 @@ class Measurement:
     threads: int
     latencies: Latencies
     macs: Mapping[KeptCounts, float] = field(hash=False)
+    one_rate: Mapping[str, Any] = field(hash=False, default_factory=dict)
 
     @property
     def noise(self) -> NoiseVerdict:
@@ -85,6 +90,7 @@ def measure(
     engine: Engine,
     progress: Callable[[int, int], None] = lambda done, total: None,
     vectors: Sequence[KeptCounts] | None = None,
+    knots: Sequence[KeptCounts] = (),
 ) -> Measurement:
     """Measure the subject's vectors and the full network, and store what was measured.
 
@@ -102,6 +108,8 @@ def measure(
         Called with (done, total) rounds.
     vectors
         Others than those of the subject.
+    knots
+        Vectors of one rate to time as well, both cut and alone; those that can't be are left out.
 
     Raises
     ------
@@ -118,7 +126,8 @@ def measure(
         subject.study, network, subject.input_shape, batch_size, settings.threads, settings.seed
     )
     wanted = subject.vectors if vectors is None else vectors
-    timed = tuple(dict.fromkeys((network.full_counts, *wanted)))
+    knots = timeable(timer, network.full_counts, knots) if settings.repetitions > 0 else ()
+    timed = tuple(dict.fromkeys((network.full_counts, *wanted, *knots)))
     samples = LatencySamples(network.full_counts)
     macs = MacCost(network.channels)
     kind = next(network.module.parameters()).device.type
@@ -131,10 +140,11 @@ def measure(
             threads=settings.threads,
             latencies=samples.latencies(timed),
             macs={counts: macs.training(counts) for counts in timed},
+            one_rate=one_rate_setting(samples, knots) if knots else {},
         )
 
     try:
-        timer.measure(timed, settings.repetitions, samples, progress)
+        timer.measure(timed, settings.repetitions, samples, progress, alone=knots)
     except KeyboardInterrupt:
         if len(samples):
             save_latencies(engine, _rows(measured()))

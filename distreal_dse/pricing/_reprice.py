@@ -26,6 +26,7 @@ from distreal_dse.fronts import (
     verification_setting,
 )
 from distreal_dse.pricing._measure import Measurement, MeasureSettings, measure
+from distreal_dse.pricing._one_rate import ONE_RATE, granularity_of, one_rate_knots
 from distreal_dse.pricing._subject import Subject, uniform_vectors
 
 # Settings of a front that only hold with its own costs.
@@ -67,7 +68,8 @@ def reprice(
     gains and is non-dominated here of the old one's points and of the uniform vectors that were
     verified beside them. Other vectors of the search that were too dear for the first front don't
     come back: search with ``--cost latency`` for that. All that were verified are measured, so that
-    the verdict is one in seconds.
+    the verdict is one in seconds. Networks of one rate are timed as well (`one_rate_knots`), so
+    that all strategies of federated training have prices.
 
     What the first front says of its own costs does not hold here and is left out: its lookup table,
     whose vectors were not measured, and the pilot of its search.
@@ -105,7 +107,8 @@ def reprice(
     family = _uniform_family(front, subject.network)
     verified = _verified(front, subject.network)
     vectors = (*subject.vectors, *family, *(one.kept_counts for one in verified))
-    measurement = measure(subject, settings, engine, progress, vectors)
+    knots = one_rate_knots(subject.network.groups, granularity_of(front))
+    measurement = measure(subject, settings, engine, progress, vectors, knots)
     costs = measurement.latencies.costs()
     own = {point.kept_counts for point in front.points}
     uniform = [
@@ -139,6 +142,7 @@ def reprice(
             "latency": {
                 **measurement.latencies.as_json(),
                 "noise": asdict(noise),
+                **({ONE_RATE: one_rate} if (one_rate := measurement.one_rate) else {}),
             },
             "repriced from": {
                 "front": front.label,
@@ -183,7 +187,7 @@ def _uniform_family(front: Front, network: DroppableNetwork) -> dict[KeptCounts,
     """The verified uniform vectors beside the front, by kept counts; empty where unknown."""
     found: dict[KeptCounts, dict[str, Any]] = {}
     try:
-        granularity = int(front.settings.get("granularity", 1))
+        granularity = granularity_of(front)
         for entry in front.settings["uniform family"]:
             (counts,) = uniform_vectors(network, [entry["rate"]], granularity)
             numbers = {key: float(entry[key]) for key in ("convergence", "standard_error")}

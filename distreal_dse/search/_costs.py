@@ -27,6 +27,7 @@ from distreal_dse.cost import (
 from distreal_dse.dropout import DroppableNetwork, KeptCounts
 from distreal_dse.errors import DistrealError, InputError
 from distreal_dse.fronts import COST_UNITS, FrontPoint, kept_counts_key
+from distreal_dse.pricing import ONE_RATE, one_rate_knots, one_rate_setting, timeable
 from distreal_dse.search.ledger import TrialArchive
 from distreal_dse.study import Data, Study
 
@@ -194,7 +195,8 @@ class TrialLatency(TrialCost):
         self._macs = MacCost(network.channels)
         self._measured: dict[KeptCounts, VectorLatency] = {}
         self._predictor: LatencyPredictor | None = None
-        self._verified: Latencies | None = None
+        self._verified: Mapping[str, Any] = {}
+        self._knots = one_rate_knots(network.groups, study.granularity)
         kind = next(network.module.parameters()).device.type
         self.device = device_fingerprint(kind, threads=1)
         self.comparable = {"cost": "latency", "measured on": device_text(self.device)}
@@ -267,9 +269,10 @@ class TrialLatency(TrialCost):
                 f"{[*failures.values()][-1]}"
             )
         if found is None or not known.keys() >= set(vectors):
-            found = self._measure(vectors, VERIFICATION_REPETITIONS, progress)
-            archive.remember(VERIFIED, found.as_json())
-        self._verified, costs = found, found.costs()
+            stored = self._verify(vectors, progress)
+            archive.remember(VERIFIED, stored)
+            found = Latencies.from_json(stored)
+        self._verified, costs = stored, found.costs()
         self.reference = found.full.median
         kept = [point for point in points if point.kept_counts in costs]
         return Settled(
@@ -278,10 +281,21 @@ class TrialLatency(TrialCost):
 
     def front_settings(self, points: Sequence[FrontPoint]) -> dict[str, Any]:
         """The measurements, and whether the points can be told apart."""
-        assert self._verified is not None
         kept = {point.kept_counts for point in points}
-        vectors = [one for one in self._verified.vectors if one.counts in kept]
-        return {"latency": {**self._verified.as_json(), "noise": asdict(noise_verdict(vectors))}}
+        timed = Latencies.from_json(self._verified).vectors
+        noise = noise_verdict(one for one in timed if one.counts in kept)
+        return {"latency": {**self._verified, "noise": asdict(noise)}}
+
+    def _verify(self, vectors: Sequence[KeptCounts], progress: Progress) -> Mapping[str, Any]:
+        """Measure vectors, and networks of one rate for the prices of others."""
+        knots = timeable(self._timer, self._full_counts, self._knots)
+        timed = tuple(dict.fromkeys((*vectors, *knots)))
+        samples = LatencySamples(self._full_counts)
+        self._timer.measure(timed, VERIFICATION_REPETITIONS, samples, progress, alone=knots)
+        return {
+            **samples.latencies(timed).as_json(),
+            ONE_RATE: one_rate_setting(samples, knots),
+        }
 
     def _failures(self, vectors: Sequence[KeptCounts]) -> dict[str, str]:
         """Why vectors can't be timed, by their key; some were never priced before."""
@@ -298,10 +312,9 @@ class TrialLatency(TrialCost):
         self,
         vectors: Sequence[KeptCounts],
         repetitions: int,
-        progress: Progress = lambda done, total: None,
     ) -> Latencies:
         samples = LatencySamples(self._full_counts)
-        self._timer.measure(vectors, repetitions, samples, progress)
+        self._timer.measure(vectors, repetitions, samples)
         return samples.latencies(vectors)
 
 

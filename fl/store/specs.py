@@ -183,9 +183,12 @@ class RunSpec:
             network=network,
             front=front,
             macs=macs,
-            weakest_budget=macs.full * min(1.0, weakest),
+            weakest_budget=0.0,
             study=study,
+            pace=self.pace,
         )
+        budget = context.full.cost * min(1.0, weakest)
+        context = replace(context, weakest_budget=budget)
         strategy = make_strategy(self.strategy, context)
         return FederatedRun(study, data, network, strategy, front, settings, server)
 

@@ -170,13 +170,17 @@ class Strategy:
     """Its own settings, beside those that all take (`fl.strategies.setting.COMMON`)."""
 
     takes_front: ClassVar[bool] = False
-    """Whether vectors and their costs are a front's; all others price their own, in MACs."""
+    """Whether vectors and their costs are a front's; all others price their own, by the context."""
 
     limited: ClassVar[bool] = True
     """Whether deadlines hold; only an upper bound does without. Over-commitment holds for all."""
 
     chosen: Chosen = "per mini-batch"
-    """When `pick` is asked: at the beginning of a round, or before each mini-batch."""
+    """When `pick` is asked: at the beginning of a round, or before each mini-batch.
+
+    Where costs are seconds, what is chosen for a round costs what a network of its own does, and
+    what is chosen for a mini-batch what cutting it out of the full one adds as well.
+    """
 
     masks: str | MaskPolicy = "random"
     """Which filters are kept (see `distreal_dse.dropout.make_policy`)."""

@@ -22,6 +22,9 @@ from fl.strategies.base import LocalPlan, Strategy
 from fl.strategies.setting import CHOSEN, COMMON, Setting
 from fl.world.devices import Device
 
+# No step costs so many times what the full network does; MACs are 1e8 or more times the seconds.
+UNIT_MISSED = 1000
+
 
 def check_declaration(spec: str, found: Any, name: str) -> type[Strategy]:
     """Refuse what a plug-in offers if it is no strategy; return it.
@@ -128,6 +131,9 @@ def check_begun(strategy: Strategy, network: DroppableNetwork, full_cost: float)
             cost = float(vector.cost)
         if not 0 < cost < math.inf:
             raise _broken(where, "a finite cost above 0 of a vector", f"{cost:g}")
+        if cost > UNIT_MISSED * full_cost:
+            of_full = f"{cost:g}, where the full network costs {full_cost:g}"
+            raise _broken(where, "a cost in the unit of the run, as price() gives", of_full)
     state = network.copy_state()
     with _blamed(where, "aggregate()"):
         merged = strategy.aggregate(state, [_unchanged(state, network)], network.channels)

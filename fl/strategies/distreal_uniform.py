@@ -41,7 +41,8 @@ class DistrealUniform(Strategy):
         if context.uniform(1 - largest).cost > context.weakest_budget:
             largest = 1 - 1 / max(context.full.kept_counts)
         shares = [1 - largest * step / (RATES - 1) for step in range(RATES)]
-        self._table = VectorTable([*dict.fromkeys(context.uniform(share) for share in shares)])
+        vectors = dict.fromkeys(context.uniform(share) for share in shares)
+        self._table = VectorTable([one for one in vectors if context.is_certain(one)])
 
     def pick(self, budget: float) -> Vector:
         """Return the dearest vector that fits, or the cheapest where none does."""

@@ -200,7 +200,10 @@ class DistilledPlan(FjordPlan):
 
     def training_macs(self, macs: MacCost, vector: PricedVector) -> float:
         """Return the multiply-accumulates of both."""
-        return vector.cost
+        assert isinstance(vector, TaughtVector)
+        both = vector.pupil != vector.kept_counts
+        pupil = macs.training(vector.pupil) if both else 0
+        return macs.training(vector.kept_counts) + pupil
 
     def _pupil_loss(self, outputs: Tensor, teacher: Tensor, targets: Tensor) -> Tensor:
         if self.masked:

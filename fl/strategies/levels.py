@@ -41,7 +41,7 @@ def make_levels(
     check_one_of(widths, costs)
     if costs is not None:
         check_shares(costs)
-        full = context.macs.full
+        full = context.full.cost
         return VectorTable([context.largest_within(share * full) for share in costs])
     if widths is not None:
         check_shares(widths)

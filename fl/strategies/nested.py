@@ -19,6 +19,7 @@ what it leaves unused:
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 
 from torch import Tensor, nn
 
@@ -38,6 +39,9 @@ from fl.strategies.base import LocalPlan, PricedVector, Strategy, Vector
 from fl.strategies.context import StrategyContext, VectorTable
 from fl.strategies.setting import AVERAGING, CHOOSE, Chosen, Setting
 from fl.world.devices import Device
+
+# A device of speed ¼ affords a level of a quarter of the cost, however the product is rounded.
+ROUNDING = 1 + 1e-9
 
 
 def check_levels(levels: int) -> None:
@@ -93,7 +97,7 @@ class Nested(Strategy):
         groups, granularity = context.network.groups, context.study.granularity
         # As a dictionary, because levels that are equal after rounding are one.
         counts = dict.fromkeys(kept_counts(one, groups, granularity) for one in rates)
-        self._vectors = VectorTable([Vector(one, context.macs.training(one)) for one in counts])
+        self._vectors = VectorTable([Vector(one, context.price(one)) for one in counts])
         self._loss = context.study.loss
         self._nesting: Nesting | None = None
 
@@ -109,9 +113,11 @@ class Nested(Strategy):
 
     def plan(self, device: Device, round_number: int, budget: float, seed: int) -> LocalPlan:
         """Return a plan that trains the levels that fit the budget of each mini-batch."""
-        at_start = self._vectors.pick(budget) if self.chosen == "per round" else None
+        within = self._vectors.within(ROUNDING * self.context.most(device))
+        if self.chosen == "per round":
+            within = (self._vectors.pick(budget),)
         masks = make_policy(self.masks)
-        return NestedPlan(self._vectors, masks, self._nesting, self._loss, at_start)
+        return NestedPlan(self._vectors, within, masks, self._nesting, self._loss)
 
 
 class NestedPlan(LocalPlan):
@@ -120,36 +126,36 @@ class NestedPlan(LocalPlan):
     Parameters
     ----------
     vectors
-        Of the levels.
+        Of all levels.
+    within
+        Those that the device may train in this round, by rising cost; at least one.
     masks
         Which filters are kept; nested.
     nesting
         Of the network that is trained; None if nothing is.
     loss
         Of the study.
-    fixed
-        The vector for the whole round; None for that which fits the budget of each mini-batch.
     """
 
     def __init__(
         self,
         vectors: VectorTable,
+        within: Sequence[Vector],
         masks: MaskPolicy,
         nesting: Nesting | None,
         loss: Loss,
-        fixed: Vector | None = None,
     ) -> None:
         super().__init__(masks)
-        self._fixed = fixed
+        self._within = VectorTable(within)
         self._vectors, self._nesting, self._loss_of_study = vectors, nesting, loss
 
     def pick(self, budget: float) -> Vector:
         """Return the highest level that fits; the core where none does."""
-        return self._fixed or self._vectors.pick(budget)
+        return self._within.pick(budget)
 
-    def sent(self) -> KeptCounts | None:
-        """Return the kept counts of the vector that is trained all round, if there is one."""
-        return None if self._fixed is None else self._fixed.kept_counts
+    def sent(self) -> KeptCounts:
+        """Return the kept counts of the highest level that the device may train."""
+        return self._within.vectors[-1].kept_counts
 
     def step(
         self, trainer: DropoutTrainer, inputs: Tensor, targets: Tensor, vector: PricedVector

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from distreal_dse.errors import DistrealError, InputError, described
+from distreal_dse.errors import DistrealError, FrontError, InputError, described
 from distreal_dse.fronts import Front
+from distreal_dse.pricing import check_priced
 from distreal_dse.specs import check_settings, name_of, parse_spec, unknown_name
 from fl.strategies.base import Strategy
 from fl.strategies.context import StrategyContext
@@ -102,6 +104,8 @@ def make_strategy(spec: str, context: StrategyContext) -> Strategy:
         that there is; if it is a plug-in that breaks its contract.
     """
     kind, values = _read(spec, context.front)
+    if values.get("choose", kind.chosen) == "per round":  # so devices cut it out once
+        context = replace(context, steps="alone")
     known = {**kind.settings, **COMMON}
     own = {s.replace("-", "_"): v for s, v in values.items() if known[s].field is None}
     try:
@@ -152,12 +156,11 @@ def _read(spec: str, front: Front | None) -> tuple[type[Strategy], dict[str, Any
     kind = strategy_class(spec)
     known = {**kind.settings, **COMMON}
     check_settings(_KIND, spec, texts, tuple(known))
-    if not kind.takes_front and front and front.cost_metric != "macs":
-        raise InputError(
-            f"{_KIND} '{spec}' prices its own vectors: expected a front whose costs are MACs, "
-            f"found {front.cost_metric} in front {front.label}; take a front that was searched "
-            "with --cost macs"
-        )
+    if front and not kind.takes_front:
+        try:
+            check_priced(front)
+        except FrontError as error:
+            raise InputError(f"{_KIND} '{spec}' prices its own vectors: {error}") from error
     try:
         values = {name: known[name].read(_KIND, spec, name, text) for name, text in texts.items()}
         kind.check(values)

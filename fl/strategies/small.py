@@ -12,13 +12,12 @@ weights over the number of inputs).
 
 from __future__ import annotations
 
-import copy
 import math
 
 import torch
 from torch import nn
 
-from distreal_dse.dropout import DroppableNetwork, KeptCounts, SubNetwork, make_policy
+from distreal_dse.dropout import DroppableNetwork, KeptCounts, extracted, make_policy
 from distreal_dse.errors import InputError
 from distreal_dse.specs import number
 from fl.strategies.base import Strategy, Vector
@@ -67,7 +66,7 @@ class Small(Strategy):
         super().__init__(context)
         if share is not None:
             check_share(share)
-        budget = context.weakest_budget if share is None else share * context.macs.full
+        budget = context.weakest_budget if share is None else share * context.full.cost
         self._vector = context.largest_within(budget)
 
     def network(self, full: DroppableNetwork) -> DroppableNetwork:
@@ -103,14 +102,8 @@ def small_copy(full: DroppableNetwork, counts: KeptCounts) -> nn.Module:
     counts
         Filters to keep of each group.
     """
-    channels = full.channels
-    small = SubNetwork(full.module, channels, counts, scaling="none")
+    channels, module = full.channels, extracted(full, counts)
     mask = make_policy("ordered").draw(channels.widths, counts, torch.Generator())
-    small.load(small.select(mask))
-    module = copy.deepcopy(small.module)
-    for part in module.modules():
-        for name, buffer in part.named_buffers(recurse=False):
-            setattr(part, name, buffer.clone())  # a copy of the small part, not of all it lay in
     kept = torch.cat([mask, mask.new_ones(1)])
     for layer in channels.layers:
         inputs = torch.from_numpy(layer.inputs)

@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import signal
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from command_line import Ended, finish, run, start, wait_until
-from distreal_dse.fronts import open_database
+from distreal_dse.fronts import load_front, open_database, save_front
 from tiny_study import write_study
 
 # The same network; says when more steps were taken than a measurement's warm-up and first rounds.
@@ -21,7 +22,7 @@ def count(layer, inputs, outputs):
 
     calls.append(1)
     time.sleep(0.002)
-    if len(calls) > 300:
+    if len(calls) > 600:
         Path(__file__).with_suffix(".reached").touch()
 
 
@@ -128,6 +129,44 @@ def test_federated_training_runs_on_the_clock_of_a_front_in_seconds(
     assert ended.code == 0, ended.stderr
     seconds = [one["virtual_seconds"] for one in ended.json["rounds"]]
     assert 0 == seconds[0] < seconds[1] < seconds[2]
+
+
+def test_strategies_are_compared_by_measured_seconds(
+    timed: tuple[str, Ended], study: Path, tmp_path: Path
+) -> None:
+    url, _ = timed
+    names = ["distreal", "distreal-uniform", "nested", "small", "heterofl", "fjord-kd", "fedavg"]
+    asked = (
+        "fl", "compare", study, "--front", "tiny", "--rounds", "2", "--devices", "4",
+        "--cohort", "2", "--seeds", "1", "--strategies", ",".join(names), "--json",
+        "--storage", url,
+    )  # fmt: skip
+    compared = run(*asked, "--name", "here")
+    assert compared.code == 0, compared.stderr
+    assert [one["strategy"] for one in compared.json["strategies"]] == names
+    # Another machine has the front and not the device, and gets the same.
+    file, own = tmp_path / "front.json", f"sqlite:///{tmp_path}/own.db"
+    run("front", "export", "tiny", file, "--storage", url)
+    assert run("front", "import", file, "--storage", own).code == 0
+    again = run(*asked[:-1], own, "--name", "there").json
+    for one, other in zip(compared.json["strategies"], again["strategies"], strict=True):
+        assert {**one, "comparison": 0} == {**other, "comparison": 0}
+
+
+def test_a_front_without_prices_for_others_is_refused_before_training(
+    timed: tuple[str, Ended], study: Path, tmp_path: Path
+) -> None:
+    url, _ = timed
+    own = f"sqlite:///{tmp_path}/own.db"
+    engine, found = open_database(own), load_front(open_database(url), "tiny")
+    latency = {name: one for name, one in found.settings["latency"].items() if name != "one rate"}
+    save_front(engine, replace(found, settings={**found.settings, "latency": latency}, version=0))
+    engine.dispose()
+    asked = ("fl", "compare", study, "--front", "tiny", "--rounds", "2", "--storage", own)
+    line = run(*asked, "--strategies", "distreal,small").error(2)
+    assert "'small' prices its own vectors" in line and "found none" in line
+    assert "`distreal-dse front reprice tiny@1`" in line
+    assert run(*asked, "--strategies", "distreal", "--seeds", "1").code == 0
 
 
 def test_a_report_of_a_front_in_seconds_says_so(timed: tuple[str, Ended], tmp_path: Path) -> None:

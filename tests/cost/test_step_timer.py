@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -113,6 +114,35 @@ def test_the_network_is_unharmed(optimizer: Callable[..., Any] | None) -> None:
     assert all(one is other for one, other in zip(gradients, after, strict=True))
     assert all(torch.equal(one, other) for one, other in zip(copies, after, strict=True))  # type: ignore[arg-type]
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_networks_of_their_own_are_trained_as_devices_do_in_the_first_round() -> None:
+    losses: list[float] = []
+
+    def noted(outputs: Tensor, targets: Tensor) -> Tensor:
+        loss = nn.functional.cross_entropy(outputs, targets)
+        losses.append(loss.item())
+        return loss
+
+    def no_luck() -> nn.Module:
+        return nn.Sequential(*(layer for layer in cnn() if not isinstance(layer, nn.Dropout)))
+
+    study, network = made(loss=noted, model=no_luck, clip_norm=0.5)
+    before, samples = values(network), LatencySamples(network.full_counts)
+    timer = StepTimer(study, network, SHAPE, batch_size=4)
+    timer.measure([], 4, samples, alone=[HALF])
+    # Three steps of each warm up; then values are as at first in each round.
+    warm_up, rounds = losses[:6], losses[6:]
+    assert len(rounds) == 8
+    assert {*rounds} == {warm_up[0], warm_up[3]}
+    assert len({*warm_up}) == 6
+    assert unchanged(before, values(network))
+    # An optimiser of the study, with its largest norm.
+    unclipped: list[float] = []
+    losses = unclipped
+    free = replace(study, clip_norm=None)
+    StepTimer(free, network, SHAPE, batch_size=4).measure([], 1, samples, alone=[HALF])
+    assert unclipped[3] == warm_up[3] and unclipped[4] != warm_up[4]
 
 
 def test_an_interrupted_measurement_leaves_its_samples_and_no_harm() -> None:

@@ -150,7 +150,7 @@ class TestEveryStrategy:
             plan = plan_of(strategy, share * full)
             if name in FIXED:
                 assert counts_of([plan.pick(share * full)] * 3) == [plan.sent()] * 3
-            assert (plan.sent() is None) == (name in ALWAYS)
+            assert (plan.sent() is None) == (name in ALWAYS and name != "nested")
 
     def test_a_proximal_term_keeps_devices_near_the_global_state(
         self, name: str, context: StrategyContext, study: Study, data: Data
@@ -312,9 +312,24 @@ def test_what_is_chosen_for_a_round_stays_and_alone_is_sent(
         plan = plan_of(strategy, full)
         first = plan.pick(full).kept_counts
         assert (plan.pick(0.35 * full).kept_counts != first) == follows
-        assert plan.sent() == (None if follows else first)
+        everything = (
+            first if name == "nested" else None
+        )  # levels are nested, and so is what is sent
+        assert plan.sent() == (everything if follows else first)
     with pytest.raises(InputError, match="expected round or mini-batch, found 'week'"):
         make_strategy(f"{name}:choose=week", context)
+
+
+def test_nested_sends_the_levels_that_a_device_may_train(context: StrategyContext) -> None:
+    sent = []
+    for speed, pace in ((0.01, 1.0), (0.3, 2.0), (1.0, 1.0)):
+        strategy = make_strategy("nested", replace(context, pace=pace))
+        strategy.network(context.network)
+        plan = strategy.plan(Device(0, "own", speed), 1, 0.0, 0)
+        most = min(1.0, speed * pace) * context.macs.full
+        assert plan.sent() == plan.pick(most).kept_counts == plan.pick(10 * most).kept_counts
+        sent.append(plan.sent())
+    assert sent == sorted(set(sent)) and sent[-1] == context.network.full_counts
 
 
 def test_fjord_draws_anew_for_each_device_and_round(context: StrategyContext) -> None:
@@ -355,7 +370,7 @@ def test_the_wrong_front_is_refused_in_one_line(context: StrategyContext) -> Non
     timed = replace(context, front=replace(context.front, cost_metric="latency"))
     for name in NAMES:
         if name != "distreal":
-            with pytest.raises(InputError, match=f"'{name}'.* costs are MACs, found latency in"):
+            with pytest.raises(InputError, match=f"'{name}'.*alone: .* found none; .*reprice"):
                 make_strategy(name, timed)
             make_strategy(name, replace(context, front=None))
     make_strategy("distreal", timed)

@@ -92,7 +92,7 @@ def test_a_repriced_front_has_this_device_and_says_where_it_comes_from(
     assert load_front(database, "tiny@1") == front
     assert load_front(database, new.label) == new
     measured = {one.kept_counts for one in load_latencies(database, front.model_fingerprint)}
-    assert measured == {FULL, *before}
+    assert measured >= {FULL, *before}
 
 
 def test_points_that_became_dominated_are_dropped_and_named(slow: Path, database: Engine) -> None:
