@@ -29,7 +29,7 @@ from distreal_dse.errors import DistrealError, FrontError, InputError
 from distreal_dse.fronts import load_front, open_database
 from distreal_dse.search import SearchSettings, search
 from distreal_dse.specs import name_of, parse_spec
-from fl.compare.comparison import compare
+from fl.compare.comparison import RunsFailedError, compare
 from fl.compare.paired import paired_differences
 from fl.compare.summaries import summarise
 from fl.compare.tuning import tune
@@ -62,10 +62,16 @@ def runs_of(
     """Carry out what is left of a cell, and return its runs."""
     source = TRAININGS[cell.data].source(folder)
     specs = cell.specs(source, fitted_front(engine, storage, cell, source, workers), seeds)
-    tuned, _ = tune(engine, cell.name, specs, RATES, workers=workers)
-    at_best = {one.strategy: one.at_best for one in tuned}
-    best = [replace(one, strategy=at_best[one.strategy]) for one in specs]
-    return compare(engine, cell.name, best, workers=workers)
+    tuned, failures = tune(engine, cell.name, specs, RATES, workers=workers)
+    at_best = {one.strategy: one.at_best for one in tuned if one.tried}
+    best = [replace(s, strategy=at_best[s.strategy]) for s in specs if s.strategy in at_best]
+    try:
+        runs = compare(engine, cell.name, best, workers=workers)
+    except RunsFailedError as error:
+        runs, failures = list(error.runs), (*failures, *error.failures)
+    for failure in failures:
+        print(f"{cell.name}: {failure}", file=sys.stderr)
+    return runs
 
 
 def settled_points(runs: Sequence[Run]) -> dict[str, float]:
@@ -75,10 +81,12 @@ def settled_points(runs: Sequence[Run]) -> dict[str, float]:
     return dict(sorted(means.items(), key=lambda item: -item[1]))
 
 
-def lead(cell: Cell, runs: Sequence[Run]) -> Figure:
-    """Return by how much `OURS` leads the best of the others, in points."""
-    ours = next(run.strategy for run in runs if name_of(run.strategy) == OURS)
+def lead(cell: Cell, runs: Sequence[Run]) -> Figure | None:
+    """Return by how much `OURS` leads the best of the others, in points; None without both."""
+    ours = next((run.strategy for run in runs if name_of(run.strategy) == OURS), "")
     others = paired_differences(runs, ours)
+    if not others:
+        return None
     leads = {name_of(one.strategy): one.settled_accuracy for one in others}
     best = max(leads, key=lambda name: leads[name].mean)
     means = settled_points(runs)
@@ -93,6 +101,10 @@ def lead(cell: Cell, runs: Sequence[Run]) -> Figure:
             "low": round(-100 * leads[best].high, 1),
             "high": round(-100 * leads[best].low, 1),
             "best other": best,
+            "less ours": {
+                name: f"{100 * one.mean:.1f} ({100 * one.low:.1f} … {100 * one.high:.1f})"
+                for name, one in leads.items()
+            },
             "settled": {name: round(mean, 1) for name, mean in means.items()},
             "rates": {name_of(run.strategy): rate_of(run.strategy) for run in runs},
             "seeds": len({run.seed for run in runs}),
@@ -106,12 +118,12 @@ def rate_of(strategy: str) -> float | None:
     return float(settings["lr"]) if "lr" in settings else None
 
 
-def markdown(cells: Sequence[Cell], figures: Sequence[Figure]) -> str:
+def markdown(found: Sequence[tuple[Cell, Figure]]) -> str:
     """Return a table of settled accuracies, for the documentation."""
     names = [name_of(one) for one in STRATEGIES]
     head = ["cell", *(f"`{name}`" for name in names), f"`{OURS}` − best other"]
     lines = [head, ["---"] * len(head)]
-    for cell, figure in zip(cells, figures, strict=True):
+    for cell, figure in found:
         own = figure.settings
         best = max(own["settled"].values())
         lines.append(
@@ -147,18 +159,22 @@ def main() -> None:
     if not cells:
         raise InputError(f"--cells '{pattern}': expected cells such as 'digits extreme iid *'")
     engine = open_database(asked.storage)
-    figures = []
+    found: list[tuple[Cell, Figure]] = []
     for cell in cells:
         began = time.monotonic()
         runs = runs_of(engine, asked.storage, cell, asked.data, asked.seeds, asked.workers)
-        figures.append(lead(cell, runs))
-        told = f"{cell.name}: {figures[-1].value:+.1f} points, {figures[-1].settings}"
+        figure = lead(cell, runs)
+        if figure is None:
+            print(f"{cell.name}: nothing to compare {OURS} with", file=sys.stderr)
+            continue
+        found.append((cell, figure))
+        told = f"{cell.name}: {figure.value:+.1f} points, {figure.settings}"
         print(f"{told}, {time.monotonic() - began:.0f} s", file=sys.stderr)
     engine.dispose()
     if asked.markdown:
-        print(markdown(cells, figures))
+        print(markdown(found))
     else:
-        report(figures, asked.json)
+        report([figure for _, figure in found], asked.json)
 
 
 if __name__ == "__main__":

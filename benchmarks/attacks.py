@@ -36,6 +36,7 @@ from distreal_dse.fronts import Front, find_front, open_database
 from distreal_dse.preparation import prepare
 from distreal_dse.search import SearchSettings, search
 from distreal_dse.seeding import generator
+from distreal_dse.specs import split_specs
 from fl.averaging import is_statistic
 from fl.client import LocalTraining
 from fl.clients import Clients, InProcess, Task
@@ -219,7 +220,12 @@ Lost = dict[tuple[str, str, str], list[float]]
 
 
 def measure(
-    world: World, front: Front, attacks: Sequence[str], defences: Sequence[str], seeds: int
+    world: World,
+    front: Front,
+    strategies: Sequence[str],
+    attacks: Sequence[str],
+    defences: Sequence[str],
+    seeds: int,
 ) -> tuple[Lost, dict[tuple[str, bool], list[float]]]:
     """Points lost by (attack, strategy, defence), and accuracies to lose them from; by seed."""
     lost: Lost = {}
@@ -227,7 +233,7 @@ def measure(
     for seed in range(seeds):
         for attack in attacks:
             averaged = attack == "variances"
-            for strategy in STRATEGIES:
+            for strategy in strategies:
                 base = bases.setdefault((strategy, averaged), [])
                 if len(base) == seed:
                     base.append(world.accuracy(front, strategy, "nobody", "none", averaged, seed))
@@ -265,12 +271,13 @@ def markdown(
     found: Mapping[tuple[str, str, str], Estimate], bases: Mapping[tuple[str, bool], list[float]]
 ) -> str:
     """The table of the documentation."""
+    strategies = list(dict.fromkeys(strategy for strategy, _ in bases))
     lines = [
-        "| attack | defence | " + " | ".join(f"`{name}`" for name in STRATEGIES) + " |",
-        "| --- " * (2 + len(STRATEGIES)) + "|",
+        "| attack | defence | " + " | ".join(f"`{name}`" for name in strategies) + " |",
+        "| --- " * (2 + len(strategies)) + "|",
     ]
     for averaged in sorted({key[1] for key in bases}):
-        accuracies = [fmean(bases[strategy, averaged]) for strategy in STRATEGIES]
+        accuracies = [fmean(bases[strategy, averaged]) for strategy in strategies]
         how = "nobody, averaged statistics" if averaged else "nobody"
         lines.append(
             f"| {how} | none: accuracy | "
@@ -279,7 +286,7 @@ def markdown(
         )
     for attack, defence in dict.fromkeys((key[0], key[2]) for key in found):
         cells = []
-        for strategy in STRATEGIES:
+        for strategy in strategies:
             one = found[attack, strategy, defence]
             cells.append(f"{one.mean:.1f} ± {one.high - one.mean:.1f}")
         lines.append(f"| {attack} | {defence} | " + " | ".join(cells) + " |")
@@ -297,6 +304,7 @@ def main() -> None:
     arguments.add_argument("--rate", type=float, default=0.1, help="learning rate of devices")
     arguments.add_argument("--attacks", default=",".join(ATTACKS), help="some of them")
     arguments.add_argument("--defences", default=",".join(DEFENCES), help="some of them, or others")
+    arguments.add_argument("--strategies", default=",".join(STRATEGIES), help="some, or others")
     arguments.add_argument("--front", type=Path, help="exported front; else one is searched")
     arguments.add_argument("--markdown", action="store_true", help="print the table of the docs")
     given = arguments.parse_args()
@@ -310,7 +318,8 @@ def main() -> None:
     hostile = given.devices // 5 if given.hostile is None else given.hostile
     front = stored_front(given.front) if given.front else searched_front(8 if given.quick else 30)
     world = World(given.devices, hostile, rounds, given.rate)
-    lost, bases = measure(world, front, attacks, defences, seeds)
+    strategies = split_specs(given.strategies)
+    lost, bases = measure(world, front, strategies, attacks, defences, seeds)
     found = intervals(lost)
     if given.markdown:
         print(markdown(found, bases))

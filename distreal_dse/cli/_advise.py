@@ -25,7 +25,7 @@ from distreal_dse.cli._comparison_tables import (
 from distreal_dse.cli._console import console, interruptible, print_json, progress_bar
 from distreal_dse.cli._federated_options import (
     AUTO,
-    CompareOptions,
+    AdviseOptions,
     FrontOption,
     WorkersOption,
     read_rates,
@@ -70,7 +70,7 @@ def advise(
     name: Annotated[
         str | None, typer.Option(help="Of the comparison. Default: the study's and 'advice'.")
     ] = None,
-    asked: CompareOptions,
+    asked: AdviseOptions,
     workers: WorkersOption = 1,
     seed: SeedOption = 0,
     storage: StorageOption = None,
@@ -133,7 +133,7 @@ def _json(found: Advice) -> dict[str, Any]:
     told = summaries_json(found.name, summaries, target, found.runs, found.tuned, found.differences)
     return {
         "advice": found.first,
-        "certain": not found.rivals,
+        "certain": bool(found.differences) and not found.rivals,
         "rivals": [one.strategy for one in found.rivals],
         "sentences": found.sentences(),
         **told,

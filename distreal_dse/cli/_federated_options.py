@@ -24,6 +24,10 @@ FrontOption = Annotated[
         "costs in seconds, where its own are.",
     ),
 ]
+EvaluateOnOption = Annotated[
+    str,
+    typer.Option(metavar="test|validation", help="Held-out data that accuracies are measured on."),
+]
 DeadlineOption = Annotated[
     float | None,
     typer.Option(
@@ -49,12 +53,7 @@ class RunOptions:
     cohort: Annotated[int, typer.Option(help="Devices whose updates a round needs.")] = 5
     epochs: Annotated[int, typer.Option(help="Passes of a device over its data per round.")] = 1
     evaluate_every: Annotated[int, typer.Option(help="Rounds from one evaluation to the next.")] = 1
-    evaluate_on: Annotated[
-        str,
-        typer.Option(
-            metavar="test|validation", help="Held-out data that accuracies are measured on."
-        ),
-    ] = "test"
+    evaluate_on: EvaluateOnOption = "test"
     statistics: Annotated[
         str,
         typer.Option(
@@ -208,6 +207,13 @@ class CompareOptions(RunOptions):
     """Those of a comparison: strategies differ in what becomes of late devices."""
 
     deadline: DeadlineOption = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdviseOptions(CompareOptions):
+    """Those of advice: test data are for what is trained after it."""
+
+    evaluate_on: EvaluateOnOption = "validation"
 
 
 def _device_classes(text: str | None) -> dict[str, Any]:

@@ -39,6 +39,11 @@ class MaskPolicy(ABC):
         """
         return type(self).__name__
 
+    @property
+    def stays_for_a_round(self) -> bool:
+        """Whether equal counts keep the same filters from one ``start_round`` to the next."""
+        return False
+
     def start_round(self, number: int) -> None:  # noqa: B027 (most policies have no use for it)
         """Forget what lasted for the round before.
 
@@ -145,6 +150,11 @@ class ComposedMasks(MaskPolicy):
         if self._redraw != 1 and name != "random-round":
             settings.append(f"redraw={self._redraw}")
         return name + (":" if settings else "") + ",".join(settings)
+
+    @property
+    def stays_for_a_round(self) -> bool:
+        """True but where a random order is drawn anew within the round."""
+        return self._period < 0
 
     def start_round(self, number: int) -> None:
         """Let the window of the rolling order move on, and a random one be drawn anew."""

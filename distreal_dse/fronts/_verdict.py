@@ -81,7 +81,7 @@ class Verdict:
 def verdict_of(front: Front) -> Verdict | None:
     """Return the verdict on a front; None where it doesn't tell what its runs gained.
 
-    Fronts of earlier versions don't, nor do those that were re-priced for a device.
+    Fronts of earlier versions don't.
     """
     return verdict_on(measured_vectors(front), front.reference_cost)
 

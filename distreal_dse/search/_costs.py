@@ -263,7 +263,7 @@ class TrialLatency(TrialCost):
         known = found.costs() if found else {}
         failures = self._failures([p.kept_counts for p in points if p.kept_counts not in known])
         vectors = [p.kept_counts for p in points if kept_counts_key(p.kept_counts) not in failures]
-        if not vectors:
+        if points and not vectors:
             raise DistrealError(
                 f"none of {len(points)} verified vectors can be timed; the last one: "
                 f"{[*failures.values()][-1]}"

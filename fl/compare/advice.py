@@ -22,8 +22,8 @@ CANDIDATES = (
     "heterofl",
     "distreal-uniform:masks=ordered,averaging=contributors",
 )
-"""What is tried: a small network for everyone, and ways to train parts of a large one that came out
-first somewhere (docs/atlas.md). With a front, ``distreal`` as well."""
+"""A small network for everyone, and ways to train parts of a large one; with a front, ``distreal``,
+too."""
 
 SIMPLEST = "small"
 
@@ -74,7 +74,7 @@ class Advice:
         first, rivals = self.first, [one.strategy for one in self.rivals]
         said = f"Take {first}."
         if not self.differences:
-            return f"{said} Nothing else could be trained."
+            return f"{said} There was nothing to hold it against."
         if not rivals:
             return f"{said} It is ahead of all others (95% confidence for all of them together)."
         said += f" Not certainly behind: {', '.join(rivals)}."
@@ -100,7 +100,7 @@ def advise(
     strategies: Sequence[str] | None = None,
     schedules: Sequence[str] = (),
 ) -> Advice:
-    """Compare strategies, each at its best learning rate, on validation data.
+    """Compare strategies, each at its best learning rate.
 
     All is kept under the name, and goes on where it was stopped.
 
@@ -111,7 +111,8 @@ def advise(
     name
         Of the comparison.
     spec
-        Of a short run: fleet, split, rounds. Its strategy is not heeded.
+        Of a short run: fleet, split, rounds. Its strategy is not heeded. Let it be evaluated on
+        validation data; learning rates are chosen by these in any case.
     seeds
         How many to compare with, from that of the spec on.
     strategies
@@ -129,12 +130,12 @@ def advise(
     if strategies is None:
         strategies = (*CANDIDATES, *(("distreal",) if spec.front else ()))
     specs = [
-        replace(spec, strategy=one, seed=spec.seed + number, evaluate_on="validation")
+        replace(spec, strategy=one, seed=spec.seed + number)
         for one in strategies
         for number in range(seeds)
     ]
     tuned, failures = tune(engine, name, specs, rates, listen, workers, schedules=schedules)
-    at_best = {one.strategy: one.at_best for one in tuned if one.best is not None}
+    at_best = {one.strategy: one.at_best for one in tuned if one.tried or not one.candidates}
     best = [
         replace(one, strategy=at_best[one.strategy]) for one in specs if one.strategy in at_best
     ]

@@ -103,7 +103,7 @@ class FixedPlan(LocalPlan):
     vector
         What every mini-batch trains.
     masks
-        Redrawn once per round, or never.
+        Which filters are kept.
     """
 
     def __init__(self, vector: PricedVector, masks: MaskPolicy) -> None:
@@ -114,9 +114,9 @@ class FixedPlan(LocalPlan):
         """Return the vector."""
         return self._vector
 
-    def sent(self) -> KeptCounts:
-        """Return the kept counts of the vector."""
-        return self._vector.kept_counts
+    def sent(self) -> KeptCounts | None:
+        """Return the kept counts of the vector, where its masks stay for the round."""
+        return self._vector.kept_counts if self.masks.stays_for_a_round else None
 
 
 class BudgetPlan(LocalPlan):

@@ -37,12 +37,15 @@ class DistrealUniform(Strategy):
 
     def __init__(self, context: StrategyContext) -> None:
         super().__init__(context)
-        largest = context.study.max_rate
-        if context.uniform(1 - largest).cost > context.weakest_budget:
-            largest = 1 - 1 / max(context.full.kept_counts)
-        shares = [1 - largest * step / (RATES - 1) for step in range(RATES)]
-        vectors = dict.fromkeys(context.uniform(share) for share in shares)
-        self._table = VectorTable([one for one in vectors if context.is_certain(one)])
+        self._table = VectorTable(self._vectors(context.study.max_rate))
+        if self._table.vectors[0].cost > context.weakest_budget:
+            self._table = VectorTable(self._vectors(1.0))
+
+    def _vectors(self, largest: float) -> list[Vector]:
+        """Vectors of rates up to one, each of a cost that is known."""
+        shares = [1 - largest * step / RATES for step in range(RATES)]
+        vectors = dict.fromkeys(map(self.context.uniform, [*shares, max(1 - largest, 1e-9)]))
+        return [one for one in vectors if self.context.is_certain(one)]
 
     def pick(self, budget: float) -> Vector:
         """Return the dearest vector that fits, or the cheapest where none does."""

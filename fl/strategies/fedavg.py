@@ -30,7 +30,7 @@ class FedAvg(Strategy):
     name = "fedavg"
     limited = False
     chosen = "per round"
-    masks = "random"  # which draws nothing where nothing is dropped
+    masks = "ordered"  # nothing is dropped
 
     def pick(self, budget: float) -> Vector:
         """Return the vector that drops nothing."""

@@ -6,6 +6,7 @@ from dataclasses import replace
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
+from distreal_dse.dropout import make_policy
 from distreal_dse.errors import DistrealError, FrontError, InputError, described
 from distreal_dse.fronts import Front
 from distreal_dse.pricing import check_priced
@@ -104,7 +105,8 @@ def make_strategy(spec: str, context: StrategyContext) -> Strategy:
         that there is; if it is a plug-in that breaks its contract.
     """
     kind, values = _read(spec, context.front)
-    if values.get("choose", kind.chosen) == "per round":  # so devices cut it out once
+    stays = make_policy(values.get("masks", kind.masks)).stays_for_a_round
+    if values.get("choose", kind.chosen) == "per round" and stays:  # so devices cut it out once
         context = replace(context, steps="alone")
     known = {**kind.settings, **COMMON}
     own = {s.replace("-", "_"): v for s, v in values.items() if known[s].field is None}

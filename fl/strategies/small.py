@@ -60,7 +60,7 @@ class Small(Strategy):
     name = "small"
     settings = {"share": Setting(number, check_share)}
     chosen = "per round"
-    masks = "random"  # which draws nothing where nothing is dropped
+    masks = "ordered"  # nothing is dropped
 
     def __init__(self, context: StrategyContext, share: float | None = None) -> None:
         super().__init__(context)

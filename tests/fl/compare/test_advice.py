@@ -57,7 +57,7 @@ def test_the_small_network_is_taken_where_it_is_best() -> None:
 
 def test_advice_is_trained_kept_and_given_again(database: Engine, spec: RunSpec) -> None:
     def ask() -> Advice:
-        short = replace(spec, rounds=1)
+        short = replace(spec, rounds=1, evaluate_on="validation")
         return advise(database, "advice", short, 2, (0.05, 0.1), strategies=("small", "nested"))
 
     found = ask()
@@ -69,6 +69,14 @@ def test_advice_is_trained_kept_and_given_again(database: Engine, spec: RunSpec)
     again = ask()
     assert (again.first, again.differences) == (found.first, found.differences)
     assert [run.id for run in list_runs(database, tuning_name("advice"))] == before
+
+
+def test_a_rate_of_its_own_is_kept_and_compared(database: Engine, spec: RunSpec) -> None:
+    found = advise(
+        database, "own", replace(spec, rounds=1), 2, (0.05, 0.1),
+        strategies=("small:lr=0.2", "nested:lr=0.1"),
+    )  # fmt: skip
+    assert {run.strategy for run in found.runs} == {"small:lr=0.2", "nested:lr=0.1"}
 
 
 def test_a_front_is_among_the_choices(database: Engine, spec: RunSpec) -> None:
