@@ -81,10 +81,16 @@ class Unsent(Right):
         return Plan(self.pick, make_policy("ordered"))
 
 
+class OneSent(FixedPlan):
+    def sent(self) -> KeptCounts:
+        return self.pick(0.0).kept_counts
+
+
 class Redrawn(Right):
     """Sends one sub-network, and trains another in each mini-batch."""
 
-    masks = "random"
+    def plan(self, device: Device, round_number: int, budget: float, seed: int) -> LocalPlan:
+        return OneSent(self.pick(budget), make_policy("random"))
 
 
 class InPlace(Right):
