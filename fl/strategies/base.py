@@ -13,6 +13,7 @@ from torch import Tensor
 from distreal_dse.cost import MacCost
 from distreal_dse.dropout import (
     ChannelMap,
+    ComposedMasks,
     DropoutTrainer,
     DroppableNetwork,
     KeptCounts,
@@ -244,7 +245,9 @@ class Strategy:
         seed
             Of the run, for randomness that a plan needs.
         """
-        masks = copy.deepcopy(make_policy(self.masks))  # no two devices share its state
+        masks = make_policy(self.masks)
+        if masks is self.masks or not isinstance(masks, ComposedMasks):  # else it was made anew
+            masks = copy.deepcopy(masks)  # no two devices share its state
         if self.chosen == "per round":
             return FixedPlan(self.pick(budget), masks)
         return BudgetPlan(self.pick, masks)
