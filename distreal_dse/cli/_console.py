@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -85,6 +86,9 @@ def progress_bar(target: Console) -> Iterator[Progress]:
 @contextmanager
 def interruptible(kept: Callable[[], str]) -> Iterator[None]:
     """Turn Ctrl-C into an error whose message says what is kept."""
+    # Where it comes within a query, SQLAlchemy logs a traceback of closing the cursor. With a
+    # handler of its own, its log is not printed to standard error for want of any.
+    logging.getLogger("sqlalchemy.pool").addHandler(logging.NullHandler())
     try:
         with no_interrupt_lost():
             yield
