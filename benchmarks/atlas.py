@@ -15,7 +15,6 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -29,10 +28,9 @@ from distreal_dse.errors import DistrealError, FrontError, InputError
 from distreal_dse.fronts import load_front, open_database
 from distreal_dse.search import SearchSettings, search
 from distreal_dse.specs import name_of, parse_spec
-from fl.compare.comparison import RunsFailedError, compare
+from fl.compare.at_best import compare_at_best
 from fl.compare.paired import paired_differences
 from fl.compare.summaries import summarise
-from fl.compare.tuning import tune
 from fl.store.runs import Run
 
 RATES = (0.1, 0.2, 0.4)
@@ -58,20 +56,14 @@ def fitted_front(
 
 def runs_of(
     engine: Engine, storage: str, cell: Cell, folder: Path | None, seeds: int, workers: int
-) -> list[Run]:
+) -> Sequence[Run]:
     """Carry out what is left of a cell, and return its runs."""
     source = TRAININGS[cell.data].source(folder)
     specs = cell.specs(source, fitted_front(engine, storage, cell, source, workers), seeds)
-    tuned, failures = tune(engine, cell.name, specs, RATES, workers=workers)
-    at_best = {one.strategy: one.at_best for one in tuned if one.tried}
-    best = [replace(s, strategy=at_best[s.strategy]) for s in specs if s.strategy in at_best]
-    try:
-        runs = compare(engine, cell.name, best, workers=workers)
-    except RunsFailedError as error:
-        runs, failures = list(error.runs), (*failures, *error.failures)
-    for failure in failures:
+    compared = compare_at_best(engine, cell.name, specs, RATES, workers=workers)
+    for failure in compared.failures:
         print(f"{cell.name}: {failure}", file=sys.stderr)
-    return runs
+    return compared.runs
 
 
 def settled_points(runs: Sequence[Run]) -> dict[str, float]:

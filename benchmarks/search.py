@@ -21,11 +21,10 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean, median, stdev
+from statistics import median
 
 import numpy as np
 import optuna
-from scipy.special import stdtrit
 
 from benchmarks._recorded_noise import MadeUpExecutor, record
 from benchmarks.figures import Figure, parser, report
@@ -42,6 +41,7 @@ from distreal_dse.search import (
     SearchSettings,
     search,
 )
+from fl.compare.summaries import estimate
 
 STUDY = "digits-cnn"
 PARTS = ("savings", "claims", "suggest", "overhead")
@@ -71,35 +71,26 @@ def savings(
                 file=sys.stderr,
             )
         settings_told = {"study": source.spec, "short runs": runs, "seeds": seeds}
-        middle, half = student(logs)
+        mean = estimate(logs)
         figures.append(
             Figure(
-                f"MACs saved at equal gain, {sampler}", math.exp(middle), "×",
+                f"MACs saved at equal gain, {sampler}", math.exp(mean.mean), "×",
                 2.2 if sampler == "cost-aware" else None, "higher",
                 {**settings_told,
-                 "low": round(math.exp(middle - half), 2),
-                 "high": round(math.exp(middle + half), 2),
+                 "low": round(math.exp(mean.low), 2), "high": round(math.exp(mean.high), 2),
                  "each": [round(math.exp(one), 2) for one in logs], "certain": better},
             )
         )  # fmt: skip
-        middle, half = student(gains)
+        mean = estimate(gains)
         figures.append(
             Figure(
-                f"hypervolume over log cost above one rate's, {sampler}", middle, "loss gain",
+                f"hypervolume over log cost above one rate's, {sampler}", mean.mean, "loss gain",
                 None, "higher",
-                {**settings_told, "low": round(middle - half, 3), "high": round(middle + half, 3),
+                {**settings_told, "low": round(mean.low, 3), "high": round(mean.high, 3),
                  "each": [round(one, 3) for one in gains]},
             )
         )  # fmt: skip
     return figures
-
-
-def student(values: list[float]) -> tuple[float, float]:
-    """Mean, and half of its 95 % interval; NaN for a single value."""
-    if len(values) < 2:
-        return fmean(values), math.nan
-    half = float(stdtrit(len(values) - 1, 0.975)) * stdev(values) / math.sqrt(len(values))
-    return fmean(values), half
 
 
 def claims(searches: int, trials: int) -> list[Figure]:

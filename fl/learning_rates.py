@@ -7,6 +7,7 @@ import math
 from torch.optim import Optimizer
 
 from distreal_dse.errors import InputError
+from fl.optimizer_settings import set_option
 
 
 def check_learning_rate(rate: float, what: str = "lr of a strategy") -> None:
@@ -52,9 +53,7 @@ def set_learning_rate(optimizer: Optimizer, rate: float) -> None:
         If the optimiser has no learning rate that could be replaced.
     """
     _expect_rates(optimizer)
-    fastest = max(group["lr"] for group in optimizer.param_groups)
-    for group in optimizer.param_groups:
-        group["lr"] = rate * (group["lr"] / fastest) if fastest else rate
+    set_option(optimizer, "lr", rate)
 
 
 def scale_learning_rate(optimizer: Optimizer, factor: float) -> None:

@@ -49,7 +49,7 @@ def set_option(optimizer: Optimizer, option: str, value: float) -> None:
     optimizer
         Without steps taken so far.
     option
-        As PyTorch calls it, ``"momentum"`` or ``"weight_decay"``.
+        As PyTorch calls it, such as ``"momentum"`` or ``"weight_decay"``.
     value
         From 0 on.
 

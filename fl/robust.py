@@ -125,7 +125,20 @@ class Median(Defence):
 
 
 @dataclass(frozen=True)
-class TrimmedMean(Defence):
+class _WithShare(Defence):
+    """Knows how many devices may be hostile."""
+
+    share: float = 0.2
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share < _HALF:
+            raise InputError(
+                f"share of a {_KIND}: expected above 0, below 0.5, found {self.share:g}"
+            )
+
+
+@dataclass(frozen=True)
+class TrimmedMean(_WithShare):
     """Coordinate-wise mean without the largest and the smallest values (Yin et al. 2018).
 
     Of n devices that trained an element, ⌈share · n⌉ values are left out at either end, and as many
@@ -143,11 +156,6 @@ class TrimmedMean(Defence):
         If it is out of range.
     """
 
-    share: float = 0.2
-
-    def __post_init__(self) -> None:
-        _check_share(self.share)
-
     def centre(
         self, state: State, updates: Sequence[Update], channels: ChannelMap
     ) -> Sequence[Update]:
@@ -156,7 +164,7 @@ class TrimmedMean(Defence):
 
 
 @dataclass(frozen=True)
-class Krum(Defence):
+class Krum(_WithShare):
     """Merges the update that is nearest to its nearest others (Blanchard et al. 2017).
 
     The score of an update is the sum of its distances to the n − f − 2 nearest others, f being the
@@ -183,11 +191,6 @@ class Krum(Defence):
     InputError
         If it is out of range.
     """
-
-    share: float = 0.2
-
-    def __post_init__(self) -> None:
-        _check_share(self.share)
 
     def check(self, cohort: int) -> None:
         """Refuse a cohort with fewer than 2f + 3 devices.
@@ -520,11 +523,6 @@ def _part(share: float, count: int) -> int:
 def _parts(share: float, count: Tensor) -> Tensor:
     """⌈share · count⌉; a product that is whole but for rounding is not rounded up."""
     return (share * count.double() - 1e-9).ceil().long()
-
-
-def _check_share(share: float) -> None:
-    if not 0 < share < _HALF:
-        raise InputError(f"share of a {_KIND}: expected above 0, below 0.5, found {share:g}")
 
 
 _KIND = "defence"

@@ -129,7 +129,7 @@ class StrategyContract:
     ) -> Subject:
         """Return the strategy, and a run of it that has not begun; ``timed`` counts seconds."""
         network, data = prepare(study, seed=0)
-        macs, front = MacCost(network.channels), _front(network)
+        macs, front = MacCost(network.channels), _example_front(network)
         if timed:
             front = _timed_front(front, network)
         context = StrategyContext(network, front, macs, 0.2 * front.reference_cost, study)
@@ -296,8 +296,10 @@ def _picks(subject: Subject, share: float) -> list[tuple[tuple[int, ...], float]
     return [(vector.kept_counts, vector.cost) for vector in map(plan.pick, budgets)]
 
 
-def _front(network: DroppableNetwork) -> Front:
-    """Three vectors of about 15 %, 40 % and all of the MACs."""
+def hand_made_front(
+    network: DroppableNetwork, *vectors: KeptCounts, name: str = "hand-made", study: str = "noise"
+) -> Front:
+    """Make a front of given kept counts, by rising cost, priced in MACs; each gains more."""
     macs, widths = MacCost(network.channels), network.full_counts
     points = tuple(
         FrontPoint(
@@ -310,11 +312,11 @@ def _front(network: DroppableNetwork) -> Front:
             accuracy=0.5,
             uniform=False,
         )
-        for gain, counts in enumerate(((3, 4), (5, 10), widths))
+        for gain, counts in enumerate(vectors)
     )
     return Front(
-        name="hand-made",
-        study=STUDY.name,
+        name=name,
+        study=study,
         model_fingerprint=network.channels.fingerprint,
         groups=tuple(FrontGroup(group.name, group.channels) for group in network.groups),
         cost_metric="macs",
@@ -323,6 +325,11 @@ def _front(network: DroppableNetwork) -> Front:
         settings={},
         points=points,
     )
+
+
+def _example_front(network: DroppableNetwork) -> Front:
+    """Three vectors of about 15 %, 40 % and all of the MACs."""
+    return hand_made_front(network, (3, 4), (5, 10), network.full_counts)
 
 
 def _timed_front(front: Front, network: DroppableNetwork) -> Front:

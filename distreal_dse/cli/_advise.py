@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -18,9 +19,9 @@ from distreal_dse.cli._arguments import (
     study_source,
 )
 from distreal_dse.cli._comparison_tables import (
-    comparison_tables,
-    difference_table,
+    show_comparison,
     summaries_json,
+    tell_failures,
 )
 from distreal_dse.cli._console import console, interruptible, print_json, progress_bar
 from distreal_dse.cli._federated_options import (
@@ -32,7 +33,6 @@ from distreal_dse.cli._federated_options import (
     read_schedules,
 )
 from distreal_dse.cli._option_groups import with_options
-from distreal_dse.cli._tuning_tables import learning_rate_table
 from distreal_dse.errors import InputError
 
 if TYPE_CHECKING:
@@ -101,36 +101,29 @@ def advise(
     with interruptible(lambda: kept), progress_bar(console()) as bar:
         found = advise(
             engine, comparison, spec, seeds, rates,
-            lambda done, total: bar.show("rounds", done, total), workers,
+            lambda stage: partial(bar.show, stage), workers,
             strategies=split_specs(strategies) if strategies else None, schedules=tried,
         )  # fmt: skip
     if as_json:
         print_json(_json(found))
     else:
         _show(found)
-    for failure in found.failures:
-        typer.echo(f"error: {failure}", err=True)
-    if found.failures:
-        raise typer.Exit(1)
+    tell_failures(found.compared.failures)
 
 
 def _show(found: Advice) -> None:
     from fl.compare.summaries import summarise
 
-    screen = console()
-    screen.print(learning_rate_table(found.name, found.tuned))
-    for table in comparison_tables(found.name, *summarise(found.runs)):
-        screen.print(table)
-    if found.differences:
-        screen.print(difference_table(found.name, found.differences))
-    screen.print(found.sentences(), markup=False, soft_wrap=True)
+    compared = found.compared
+    show_comparison(found.name, *summarise(compared.runs), compared.tuned, found.differences)
+    console().print(found.sentences(), markup=False, soft_wrap=True)
 
 
 def _json(found: Advice) -> dict[str, Any]:
     from fl.compare.summaries import summarise
 
-    summaries, target = summarise(found.runs)
-    told = summaries_json(found.name, summaries, target, found.runs, found.tuned, found.differences)
+    runs, tuned = found.compared.runs, found.compared.tuned
+    told = summaries_json(found.name, *summarise(runs), runs, tuned, found.differences)
     return {
         "advice": found.first,
         "certain": bool(found.differences) and not found.rivals,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,9 +21,9 @@ from distreal_dse.cli._arguments import (
     study_source,
 )
 from distreal_dse.cli._comparison_tables import (
-    comparison_tables,
-    difference_table,
+    show_comparison,
     summaries_json,
+    tell_failures,
 )
 from distreal_dse.cli._console import console, interruptible, print_json, progress_bar
 from distreal_dse.cli._federated_options import (
@@ -34,12 +34,10 @@ from distreal_dse.cli._federated_options import (
     read_schedules,
 )
 from distreal_dse.cli._option_groups import with_options
-from distreal_dse.cli._tuning_tables import learning_rate_table
 from distreal_dse.errors import InputError
 
 if TYPE_CHECKING:
-    from fl.compare.candidates import Tuned
-    from fl.store.runs import Run
+    from fl.compare.at_best import Compared
 
 
 @with_options
@@ -102,10 +100,8 @@ def compare(
 
     from distreal_dse.fronts import open_database
     from distreal_dse.specs import split_specs
-    from fl.compare.comparison import Failure, RunsFailedError
-    from fl.compare.comparison import compare as compare_runs
+    from fl.compare.at_best import compare_as_given, compare_at_best
     from fl.compare.paired import reference_strategy
-    from fl.compare.tuning import tune
     from fl.store.specs import RunSpec
     from fl.strategies import built_in_strategies
 
@@ -128,40 +124,26 @@ def compare(
         for one in names
     ]
     comparison = name or source.load().name
-    screen = console()
     kept = f"finished rounds of comparison '{comparison}' are kept; the same command goes on"
-    with interruptible(lambda: kept), progress_bar(screen) as bar:
-        for spec in specs[: len(names)]:
-            spec.rehearse(engine)
+    with interruptible(lambda: kept), progress_bar(console()) as bar:
 
-        def listener(of: str) -> Callable[[int, int], None]:
-            return lambda done, total: bar.show(of, done, total)
+        def listen(stage: str) -> Callable[[int, int], None]:
+            return partial(bar.show, stage)
 
-        tuned: list[Tuned] = []
-        failures: tuple[Failure, ...] = ()
-        if learning_rates is not None:
-            listen = listener("learning rates")
-            tuned, failures = tune(
+        if learning_rates is None:
+            done = compare_as_given(engine, comparison, specs, listen, workers)
+        else:
+            done = compare_at_best(
                 engine, comparison, specs, rates, listen, workers, schedules=tried
             )
-            at_best = {one.strategy: one.at_best for one in tuned}
-            specs = [replace(spec, strategy=at_best[spec.strategy]) for spec in specs]
-        try:
-            runs = compare_runs(engine, comparison, specs, listener("rounds"), workers)
-        except RunsFailedError as error:
-            runs, failures = list(error.runs), (*failures, *error.failures)
-    if runs:
-        _show_comparison(comparison, runs, tuned, target, against, out, as_json)
-    for failure in failures:
-        typer.echo(f"error: {failure}", err=True)
-    if failures:
-        raise typer.Exit(1)
+    if done.runs:
+        _show_comparison(comparison, done, target, against, out, as_json)
+    tell_failures(done.failures)
 
 
 def _show_comparison(
     name: str,
-    runs: list[Run],
-    tuned: list[Tuned],
+    done: Compared,
     target: float | None,
     against: str | None,
     out: Path | None,
@@ -170,21 +152,15 @@ def _show_comparison(
     from fl.compare.paired import paired_differences, reference_strategy
     from fl.compare.summaries import summarise
 
-    screen = console()
     if out is not None:
         from dashboards.report import write_report
 
-        write_report(out, (), runs)
-        screen.print(f"Report written to {out}", markup=False)
-    found, reached = summarise(runs, target)
+        write_report(out, (), done.runs)
+        console().print(f"Report written to {out}", markup=False)
+    found, reached = summarise(done.runs, target)
     base = reference_strategy([one.strategy for one in found], against)
-    differences = paired_differences(runs, base)
+    differences = paired_differences(done.runs, base)
     if as_json:
-        print_json(summaries_json(name, found, reached, runs, tuned, differences))
-        return
-    if tuned:
-        screen.print(learning_rate_table(name, tuned))
-    for table in comparison_tables(name, found, reached):
-        screen.print(table)
-    if differences:
-        screen.print(difference_table(name, differences))
+        print_json(summaries_json(name, found, reached, done.runs, done.tuned, differences))
+    else:
+        show_comparison(name, found, reached, done.tuned, differences)

@@ -7,12 +7,16 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from distreal_dse.cli._tuning_tables import tuned_json
+import typer
+
+from distreal_dse.cli._console import console
+from distreal_dse.cli._tuning_tables import learning_rate_table, tuned_json
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from fl.compare.candidates import Tuned
+    from fl.compare.comparison import Failure
     from fl.compare.paired import Difference
     from fl.compare.summaries import Estimate, Summary
     from fl.store.runs import Run
@@ -105,6 +109,31 @@ def difference_table(name: str, differences: Sequence[Difference]) -> Table:
         [(one.strategy,) for one in ordered],
         rows,
     )
+
+
+def show_comparison(
+    name: str,
+    summaries: Sequence[Summary],
+    target: float,
+    tuned: Sequence[Tuned],
+    differences: Sequence[Difference],
+) -> None:
+    """Print all tables of a comparison for people."""
+    screen = console()
+    if tuned:
+        screen.print(learning_rate_table(name, tuned))
+    for table in comparison_tables(name, summaries, target):
+        screen.print(table)
+    if differences:
+        screen.print(difference_table(name, differences))
+
+
+def tell_failures(failures: Sequence[Failure]) -> None:
+    """Print why runs failed, a line each, and end the command with code 1 if any did."""
+    for failure in failures:
+        typer.echo(f"error: {failure}", err=True)
+    if failures:
+        raise typer.Exit(1)
 
 
 def summaries_json(

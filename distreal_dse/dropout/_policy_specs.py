@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
 from typing import Any
@@ -31,7 +32,7 @@ def policy_names() -> list[str]:
 
 
 def make_policy(spec: str | MaskPolicy) -> MaskPolicy:
-    """Make a mask policy from text; a policy is returned as it is.
+    """Make a new mask policy from text; a policy is returned as it is.
 
     Parameters
     ----------
@@ -91,7 +92,7 @@ def _plug_in(
     except Exception as error:  # somebody else's code may raise anything
         raise InputError(f"mask policy '{spec}': its plug-in fails: {described(error)}") from error
     if isinstance(policy, MaskPolicy) and name_of(policy.spec) == name:
-        return policy
+        return copy.deepcopy(policy)  # a plug-in may give everyone the same one
     raise InputError(
         f"mask policy '{spec}': expected its plug-in to make a MaskPolicy whose spec begins with "
         f"'{name}', found {found or type(policy).__name__}; mend the plug-in"

@@ -11,12 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from distreal_dse.fronts._front import non_dominated
-from distreal_dse.fronts._savings import CONFIDENCE, MeasuredVector
-
-Floats = npt.NDArray[np.float64]
+from distreal_dse.fronts._savings import CONFIDENCE, Floats, MeasuredVector, out_of_bag
 
 
 @dataclass(frozen=True)
@@ -70,19 +67,12 @@ def mean_gain(
     family = np.flatnonzero([one.uniform for one in vectors])
     everyone = np.arange(len(vectors))
     grid = np.linspace(np.log(costs[family].min()), np.log(reference_cost), budgets)
-    random, count = np.random.default_rng(0), gains.shape[1]
-    drawn: list[tuple[float, float]] = []
-    while len(drawn) < resamples:
-        sample = random.integers(count, size=count)
-        left_out = np.setdiff1d(np.arange(count), sample)
-        if len(left_out):
-            judged, measured = gains[:, sample].mean(1), gains[:, left_out].mean(1)
-            own, uniform = (
-                _area(grid, costs[some], judged[some], measured[some])
-                for some in (everyone, family)
-            )
-            drawn.append((own, uniform))
-    areas = np.array(drawn)
+    areas = np.array(
+        [
+            [_area(grid, costs[some], judged[some], measured[some]) for some in (everyone, family)]
+            for judged, measured in out_of_bag(gains, resamples)
+        ]
+    )
     own, uniform = np.median(areas, axis=0).tolist()
     tail = (1 - confidence) / 2
     low, high = np.quantile(areas[:, 0] - areas[:, 1], [tail, 1 - tail]).tolist()

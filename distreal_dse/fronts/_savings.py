@@ -16,7 +16,7 @@ Dunn: Multiple comparisons among means, JASA 1961 (Bonferroni's intervals).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -248,17 +248,35 @@ def mean_saving(
     gains = np.array([one.gains for one in vectors])
     family = np.flatnonzero([one.uniform for one in vectors])
     grid = np.geomspace(costs[family].min(), CHEAP * reference_cost, budgets)
-    random, count = np.random.default_rng(0), gains.shape[1]
-    drawn: list[float] = []
-    while len(drawn) < resamples:
-        sample = random.integers(count, size=count)
-        left_out = np.setdiff1d(np.arange(count), sample)
-        if len(left_out):
-            chosen = _best_within(grid, costs, gains[:, sample].mean(1))
-            drawn.append(_mean_log_ratio(chosen, costs, gains[:, left_out].mean(1), family))
+    drawn = [
+        _mean_log_ratio(_best_within(grid, costs, judged), costs, measured, family)
+        for judged, measured in out_of_bag(gains, resamples)
+    ]
     tail = (1 - confidence) / 2
     low, middle, high = np.exp(np.quantile(drawn, [tail, 0.5, 1 - tail])).tolist()
     return MeanSaving(middle, low, high)
+
+
+def out_of_bag(gains: Floats, resamples: int) -> Iterator[tuple[Floats, Floats]]:
+    """Yield mean gains to choose vectors by, and others to measure them by, shape [vectors] each.
+
+    The former are those of a bootstrap sample of the replicates, the latter those of the replicates
+    that are left out of it. All vectors share the draw, and each call draws the same.
+
+    Parameters
+    ----------
+    gains
+        Shape [vectors, replicates], two replicates or more.
+    resamples
+        How many pairs.
+    """
+    random, count = np.random.default_rng(0), gains.shape[1]
+    while resamples:
+        sample = random.integers(count, size=count)
+        left_out = np.setdiff1d(np.arange(count), sample)
+        if len(left_out):
+            yield gains[:, sample].mean(1), gains[:, left_out].mean(1)
+            resamples -= 1
 
 
 def _best_within(grid: Floats, costs: Floats, means: Floats) -> npt.NDArray[np.int64]:

@@ -8,12 +8,10 @@ from dataclasses import dataclass, replace
 from sqlalchemy import Engine
 
 from distreal_dse.specs import name_of
-from fl.compare.candidates import Tuned
-from fl.compare.comparison import Failure, Listener, RunsFailedError, compare
+from fl.compare.at_best import Compared, StageListener, compare_at_best
+from fl.compare.comparison import RunsFailedError
 from fl.compare.paired import Difference, paired_differences
 from fl.compare.summaries import summarise
-from fl.compare.tuning import tune
-from fl.store.runs import Run
 from fl.store.specs import RunSpec
 
 CANDIDATES = (
@@ -36,23 +34,17 @@ class Advice:
     ----------
     name
         Of the comparison, which can be looked at.
-    tuned
-        The learning rates that were tried.
-    runs
-        Of each strategy at its best rate, evaluated on validation data.
-    failures
-        What failed; a strategy without a finished run is not among those to choose from.
+    compared
+        At least one run, each strategy at its best learning rate.
     """
 
     name: str
-    tuned: tuple[Tuned, ...]
-    runs: tuple[Run, ...]
-    failures: tuple[Failure, ...] = ()
+    compared: Compared
 
     @property
     def first(self) -> str:
         """The strategy that settles highest on average, with its settings."""
-        found, _ = summarise(self.runs)
+        found, _ = summarise(self.compared.runs)
         return max(found, key=lambda one: one.settled_accuracy.mean).strategy
 
     @property
@@ -61,7 +53,7 @@ class Advice:
 
         The first was chosen as it came out best, so intervals are those of all pairs.
         """
-        found = paired_differences(self.runs, self.first, by_outcome=True)
+        found = paired_differences(self.compared.runs, self.first, by_outcome=True)
         return tuple(sorted(found, key=lambda one: -one.settled_accuracy.mean))
 
     @property
@@ -94,7 +86,7 @@ def advise(
     spec: RunSpec,
     seeds: int = 3,
     rates: Sequence[float] | None = None,
-    listen: Listener = lambda done, total: None,
+    listen: StageListener = lambda stage: lambda done, total: None,
     workers: int = 1,
     *,
     strategies: Sequence[str] | None = None,
@@ -118,12 +110,12 @@ def advise(
     strategies
         What to choose from; None for `CANDIDATES`, and ``distreal`` where the spec has a front.
     rates, schedules, listen, workers
-        As for `fl.compare.tuning.tune`.
+        As for `compare_at_best`.
 
     Raises
     ------
     InputError
-        As for `tune`; then nothing is trained.
+        As for `compare_at_best`; then nothing is trained.
     RunsFailedError
         If nothing could be trained.
     """
@@ -134,17 +126,7 @@ def advise(
         for one in strategies
         for number in range(seeds)
     ]
-    tuned, failures = tune(engine, name, specs, rates, listen, workers, schedules=schedules)
-    at_best = {one.strategy: one.at_best for one in tuned if one.tried or not one.candidates}
-    best = [
-        replace(one, strategy=at_best[one.strategy]) for one in specs if one.strategy in at_best
-    ]
-    if not best:
-        raise RunsFailedError(failures, [])
-    try:
-        runs = compare(engine, name, best, listen, workers)
-    except RunsFailedError as error:
-        if not error.runs:
-            raise
-        runs, failures = list(error.runs), (*failures, *error.failures)
-    return Advice(name, tuple(tuned), tuple(runs), tuple(failures))
+    compared = compare_at_best(engine, name, specs, rates, listen, workers, schedules=schedules)
+    if not compared.runs:
+        raise RunsFailedError(compared.failures, [])
+    return Advice(name, compared)

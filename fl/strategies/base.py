@@ -13,7 +13,6 @@ from torch import Tensor
 from distreal_dse.cost import MacCost
 from distreal_dse.dropout import (
     ChannelMap,
-    ComposedMasks,
     DropoutTrainer,
     DroppableNetwork,
     KeptCounts,
@@ -245,9 +244,10 @@ class Strategy:
         seed
             Of the run, for randomness that a plan needs.
         """
-        masks = make_policy(self.masks)
-        if masks is self.masks or not isinstance(masks, ComposedMasks):  # else it was made anew
-            masks = copy.deepcopy(masks)  # no two devices share its state
+        # No two devices share the state of a policy; from text, a new one is made.
+        masks = (
+            make_policy(self.masks) if isinstance(self.masks, str) else copy.deepcopy(self.masks)
+        )
         if self.chosen == "per round":
             return FixedPlan(self.pick(budget), masks)
         return BudgetPlan(self.pick, masks)

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,11 +11,11 @@ from torch.utils.data import TensorDataset
 
 from distreal_dse import Data, Study
 from distreal_dse.catalogue import StudySource
-from distreal_dse.cost import MacCost
 from distreal_dse.dropout import DroppableNetwork
-from distreal_dse.fronts import Front, FrontGroup, FrontPoint, open_database, save_front
+from distreal_dse.fronts import Front, open_database, save_front
 from distreal_dse.preparation import prepare
 from fl.store.specs import RunSpec
+from fl.testing import hand_made_front
 from fl.world.deadlines import RoundRules
 from tiny_study import write_study
 
@@ -79,45 +78,13 @@ def network(study: Study) -> DroppableNetwork:
 
 @pytest.fixture
 def make_front() -> MakeFront:
-    """A front of given kept counts, by rising cost, priced in MACs."""
-
-    def make(
-        network: DroppableNetwork, *vectors: tuple[int, ...], name: str = "hand-made"
-    ) -> Front:
-        macs = MacCost(network.channels)
-        widths = network.full_counts
-        points = tuple(
-            FrontPoint(
-                rates=tuple(1 - kept / width for kept, width in zip(counts, widths, strict=True)),
-                kept_counts=counts,
-                cost=macs.training(counts),
-                convergence=float(position),
-                standard_error=0.0,
-                replicates=1,
-                accuracy=0.5,
-                uniform=False,
-            )
-            for position, counts in enumerate(vectors)
-        )
-        return Front(
-            name=name,
-            study="noise",
-            model_fingerprint=network.channels.fingerprint,
-            groups=tuple(FrontGroup(group.name, group.channels) for group in network.groups),
-            cost_metric="macs",
-            device={},
-            reference_cost=macs.full,
-            settings={},
-            points=points,
-        )
-
-    return make
+    return hand_made_front
 
 
 @pytest.fixture
-def front(network: DroppableNetwork, make_front: MakeFront) -> Front:
+def front(network: DroppableNetwork) -> Front:
     """Three vectors: about 15 % and 40 % of the MACs, and the full network."""
-    return make_front(network, (3, 4), (5, 10), (8, 16))
+    return hand_made_front(network, (3, 4), (5, 10), (8, 16))
 
 
 @pytest.fixture
@@ -133,12 +100,13 @@ def database(url: str) -> Iterator[Engine]:
 
 
 @pytest.fixture
-def spec(tmp_path: Path, database: Engine, make_front: MakeFront) -> RunSpec:
+def spec(tmp_path: Path, database: Engine) -> RunSpec:
     """A run of five rounds with front ``tiny`` on the study file of `tiny_study`."""
     study = write_study(tmp_path)
     network = prepare(StudySource(str(study)).load(), 0)[0]
-    front = make_front(network, (2, 3), (4, 5), (6, 8), name="tiny")
-    save_front(database, replace(front, study="tiny"))
+    save_front(
+        database, hand_made_front(network, (2, 3), (4, 5), (6, 8), name="tiny", study="tiny")
+    )
     return RunSpec(
         study=str(study),
         front="tiny",

@@ -9,6 +9,7 @@ from sqlalchemy import Engine
 
 from distreal_dse.specs import name_of
 from fl.compare.advice import CANDIDATES, Advice, advise
+from fl.compare.at_best import Compared
 from fl.compare.comparison import RunsFailedError
 from fl.compare.tuning import tuning_name
 from fl.results import RoundResult
@@ -29,7 +30,7 @@ def advice(**accuracies: tuple[float, ...]) -> Advice:
         for name, by_seed in accuracies.items()
         for seed, accuracy in enumerate(by_seed)
     ]  # fmt: skip
-    return Advice("c", (), tuple(runs))
+    return Advice("c", Compared(tuple(runs)))
 
 
 def test_what_is_certain_is_said_to_be() -> None:
@@ -61,10 +62,10 @@ def test_advice_is_trained_kept_and_given_again(database: Engine, spec: RunSpec)
         return advise(database, "advice", short, 2, (0.05, 0.1), strategies=("small", "nested"))
 
     found = ask()
-    assert {name_of(run.strategy) for run in found.runs} == {"small", "nested"}
-    assert found.failures == () and "lr=" in found.first
-    assert {run.conditions.settings["evaluate_on"] for run in found.runs} == {"validation"}
-    assert {run.seed for run in found.runs} == {0, 1}
+    assert {name_of(run.strategy) for run in found.compared.runs} == {"small", "nested"}
+    assert found.compared.failures == () and "lr=" in found.first
+    assert {run.conditions.settings["evaluate_on"] for run in found.compared.runs} == {"validation"}
+    assert {run.seed for run in found.compared.runs} == {0, 1}
     before = [run.id for run in list_runs(database, tuning_name("advice"))]
     again = ask()
     assert (again.first, again.differences) == (found.first, found.differences)
@@ -76,7 +77,7 @@ def test_a_rate_of_its_own_is_kept_and_compared(database: Engine, spec: RunSpec)
         database, "own", replace(spec, rounds=1), 2, (0.05, 0.1),
         strategies=("small:lr=0.2", "nested:lr=0.1"),
     )  # fmt: skip
-    assert {run.strategy for run in found.runs} == {"small:lr=0.2", "nested:lr=0.1"}
+    assert {run.strategy for run in found.compared.runs} == {"small:lr=0.2", "nested:lr=0.1"}
 
 
 def test_a_front_is_among_the_choices(database: Engine, spec: RunSpec) -> None:

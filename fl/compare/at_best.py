@@ -1,0 +1,108 @@
+"""Comparisons that carry on past what fails, of strategies as given or at their best rates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from sqlalchemy import Engine
+
+from fl.compare.candidates import Tuned
+from fl.compare.comparison import Failure, Listener, RunsFailedError, compare
+from fl.compare.tuning import tune
+from fl.store.runs import Run
+from fl.store.specs import RunSpec
+
+StageListener = Callable[[str], Listener]
+"""Makes who is told of progress from what is done: ``"learning rates"`` or ``"rounds"``."""
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What a comparison came to.
+
+    Parameters
+    ----------
+    runs
+        That did not fail, in the order of the specs; maybe none.
+    tuned
+        What became of each strategy's learning rates; empty where none were tried.
+    failures
+        Of runs, those that learning rates were chosen by among them.
+    """
+
+    runs: tuple[Run, ...]
+    tuned: tuple[Tuned, ...] = ()
+    failures: tuple[Failure, ...] = ()
+
+
+def compare_as_given(
+    engine: Engine,
+    name: str,
+    specs: Sequence[RunSpec],
+    listen: StageListener = lambda stage: lambda done, total: None,
+    workers: int = 1,
+) -> Compared:
+    """Carry out a comparison as `compare` does, and return failures beside the runs.
+
+    Raises
+    ------
+    InputError
+        As for `compare`, or if a plug-in strategy breaks its contract; then nothing is trained.
+    ConnectionLostError
+        As for `compare`.
+    """
+    _rehearse(engine, specs)
+    return _compared(engine, name, specs, listen, workers)
+
+
+def compare_at_best(
+    engine: Engine,
+    name: str,
+    specs: Sequence[RunSpec],
+    rates: Sequence[float] | None = None,
+    listen: StageListener = lambda stage: lambda done, total: None,
+    workers: int = 1,
+    *,
+    schedules: Sequence[str] = (),
+) -> Compared:
+    """Give each strategy its best learning rate by `tune`, and carry out the comparison.
+
+    A strategy of which every candidate fails is compared as it was given.
+
+    Parameters
+    ----------
+    engine, name, specs, rates, workers, schedules
+        As for `tune`.
+    listen
+        Told of progress, of both parts.
+
+    Raises
+    ------
+    InputError
+        As for `tune`, or if a plug-in strategy breaks its contract; then nothing is trained.
+    ConnectionLostError
+        As for `compare`.
+    """
+    _rehearse(engine, specs)
+    tuned, failures = tune(
+        engine, name, specs, rates, listen("learning rates"), workers, schedules=schedules
+    )
+    at_best = {one.strategy: one.at_best for one in tuned}
+    best = [replace(spec, strategy=at_best[spec.strategy]) for spec in specs]
+    done = _compared(engine, name, best, listen, workers)
+    return Compared(done.runs, tuple(tuned), (*failures, *done.failures))
+
+
+def _rehearse(engine: Engine, specs: Sequence[RunSpec]) -> None:
+    for spec in {spec.strategy: spec for spec in reversed(specs)}.values():
+        spec.rehearse(engine)
+
+
+def _compared(
+    engine: Engine, name: str, specs: Sequence[RunSpec], listen: StageListener, workers: int
+) -> Compared:
+    try:
+        return Compared(tuple(compare(engine, name, specs, listen("rounds"), workers)))
+    except RunsFailedError as error:
+        return Compared(error.runs, failures=error.failures)
