@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -113,8 +113,10 @@ class Cell:
         """Its devices and what they have free."""
         return make_fleet(CLASSES[self.fleet] + CHANGES[self.change])
 
-    def specs(self, source: StudySource, front: str | None, seeds: int) -> list[RunSpec]:
-        """Return the runs of all strategies at rates that are not chosen yet."""
+    def specs(
+        self, source: StudySource, front: str | None, seeds: int, strategies: Sequence[str]
+    ) -> list[RunSpec]:
+        """Return the runs of some `STRATEGIES`, at rates that are not chosen yet."""
         training, world = TRAININGS[self.data], self.world
         shared: dict[str, Any] = {
             "study": source.spec,
@@ -132,7 +134,7 @@ class Cell:
         }
         return [
             RunSpec(**shared, strategy=strategy, seed=seed)
-            for strategy in STRATEGIES
+            for strategy in strategies
             if front is not None or strategy != "distreal"
             for seed in range(seeds)
         ]

@@ -55,11 +55,18 @@ def fitted_front(
 
 
 def runs_of(
-    engine: Engine, storage: str, cell: Cell, folder: Path | None, seeds: int, workers: int
+    engine: Engine,
+    storage: str,
+    cell: Cell,
+    folder: Path | None,
+    seeds: int,
+    strategies: Sequence[str],
+    workers: int,
 ) -> Sequence[Run]:
     """Carry out what is left of a cell, and return its runs."""
     source = TRAININGS[cell.data].source(folder)
-    specs = cell.specs(source, fitted_front(engine, storage, cell, source, workers), seeds)
+    front = fitted_front(engine, storage, cell, source, workers)
+    specs = cell.specs(source, front, seeds, strategies)
     compared = compare_at_best(engine, cell.name, specs, RATES, workers=workers)
     for failure in compared.failures:
         print(f"{cell.name}: {failure}", file=sys.stderr)
@@ -141,6 +148,7 @@ def main() -> None:
     arguments.add_argument("--cells", default="*", help="such as 'digits extreme *'")
     arguments.add_argument("--data", type=Path, help="folder of CIFAR-10's images")
     arguments.add_argument("--seeds", type=int, default=3)
+    arguments.add_argument("--strategies", default="*", help="such as 'small,nested'")
     arguments.add_argument("--workers", type=int, default=2)
     arguments.add_argument("--quick", action="store_true", help="digits in the extreme fleet")
     arguments.add_argument("--markdown", action="store_true", help="a table for documentation")
@@ -150,11 +158,15 @@ def main() -> None:
     cells = [one for one in all_cells() if fnmatch(one.name.removeprefix("atlas "), pattern)]
     if not cells:
         raise InputError(f"--cells '{pattern}': expected cells such as 'digits extreme iid *'")
+    wanted = asked.strategies.split(",")
+    strategies = [one for one in STRATEGIES if any(fnmatch(name_of(one), name) for name in wanted)]
     engine = open_database(asked.storage)
     found: list[tuple[Cell, Figure]] = []
     for cell in cells:
         began = time.monotonic()
-        runs = runs_of(engine, asked.storage, cell, asked.data, asked.seeds, asked.workers)
+        runs = runs_of(
+            engine, asked.storage, cell, asked.data, asked.seeds, strategies, asked.workers
+        )
         figure = lead(cell, runs)
         if figure is None:
             print(f"{cell.name}: nothing to compare {OURS} with", file=sys.stderr)

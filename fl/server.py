@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from itertools import islice
+from operator import truediv
 from statistics import median_high
 
 import torch
@@ -92,15 +93,16 @@ def faults_of(
         for update, samples, batches in zip(updates, held or unknown, due or unknown, strict=True)
     ]
     trusted = [i for i, fault in enumerate(faults) if fault is None and updates[i].mini_batches]
-    norms = {i: _change(updates[i], state) for i in trusted}
-    middle = median_high(norms[i] / updates[i].mini_batches for i in trusted) if trusted else 0.0
+    norms = _changes([updates[i].state for i in trusted], state)
+    steps = [updates[i].mini_batches for i in trusted]
+    middle = median_high(map(truediv, norms, steps)) if trusted else 0.0
     # If most devices changed nothing at all, there is nothing to compare with.
     limit = largest_change * middle if middle else math.inf
-    for i, norm in norms.items():
-        if norm > (most := limit * updates[i].mini_batches):
+    for i, norm, count in zip(trusted, norms, steps, strict=True):
+        if norm > (most := limit * count):
             faults[i] = (
                 f"change of the parameters: expected a norm up to {most:.3g} in "
-                f"{updates[i].mini_batches} mini-batches, found {norm:.3g}"
+                f"{count} mini-batches, found {norm:.3g}"
             )
     return faults
 
@@ -181,31 +183,31 @@ def _fault_of_state(found: State, expected: State) -> str | None:
                 f"tensor {name}: expected {like.dtype} of shape {tuple(like.shape)}, found "
                 f"{tensor.dtype} of shape {tuple(tensor.shape)}"
             )
-        if name.endswith("running_var") and bool((tensor < 0).any()):
-            return f"tensor {name}: expected variances, found negative values"
-    if not _all_finite([tensor for tensor in found.values() if tensor.is_floating_point()]):
-        for name, tensor in found.items():
-            if not bool(tensor.isfinite().all()):
-                return f"tensor {name}: expected finite values, found others"
+    variances = [name for name in expected if name.endswith("running_var")]
+    if bool((_in_a_row(found, variances) < 0).any()):
+        name = next(name for name in variances if bool((found[name] < 0).any()))
+        return f"tensor {name}: expected variances, found negative values"
+    numbers = [name for name, like in expected.items() if like.is_floating_point()]
+    if not bool(_in_a_row(found, numbers).isfinite().all()):
+        name = next(name for name in numbers if not bool(found[name].isfinite().all()))
+        return f"tensor {name}: expected finite values, found others"
     return None
 
 
-def _all_finite(tensors: list[Tensor]) -> bool:
-    """Whether all values are finite; may say no where a norm is too large for its type."""
-    return not tensors or bool(torch.stack(torch._foreach_norm(tensors)).isfinite().all())
-
-
-def _change(update: Update, state: State) -> float:
-    """Norm of the change of what is learned, summed in double precision.
+def _changes(states: Sequence[State], old: State) -> list[float]:
+    """Norms of the changes of what is learned, summed in double precision.
 
     Running statistics move far in the first rounds, and no training depends on them.
     """
-    names = [n for n, old in state.items() if old.is_floating_point() and not is_statistic(n)]
-    if not names:
-        return 0.0
-    changes = torch._foreach_sub(
-        [update.state[name] for name in names], [state[name] for name in names]
-    )
+    names = [n for n, one in old.items() if one.is_floating_point() and not is_statistic(n)]
+    begun = _in_a_row(old, names)
     # A change too large for its type is infinite, and so larger than any limit.
-    norms = torch._foreach_norm(changes, 2, dtype=torch.float64)
-    return float(torch.stack(norms).square().sum().sqrt())
+    changes = (_in_a_row(state, names).sub_(begun) for state in states)
+    return [float(torch.linalg.vector_norm(one, dtype=torch.float64)) for one in changes]
+
+
+def _in_a_row(state: State, names: Sequence[str]) -> Tensor:
+    """All values of some tensors of a state in one: few calls instead of several for each."""
+    if not names:
+        return torch.zeros(0)
+    return torch.cat([state[name].reshape(-1) for name in names])
