@@ -22,6 +22,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import cast
 
 import numpy as np
 import optuna
@@ -45,6 +46,7 @@ from fl.compare.summaries import estimate
 
 STUDY = "digits-cnn"
 PARTS = ("savings", "claims", "suggest", "overhead")
+BOTORCH = "qlognehvi"  # needs `pip install botorch`, so not among those tried by default
 
 
 def savings(
@@ -268,6 +270,10 @@ def main() -> None:
     arguments.add_argument("--groups", type=int, default=50, help="of suggest")
     arguments.add_argument("--repetitions", type=int, default=3, help="of overhead")
     given = arguments.parse_args()
+    if BOTORCH in given.samplers.split(","):
+        from benchmarks._botorch_sampler import QLogNEHVISampler
+
+        cast(dict[str, object], SAMPLERS)[BOTORCH] = QLogNEHVISampler
     parts, figures = given.only or PARTS, list[Figure]()
     if "savings" in parts:
         options = tuple(tuple(one.split("=", 1)) for one in given.option)

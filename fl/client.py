@@ -123,7 +123,10 @@ def train_locally(
     where = next(network.module.parameters()).device
     slot = clock.slots(1)
     timeline = training.availability.timeline(device, round_number, now, slot, training.seed)
-    budget = clock.budget(speed * exact(timeline.at(now)[0]))
+    free = timeline.at(now)[0]
+    if training.strategy.chosen == "per run":
+        free = training.availability.mean_share()
+    budget = clock.budget(speed * exact(free))
     plan = training.strategy.plan(device, round_number, budget, training.seed)
     plan.masks.start_round(round_number)
     plan.labels, plan.masked = training.labels[samples], training.masked_loss

@@ -176,10 +176,11 @@ class Strategy:
     """Whether deadlines hold; only an upper bound does without. Over-commitment holds for all."""
 
     chosen: Chosen = "per mini-batch"
-    """When `pick` is asked: at the beginning of a round, or before each mini-batch.
+    """When `pick` is asked: before each mini-batch, or by what is free when a round begins.
 
-    Where costs are seconds, what is chosen for a round costs what a network of its own does, and
-    what is chosen for a mini-batch what cutting it out of the full one adds as well.
+    ``"per run"`` goes by what a device has free on average, and so gives the same in each round.
+    Where costs are seconds, what is chosen for a round or a run costs what a network of its own
+    does, and what is chosen for a mini-batch what cutting it out of the full one adds as well.
     """
 
     masks: str | MaskPolicy = "random"
@@ -240,7 +241,8 @@ class Strategy:
         device, round_number
             Who, and in which round.
         budget
-            What the device can spend on a mini-batch when the round begins.
+            What the device can spend on a mini-batch when the round begins, or on average where
+            vectors are chosen per run.
         seed
             Of the run, for randomness that a plan needs.
         """
@@ -248,7 +250,7 @@ class Strategy:
         masks = (
             make_policy(self.masks) if isinstance(self.masks, str) else copy.deepcopy(self.masks)
         )
-        if self.chosen == "per round":
+        if self.chosen != "per mini-batch":
             return FixedPlan(self.pick(budget), masks)
         return BudgetPlan(self.pick, masks)
 

@@ -114,7 +114,7 @@ class Nested(Strategy):
     def plan(self, device: Device, round_number: int, budget: float, seed: int) -> LocalPlan:
         """Return a plan that trains the levels that fit the budget of each mini-batch."""
         within = self._vectors.within(ROUNDING * self.context.most(device))
-        if self.chosen == "per round":
+        if self.chosen != "per mini-batch":
             within = (self._vectors.pick(budget),)
         masks = make_policy(self.masks)
         return NestedPlan(self._vectors, within, masks, self._nesting, self._loss)

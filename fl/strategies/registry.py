@@ -106,7 +106,8 @@ def make_strategy(spec: str, context: StrategyContext) -> Strategy:
     """
     kind, values = _read(spec, context.front)
     stays = make_policy(values.get("masks", kind.masks)).stays_for_a_round
-    if values.get("choose", kind.chosen) == "per round" and stays:  # so devices cut it out once
+    # Where a vector and its masks stay for a round, devices cut it out once.
+    if values.get("choose", kind.chosen) != "per mini-batch" and stays:
         context = replace(context, steps="alone")
     known = {**kind.settings, **COMMON}
     own = {s.replace("-", "_"): v for s, v in values.items() if known[s].field is None}

@@ -14,7 +14,7 @@ from fl.learning_rates import check_learning_rate
 from fl.optimizer_settings import check_momentum, check_weight_decay
 from fl.schedules import Schedule, make_schedule
 
-Chosen: TypeAlias = Literal["per round", "per mini-batch"]
+Chosen: TypeAlias = Literal["per run", "per round", "per mini-batch"]
 CHOSEN: tuple[Chosen, ...] = get_args(Chosen)
 
 
@@ -38,9 +38,9 @@ def _chosen(kind: str, spec: str, setting: str, text: str) -> str:
 
 def _check_chosen(value: str) -> None:
     if value not in CHOSEN:
-        expected = " or ".join(one.removeprefix("per ") for one in CHOSEN)
+        expected = ", ".join(one.removeprefix("per ") for one in CHOSEN)
         raise InputError(
-            f"choose, when a device chooses its vector: expected {expected}, found "
+            f"choose, when a device chooses its vector: expected one of {expected}, found "
             f"'{value.removeprefix('per ')}'"
         )
 
@@ -74,7 +74,7 @@ AVERAGING = Setting(as_text, make_averaging, "averaging")
 """For strategies that drop something: where nobody does, all averages are the same."""
 
 CHOOSE = Setting(_chosen, _check_chosen, "chosen")
-"""For strategies that follow the budget within a round: ``choose=round`` follows it no more."""
+"""For strategies that follow the budget within a round: ``choose=round`` or ``run`` ends that."""
 
 MASKS = Setting(_masks, make_policy, "masks")
 """For strategies that any masks fit; colons part settings: ``masks=core:core=0.75:redraw=5``."""

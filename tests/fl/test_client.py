@@ -30,6 +30,7 @@ from fl.strategies import (
     Vector,
     make_strategy,
 )
+from fl.strategies.setting import CHOSEN
 from fl.world.availability import (
     Availability,
     ConstantAvailability,
@@ -123,6 +124,30 @@ def test_vectors_follow_the_budget_within_a_round(training: LocalTraining, front
         best = max(point.cost for point in front.points if point.cost <= budget)
         assert vector.cost == best
     assert update.over_budget == 0
+
+
+def test_a_vector_of_a_run_is_that_for_what_is_free_on_average(
+    training: LocalTraining, front: Front
+) -> None:
+    spent = {}
+    for when in CHOSEN:
+        strategy = Distreal(LookupTable(front))
+        strategy.chosen = when
+        own = replace(training, strategy=strategy, availability=MarkovAvailability((0.25, 1.0)))
+        spent[when] = [
+            set(
+                train_locally(
+                    own, device(), SAMPLES, training.network.copy_state(), number, 0.0
+                ).cost_shares
+            )
+            for number in range(1, 9)
+        ]
+    average = front.reference_cost * (0.25 + 1.0) / 2
+    within = max(one.cost for one in front.points if one.cost <= average) / front.reference_cost
+    assert spent["per run"] == [{within}] * 8
+    assert all(len(shares) == 1 for shares in spent["per round"])
+    assert len(set.union(*spent["per round"])) > 1
+    assert any(len(shares) > 1 for shares in spent["per mini-batch"])
 
 
 def test_a_budget_is_exceeded_only_below_the_cheapest_vector(

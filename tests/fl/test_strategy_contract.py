@@ -43,6 +43,7 @@ NAMES = strategy_names()
 AT_START = ("heterofl", "fjord", "fedrolex")
 CHOSEN_ONCE = (
     "nested:choose=round", "distreal:choose=round", "distreal-uniform:choose=round",
+    "nested:choose=run",
     "distreal-uniform:choose=round,masks=random-round",
 )  # fmt: skip
 ALWAYS = ("distreal-uniform", "distreal", "nested")
@@ -308,7 +309,7 @@ def test_what_is_chosen_for_a_round_stays_and_alone_is_sent(
     context: StrategyContext, name: str
 ) -> None:
     full = context.macs.full
-    for when, follows in (("round", False), ("mini-batch", True)):
+    for when, follows in (("run", False), ("round", False), ("mini-batch", True)):
         strategy = make_strategy(f"{name}:choose={when}", context)
         strategy.network(context.network)
         plan = plan_of(strategy, full)
@@ -319,7 +320,7 @@ def test_what_is_chosen_for_a_round_stays_and_alone_is_sent(
         )  # levels are nested, and so is what is sent
         redrawn = name != "nested"  # within the round, so all may be trained
         assert plan.sent() == (everything if follows or redrawn else first)
-    with pytest.raises(InputError, match="expected round or mini-batch, found 'week'"):
+    with pytest.raises(InputError, match="expected one of run, round, mini-batch, found 'week'"):
         make_strategy(f"{name}:choose=week", context)
 
 
