@@ -104,6 +104,11 @@ class Cell:
         return f"atlas {self.data} {self.fleet} {self.split} {self.change}"
 
     @property
+    def told(self) -> str:
+        """For people."""
+        return f"{self.data}, {self.fleet}, {self.split}, {self.change}"
+
+    @property
     def front(self) -> str:
         """Name of the front that is fitted to its fleet."""
         return f"atlas-{self.data}-{self.fleet}-{self.change}"

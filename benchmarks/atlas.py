@@ -11,31 +11,36 @@ or seeds may be added.
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
 from fnmatch import fnmatch
 from pathlib import Path
+from statistics import fmean
 
 import torch
 from sqlalchemy import Engine
 
 from benchmarks._atlas_cells import OURS, STRATEGIES, TRAININGS, Cell, all_cells
+from benchmarks._atlas_picture import REFERENCE, above_small, picture
 from benchmarks.figures import Figure, parser, report
+from dashboards.images import write_images
 from distreal_dse.catalogue import StudySource
 from distreal_dse.errors import DistrealError, FrontError, InputError
 from distreal_dse.fronts import load_front, open_database
 from distreal_dse.search import SearchSettings, search
 from distreal_dse.specs import name_of, parse_spec
 from fl.compare.at_best import compare_at_best
-from fl.compare.paired import paired_differences
-from fl.compare.summaries import summarise
+from fl.compare.paired import Difference, paired_differences
+from fl.compare.summaries import by_strategy, summarise
 from fl.store.runs import Run
 
 RATES = (0.1, 0.2, 0.4)
 FIT_TRIALS = 30
 GOAL = -0.5  # points that OURS may be behind the best other strategy
+FASTER = 0.7  # share of the small network's time to its final accuracy
 
 
 def fitted_front(
@@ -100,14 +105,52 @@ def lead(cell: Cell, runs: Sequence[Run]) -> Figure | None:
             "low": round(-100 * leads[best].high, 1),
             "high": round(-100 * leads[best].low, 1),
             "best other": best,
-            "less ours": {
-                name: f"{100 * one.mean:.1f} ({100 * one.low:.1f} … {100 * one.high:.1f})"
-                for name, one in leads.items()
-            },
+            "less ours": {name_of(one.strategy): points_of(one) for one in others},
             "settled": {name: round(mean, 1) for name, mean in means.items()},
+            "above the small network": {
+                name_of(one.strategy): points_of(one) for one in above_small(runs)
+            },
             "rates": {name_of(run.strategy): rate_of(run.strategy) for run in runs},
             "seeds": len({run.seed for run in runs}),
         },
+    )
+
+
+def points_of(difference: Difference) -> str:
+    """Return a difference with its interval, in points."""
+    own = difference.settled_accuracy
+    return f"{100 * own.mean:+.1f} ({100 * own.low:+.1f} … {100 * own.high:+.1f})"
+
+
+def faster(cell: Cell, runs: Sequence[Run]) -> Figure | None:
+    """Return when `OURS` reaches the final accuracy of the small network, as a share of its time.
+
+    By seed; the mean of those that reach it, which the settings count.
+    """
+    groups = {name_of(one): own for one, own in by_strategy(runs).items()}
+    small = {run.seed: run.rounds[-1] for run in groups.get(REFERENCE, [])}
+    shares = {
+        run.seed: next(
+            (
+                one.virtual_seconds / small[run.seed].virtual_seconds
+                for one in run.rounds
+                if one.accuracy is not None and one.accuracy >= (small[run.seed].accuracy or 0)
+            ),
+            math.nan,
+        )
+        for run in groups.get(OURS, [])
+        if run.seed in small
+    }
+    reached = [share for share in shares.values() if not math.isnan(share)]
+    if not reached:
+        return None
+    return Figure(
+        f"time to the small network's final accuracy in {cell.name}",
+        fmean(reached),
+        "of its time",
+        FASTER,
+        "lower",
+        {"seeds": len(shares), "reached": len(reached), "each": [round(s, 2) for s in reached]},
     )
 
 
@@ -127,7 +170,7 @@ def markdown(found: Sequence[tuple[Cell, Figure]]) -> str:
         best = max(own["settled"].values())
         lines.append(
             [
-                f"{cell.data}, {cell.fleet}, {cell.split}, {cell.change}",
+                cell.told,
                 *(_accuracy(own["settled"].get(name), best) for name in names),
                 f"{figure.value:+.1f} ({own['low']:+.1f} … {own['high']:+.1f})",
             ]
@@ -152,6 +195,7 @@ def main() -> None:
     arguments.add_argument("--workers", type=int, default=2)
     arguments.add_argument("--quick", action="store_true", help="digits in the extreme fleet")
     arguments.add_argument("--markdown", action="store_true", help="a table for documentation")
+    arguments.add_argument("--picture", type=Path, help="folder for atlas.svg")
     asked = arguments.parse_args()
     torch.set_num_threads(1)
     pattern = "digits extreme * constant" if asked.quick else asked.cells
@@ -162,6 +206,8 @@ def main() -> None:
     strategies = [one for one in STRATEGIES if any(fnmatch(name_of(one), name) for name in wanted)]
     engine = open_database(asked.storage)
     found: list[tuple[Cell, Figure]] = []
+    filled: list[tuple[Cell, Sequence[Run]]] = []
+    times: list[Figure] = []
     for cell in cells:
         began = time.monotonic()
         runs = runs_of(
@@ -172,13 +218,17 @@ def main() -> None:
             print(f"{cell.name}: nothing to compare {OURS} with", file=sys.stderr)
             continue
         found.append((cell, figure))
+        filled.append((cell, runs))
+        times += [one for one in [faster(cell, runs)] if one is not None]
         told = f"{cell.name}: {figure.value:+.1f} points, {figure.settings}"
         print(f"{told}, {time.monotonic() - began:.0f} s", file=sys.stderr)
     engine.dispose()
+    if asked.picture is not None:
+        write_images({"atlas": picture(filled, OURS)}, asked.picture, ("svg",))
     if asked.markdown:
         print(markdown(found))
     else:
-        report([figure for _, figure in found], asked.json)
+        report([*(figure for _, figure in found), *times], asked.json)
 
 
 if __name__ == "__main__":
