@@ -14,8 +14,9 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from fnmatch import fnmatch
 from pathlib import Path
 from statistics import fmean
@@ -32,6 +33,7 @@ from distreal_dse.errors import DistrealError, FrontError, InputError
 from distreal_dse.fronts import load_front, open_database
 from distreal_dse.search import SearchSettings, search
 from distreal_dse.specs import name_of, parse_spec
+from fl.compare.advice import advise
 from fl.compare.at_best import compare_at_best
 from fl.compare.paired import Difference, paired_differences
 from fl.compare.summaries import by_strategy, summarise
@@ -40,6 +42,8 @@ from fl.store.runs import Run
 RATES = (0.1, 0.2, 0.4)
 FIT_TRIALS = 30
 GOAL = -0.5  # points that OURS may be behind the best other strategy
+ADVISED, WITHIN = 0.8, 1.0  # share of cells, points
+PILOT_SEED, PILOT_SEEDS = 1000, 3
 FASTER = 0.7  # share of the small network's time to its final accuracy
 
 
@@ -154,6 +158,59 @@ def faster(cell: Cell, runs: Sequence[Run]) -> Figure | None:
     )
 
 
+def regret(
+    engine: Engine,
+    cell: Cell,
+    runs: Sequence[Run],
+    folder: Path | None,
+    rounds: int,
+    workers: int,
+) -> float:
+    """Return how many points the first choice of a pilot is below the best of a cell.
+
+    The pilot is `fl.compare.advice.advise` with so many rounds and seeds of its own, judged by
+    validation data.
+    """
+    source = TRAININGS[cell.data].source(folder)
+    strategies = tuple(dict.fromkeys(without_rate(run.strategy) for run in runs))
+    front = next((run.front_label for run in runs if run.front_label is not None), None)
+    spec = replace(
+        cell.specs(source, front, 1, strategies[:1])[0],
+        rounds=rounds,
+        seed=PILOT_SEED,
+        evaluate_on="validation",
+    )
+    name = f"{cell.name} advice {rounds}"
+    found = advise(engine, name, spec, PILOT_SEEDS, RATES, workers=workers, strategies=strategies)
+    means = settled_points(runs)
+    lost = max(means.values()) - means[name_of(found.first)]
+    print(f"{cell.name}: {found.first} {lost:.1f} points below the best", file=sys.stderr)
+    return lost
+
+
+def good_advice(lost: Mapping[str, float], rounds: int) -> Figure:
+    """Return in which share of the cells a pilot's first choice is within a point of the best."""
+    return Figure(
+        "cells in which the first choice of a pilot is within a point of the best",
+        sum(one <= WITHIN for one in lost.values()) / len(lost),
+        "of cells",
+        ADVISED,
+        "higher",
+        {
+            "rounds": rounds,
+            "seeds": PILOT_SEEDS,
+            "points below the best": {name: round(one, 1) for name, one in lost.items()},
+        },
+    )
+
+
+def without_rate(strategy: str) -> str:
+    """Return a strategy without the learning rate that was chosen for it."""
+    name, settings = parse_spec("strategy", strategy)
+    own = ",".join(f"{key}={value}" for key, value in settings.items() if key != "lr")
+    return f"{name}:{own}" if own else name
+
+
 def rate_of(strategy: str) -> float | None:
     """Return the learning rate among the settings of a strategy."""
     _, settings = parse_spec("strategy", strategy)
@@ -195,6 +252,9 @@ def main() -> None:
     arguments.add_argument("--workers", type=int, default=2)
     arguments.add_argument("--quick", action="store_true", help="digits in the extreme fleet")
     arguments.add_argument("--markdown", action="store_true", help="a table for documentation")
+    arguments.add_argument(
+        "--advise", type=int, metavar="ROUNDS", help="hold pilots of so many rounds against it"
+    )
     arguments.add_argument("--picture", type=Path, help="folder for atlas.svg")
     asked = arguments.parse_args()
     torch.set_num_threads(1)
@@ -208,6 +268,7 @@ def main() -> None:
     found: list[tuple[Cell, Figure]] = []
     filled: list[tuple[Cell, Sequence[Run]]] = []
     times: list[Figure] = []
+    lost: dict[str, float] = {}
     for cell in cells:
         began = time.monotonic()
         runs = runs_of(
@@ -220,9 +281,13 @@ def main() -> None:
         found.append((cell, figure))
         filled.append((cell, runs))
         times += [one for one in [faster(cell, runs)] if one is not None]
+        if asked.advise:
+            lost[cell.name] = regret(engine, cell, runs, asked.data, asked.advise, asked.workers)
         told = f"{cell.name}: {figure.value:+.1f} points, {figure.settings}"
         print(f"{told}, {time.monotonic() - began:.0f} s", file=sys.stderr)
     engine.dispose()
+    if lost:
+        times.append(good_advice(lost, asked.advise))
     if asked.picture is not None:
         write_images({"atlas": picture(filled, OURS)}, asked.picture, ("svg",))
     if asked.markdown:
