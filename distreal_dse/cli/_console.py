@@ -159,11 +159,12 @@ def front_notes(front: Front) -> list[str]:
         notes.append(table_note(fit))
     if count := len(front.harmful):
         useful = front.cheapest_useful
-        rest = (
-            f"use budgets from {useful.cost / front.reference_cost:.1%} on"
-            if useful
-            else "no vector of this front helps: search again"
-        )
+        if useful:
+            rest = f"use budgets from {useful.cost / front.reference_cost:.1%} on"
+        elif fit is not None:
+            rest = "they are used as parts of the table, which was judged as a whole"
+        else:
+            rest = "no vector of this front helps: search again"
         notes.append(
             f"{count} of {len(front.points)} points harm: short runs with them raised the "
             f"validation loss (gain below 0); {rest}."

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from distreal_dse.fronts import Front, FrontPoint, TableVector
 
+_PART_OF_A_TABLE = "it is used as a part of the table, which was judged as a whole"
+
 
 def lookup(
     front: FrontArgument,
@@ -77,8 +79,8 @@ def _measured_alone(front: Front, vector: TableVector) -> str:
     if gain >= 0:
         return f"measured by itself it gained {gain:.3f}, and is dominated by a point of the front"
     return (
-        f"measured by itself it harms (gain {gain:.3f}), so it is no point of the front; it is "
-        "used as a part of the table, which was judged as a whole"
+        f"measured by itself it harms (gain {gain:.3f}), so it is no point of the front; "
+        f"{_PART_OF_A_TABLE}"
     )
 
 
@@ -123,7 +125,11 @@ def _table(front: Front, vector: TableVector) -> Table:
 
 def _harm(front: Front) -> str:
     """What to do where the vector that fits a budget harms: all cheaper ones do, too."""
+    from distreal_dse.fronts import table_fit
+
     useful = front.cheapest_useful
+    if useful is None and table_fit(front) is not None:
+        return f"Measured by itself this vector harms; {_PART_OF_A_TABLE}."
     if useful is None:
         rest = "no vector of this front is safe: search again"
     else:

@@ -91,7 +91,8 @@ def find_for_fleet(job: SearchJob) -> Front:
         **_table_settings(fitted, cost),
         **({PILOT: pilot.as_json()} if pilot else {}),
     }
-    return front_of(job.name, study, network, cost, verified, Settled(verified.points, {}), told)
+    settled = Settled(verified.points, {})
+    return front_of(job.name, study, network, cost, verified, settled, told, judged_as_a_whole=True)
 
 
 def _points(

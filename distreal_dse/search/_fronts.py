@@ -36,6 +36,8 @@ def front_of(
     verified: Verified,
     settled: Settled,
     settings: Mapping[str, Any],
+    *,
+    judged_as_a_whole: bool = False,
 ) -> Front:
     """Make the front of what a search has verified.
 
@@ -47,14 +49,20 @@ def front_of(
         The verification, and its points with their final costs.
     settings
         What else the front tells of how it was made.
+    judged_as_a_whole
+        Whether the points are vectors of a table that was. Then those that harm by themselves are
+        the front where there are no others, as happens once mini-batches of the fleet have taught
+        all that there is to learn.
 
     Raises
     ------
     NoGainError
-        If every verified vector harms.
+        If every verified vector harms, and was judged by itself.
     """
     points = settled.points
     useful, harmful = useful_front(points)
+    if not useful and judged_as_a_whole:
+        useful, harmful = harmful, ()
     if not useful:
         raise _no_gain(name, points)
     return Front(

@@ -200,7 +200,7 @@ DECLARED_WRONG = {
     "misnamed": "expected the name 'misnamed', as its entry point, found 'other'",
     "small": "expected one of this name, found the built-in one and plug-in broken:Clash of broken",
     "twice": "expected one of this name, found another and plug-in .*; rename the plug-in, or unin",
-    "whenever": "expected chosen to be per round or per mini-batch, found 'per epoch'",
+    "whenever": "expected chosen to be per run or per round or per mini-batch, found 'per epoch'",
     "masks": "its masks or averaging fails: InputError: mask policy 'shuffled': expected one of",
     "mean": "its masks or averaging fails: InputError: averaging 'mean': expected one of",
     "listed": "expected settings by name, found list",

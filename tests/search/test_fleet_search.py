@@ -9,6 +9,7 @@ from pathlib import Path
 import optuna
 import pytest
 
+from command_line import run
 from dashboards.notes import study_note
 from distreal_dse.budgets import Budgets
 from distreal_dse.catalogue import StudySource
@@ -26,7 +27,7 @@ from distreal_dse.fronts import (
 )
 from distreal_dse.preparation import prepare
 from distreal_dse.search import SearchProgress, SearchSettings, search, stored_search
-from tiny_study import write_study
+from tiny_study import HARMS_ALWAYS, write_study
 
 FLEET = Budgets("half of it weak", (0.15, 1.0), (0.5, 0.5))
 SHORT = "study = replace(study, short_run=replace(study.short_run, table_mini_batches=4))\n"
@@ -151,3 +152,20 @@ def test_fleets_that_can_t_be_are_refused(
 def test_seconds_are_refused_with_a_fleet(tiny: StudySource, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="expected macs with --fleet"):
         search(replace(settings_of(tiny, 4), cost="latency"), f"sqlite:///{tmp_path}/search.db")
+
+
+def test_where_no_vector_gains_by_itself_any_more_the_table_is_a_front_all_the_same(
+    tmp_path: Path,
+) -> None:
+    file = write_study(tmp_path)
+    longer = "study = replace(study, short_run=replace(study.short_run, mini_batches=20))\n"
+    file.write_text(file.read_text() + SHORT + HARMS_ALWAYS + longer)
+    url = f"sqlite:///{tmp_path / 'search.db'}"
+    front = search(settings_of(StudySource(str(file)), trials=3), url)
+    assert front.points and all(point.harms for point in front.points)
+    found = run("lookup", front.label, "--budget", "100%", "--storage", url)
+    assert found.code == 0, found.stderr
+    shown = run("front", "show", front.label, "--storage", url)
+    for one in (found, shown):
+        said = " ".join(one.stderr.split())
+        assert "judged as a whole" in said and "search again" not in said
