@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import fcntl
+import os
+import shutil
 import signal
 from collections.abc import Generator, Iterator
 
@@ -12,12 +14,19 @@ settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCh
 settings.load_profile("busy")
 
 
+# Databases of tests are of no use after them: in memory, none waits for a disk. Where there is
+# enough of it; containers often have 64 MB.
+MEMORY, ENOUGH = "/dev/shm", 2**30
+
+
 def pytest_configure() -> None:
-    """Let Ctrl-C interrupt, in these tests and in all that they start.
+    """Let Ctrl-C interrupt, in these tests and in all that they start; keep their files in memory.
 
     A shell ignores it for what it starts in the background, and so does whatever that starts.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    if os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > ENOUGH:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", MEMORY)
 
 
 @pytest.fixture(scope="session", autouse=True)
