@@ -190,9 +190,9 @@ def _fault_of_state(found: State, expected: State) -> str | None:
     numbers = [name for name, like in expected.items() if like.is_floating_point()]
     # A norm is finite if all values are, unless they are very large, and takes a tenth of the time.
     if not math.isfinite(float(torch.linalg.vector_norm(_in_a_row(found, numbers)))):
-        odd_ones = (name for name in numbers if not bool(found[name].isfinite().all()))
-        if (name := next(odd_ones, None)) is not None:
-            return f"tensor {name}: expected finite values, found others"
+        for name in numbers:
+            if not bool(found[name].isfinite().all()):
+                return f"tensor {name}: expected finite values, found others"
     return None
 
 

@@ -114,6 +114,8 @@ def compare(
     engine = open_database(storage_url(storage))
     shared = asked.settings(source, engine, front, device)
     names = built_in_strategies() if strategies == "all" else split_specs(strategies)
+    if strategies == "all" and front is None:
+        names.remove("distreal")  # without a front it is nested
     if against is not None:
         reference_strategy(names, against)  # before anything is trained
     rates = read_rates(learning_rates) if learning_rates is not None else None

@@ -73,7 +73,7 @@ def run(
     option: StudyOptions = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Train on devices whose free compute changes; each looks its vectors up in the front."""
+    """Train on devices whose free compute changes: by vectors of a front, or in nested levels."""
     import torch
 
     from distreal_dse.fronts import open_database

@@ -14,7 +14,7 @@ from distreal_dse.cost import MacCost
 from distreal_dse.errors import InputError
 from distreal_dse.fronts import find_front, reopen_database
 from distreal_dse.preparation import prepare
-from distreal_dse.specs import name_of
+from distreal_dse.specs import name_of, parse_spec
 from distreal_dse.trusted_studies import trusted
 from fl.client import LocalTraining
 from fl.engine import FederatedRun
@@ -95,11 +95,8 @@ class RunSpec:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        if strategy_class(self.strategy).takes_front and self.front is None:
-            raise InputError(
-                f"strategy '{name_of(self.strategy)}': expected a front to look vectors up in, "
-                "found none; name one with --front, or take 'distreal-uniform'"
-            )
+        _, settings = parse_spec("strategy", self.strategy)
+        strategy_class(self.strategy).form(settings, self.front is not None)
         if self.checkpoint_every < 1:
             raise InputError(
                 f"rounds between checkpoints: expected at least 1, found {self.checkpoint_every}"
@@ -149,7 +146,7 @@ class RunSpec:
         """
         self.settings()
         make_server_optimizer(self.server).schedule.check(self.rounds)
-        check_strategy(self.strategy, None, self.rounds)
+        check_strategy(self.strategy, None, self.rounds, with_front=self.front is not None)
 
     def rehearse(self, engine: Engine) -> None:
         """Refuse a strategy of a plug-in that no run could use; built-in ones are not asked.

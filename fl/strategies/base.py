@@ -19,6 +19,7 @@ from distreal_dse.dropout import (
     MaskPolicy,
     make_policy,
 )
+from distreal_dse.errors import InputError
 from fl.averaging import make_averaging
 from fl.masking import Loss
 from fl.results import State, Update
@@ -169,6 +170,9 @@ class Strategy:
     settings: ClassVar[Mapping[str, Setting]] = {}
     """Its own settings, beside those that all take (`fl.strategies.setting.COMMON`)."""
 
+    forms: ClassVar[Sequence[str]] = ()
+    """What its setting ``form`` may be; see `form`."""
+
     takes_front: ClassVar[bool] = False
     """Whether vectors and their costs are a front's; all others price their own, by the context."""
 
@@ -211,6 +215,33 @@ class Strategy:
     def make(cls, context: StrategyContext, **settings: Any) -> Strategy:
         """Make the strategy with its own settings, read and checked; called once per run."""
         return cls(context, **settings)
+
+    @classmethod
+    def form(
+        cls, settings: Mapping[str, str], with_front: bool
+    ) -> tuple[type[Strategy], Mapping[str, str]]:
+        """Return which class carries these settings out, and those that are for it.
+
+        Itself and all of them, unless a strategy has several forms.
+
+        Parameters
+        ----------
+        settings
+            As text, by name.
+        with_front
+            Whether the run has a front.
+
+        Raises
+        ------
+        InputError
+            If there is no such form, or it takes a front and there is none.
+        """
+        if cls.takes_front and not with_front:
+            raise InputError(
+                f"strategy '{cls.name}': expected a front to look vectors up in, found none; "
+                "search one with `distreal-dse optimize`, and name it with --front"
+            )
+        return cls, settings
 
     @classmethod
     def check(cls, settings: Mapping[str, Any]) -> None:

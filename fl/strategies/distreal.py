@@ -7,6 +7,7 @@ Rapp, Khalili, Pfeiffer, Henkel: DISTREAL, AAAI 2022, doi 10.1609/aaai.v36i7.207
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from distreal_dse.dropout import MaskPolicy, make_policy
@@ -15,14 +16,18 @@ from distreal_dse.fronts import Front, LookupTable, TableVector
 from distreal_dse.study import Study
 from fl.strategies.base import Strategy
 from fl.strategies.context import StrategyContext
+from fl.strategies.nested import Nested
 from fl.strategies.setting import AVERAGING, CHOOSE
 
 # What fronts stand for that were stored before mask policies were recorded.
 IMPLIED_MASKS = "random"
 
+# Forms: vectors of a front with the masks that it was searched with, and levels without a front.
+PUBLISHED, NESTED = "random", "nested"
+
 
 class Distreal(Strategy):
-    """Vectors from a front, masks as in the search of the front.
+    """Vectors from a front, masks as in the search of the front; without a front, `Nested`.
 
     Parameters
     ----------
@@ -34,6 +39,7 @@ class Distreal(Strategy):
 
     name = "distreal"
     settings = {"averaging": AVERAGING, "choose": CHOOSE}
+    forms = (PUBLISHED, NESTED)
     takes_front = True
     chosen = "per mini-batch"
     averaging = "plain"  # the server need not know what was dropped
@@ -41,6 +47,26 @@ class Distreal(Strategy):
     def __init__(self, lookup: LookupTable, policy: MaskPolicy | None = None) -> None:
         self._lookup = lookup
         self.masks = masks_of(lookup.front) if policy is None else policy
+
+    @classmethod
+    def form(
+        cls, settings: Mapping[str, str], with_front: bool
+    ) -> tuple[type[Strategy], Mapping[str, str]]:
+        """Return the form that is asked for; else this one with a front, and nested without.
+
+        Raises
+        ------
+        InputError
+            If there is no such form, or no front for this one.
+        """
+        others = {name: text for name, text in settings.items() if name != "form"}
+        asked = settings.get("form", PUBLISHED if with_front else NESTED)
+        if asked == NESTED:
+            return Nested, others
+        if asked not in cls.forms:
+            expected = " or ".join(cls.forms)
+            raise InputError(f"form of strategy 'distreal': expected {expected}, found '{asked}'")
+        return super().form(others, with_front)
 
     @classmethod
     def make(cls, context: StrategyContext, **settings: Any) -> Distreal:
@@ -53,10 +79,7 @@ class Distreal(Strategy):
         """
         front = context.front
         if front is None:
-            raise InputError(
-                "strategy 'distreal': expected a front to look vectors up in, found none; search "
-                "one with `distreal-dse optimize`, or take 'distreal-uniform'"
-            )
+            raise InputError("strategy 'distreal': expected a front, found none")
         return cls(LookupTable(front), masks_of(front, context.study), **settings)
 
     def pick(self, budget: float) -> TableVector:

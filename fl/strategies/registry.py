@@ -104,7 +104,7 @@ def make_strategy(spec: str, context: StrategyContext) -> Strategy:
         If there is no strategy of this name, its settings don't fit, or it can't do with the front
         that there is; if it is a plug-in that breaks its contract.
     """
-    kind, values = _read(spec, context.front)
+    kind, values = _read(spec, context.front, context.front is not None)
     stays = make_policy(values.get("masks", kind.masks)).stays_for_a_round
     # Where a vector and its masks stay for a round, devices cut it out once.
     if values.get("choose", kind.chosen) != "per mini-batch" and stays:
@@ -130,7 +130,9 @@ def make_strategy(spec: str, context: StrategyContext) -> Strategy:
     return strategy
 
 
-def check_strategy(spec: str, front: Front | None, rounds: int | None = None) -> None:
+def check_strategy(
+    spec: str, front: Front | None, rounds: int | None = None, *, with_front: bool = False
+) -> None:
     """Refuse what `make_strategy` would, as far as that can be seen without a network.
 
     Parameters
@@ -141,6 +143,8 @@ def check_strategy(spec: str, front: Front | None, rounds: int | None = None) ->
         Of the run; None where it is not known or there is none.
     rounds
         Of the run; None where it is not known.
+    with_front
+        Whether the run has a front that is not known yet.
 
     Raises
     ------
@@ -148,17 +152,20 @@ def check_strategy(spec: str, front: Front | None, rounds: int | None = None) ->
         If there is no strategy of this name, its settings don't fit, or it can't do with the front;
         if it is a plug-in that breaks its contract.
     """
-    _, values = _read(spec, front)
+    _, values = _read(spec, front, with_front or front is not None)
     if "schedule" in values and rounds is not None:
         values["schedule"].check(rounds)
 
 
-def _read(spec: str, front: Front | None) -> tuple[type[Strategy], dict[str, Any]]:
+def _read(
+    spec: str, front: Front | None, with_front: bool
+) -> tuple[type[Strategy], dict[str, Any]]:
     """Return the class and the values of all settings in the text, checked."""
-    _, texts = parse_spec(_KIND, spec)
-    kind = strategy_class(spec)
+    _, given = parse_spec(_KIND, spec)
+    named = strategy_class(spec)
+    kind, texts = named.form(given, with_front)
     known = {**kind.settings, **COMMON}
-    check_settings(_KIND, spec, texts, tuple(known))
+    check_settings(_KIND, spec, texts, (*(["form"] if named.forms else []), *known))
     if front and not kind.takes_front:
         try:
             check_priced(front)

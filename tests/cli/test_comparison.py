@@ -365,7 +365,11 @@ def test_strategies_are_listed(study: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--strategies", "distreal"), "strategy 'distreal': expected a front"),
+        (("--strategies", "distreal:form=random"), "strategy 'distreal': expected a front"),
+        (
+            ("--strategies", "distreal:form=fixed"),
+            "form of strategy 'distreal': expected random or",
+        ),
         (("--strategies", "small", "--classes", "weak=1"), "--classes: expected NAME=SHARE@SPEED"),
         (("--strategies", "small", "--seeds", "0"), "--seeds: expected at least 1"),
         (("--strategies", "small", "--target", "90"), "--target: expected an accuracy"),

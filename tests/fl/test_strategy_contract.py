@@ -28,7 +28,9 @@ from fl.strategies import (
     make_strategy,
     strategy_names,
 )
+from fl.strategies.distreal import Distreal
 from fl.strategies.fjord import TaughtVector
+from fl.strategies.nested import Nested
 from fl.testing import StrategyContract
 from fl.world.availability import ConstantAvailability, MarkovAvailability
 from fl.world.clock import make_clock
@@ -379,7 +381,31 @@ def test_the_wrong_front_is_refused_in_one_line(context: StrategyContext) -> Non
             make_strategy(name, replace(context, front=None))
     make_strategy("distreal", timed)
     with pytest.raises(InputError, match="'distreal': expected a front .* found none"):
-        make_strategy("distreal", replace(context, front=None))
+        make_strategy("distreal:form=random", replace(context, front=None))
+
+
+def test_distreal_has_the_form_of_its_front_and_nested_levels_without_one(
+    context: StrategyContext,
+) -> None:
+    bare = replace(context, front=None)
+    for spec, given, expected in (
+        ("distreal", context, Distreal),
+        ("distreal:form=random,lr=0.2", context, Distreal),
+        ("distreal:form=nested", context, Nested),
+        ("distreal", bare, Nested),
+        ("distreal:levels=2,lr=0.2", bare, Nested),
+    ):
+        made = make_strategy(spec, given)
+        assert type(made) is expected, spec
+        assert made.learning_rate == (0.2 if "lr" in spec else None)
+    for spec, given, message in (
+        ("distreal:form=round", context, "form of strategy 'distreal': expected random or nested"),
+        ("distreal:levels=2", context, "expected the settings form, averaging, .*found 'levels'"),
+        ("distreal:from=nested", bare, "expected the settings form, levels, .*mean form"),
+        ("nested:form=random", bare, "expected the settings levels, .*found 'form'"),
+    ):
+        with pytest.raises(InputError, match=message):
+            make_strategy(spec, given)
 
 
 def test_names_and_settings_that_do_not_exist_are_refused(context: StrategyContext) -> None:

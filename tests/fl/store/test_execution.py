@@ -242,7 +242,10 @@ def test_a_spec_comes_back_from_json(spec: RunSpec) -> None:
     ("wrong", "message"),
     [
         ({"strategy": "fedsgd"}, "strategy 'fedsgd': expected one of fedavg, .*found 'fedsgd'"),
-        ({"front": None}, "strategy 'distreal': expected a front .*--front"),
+        (
+            {"front": None, "strategy": "distreal:form=random"},
+            "strategy 'distreal': expected a front .*--front",
+        ),
         ({"checkpoint_every": 0}, "checkpoints: expected at least 1, found 0"),
     ],
 )
