@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from distreal_dse.errors import InputError
+from distreal_dse.json_types import is_of
 
 
 @dataclass(frozen=True)
@@ -66,5 +67,20 @@ class Budgets:
 
 
 def budgets_of(stored: Mapping[str, Any]) -> Budgets:
-    """Make budgets of what `Budgets.as_json` gave."""
+    """Make budgets of what `Budgets.as_json` gave.
+
+    Raises
+    ------
+    InputError
+        If it holds something else.
+    """
+    if not is_of(stored, Budgets):
+        raise InputError(
+            f"budgets of a fleet: expected its name, shares and weights, found {_short(stored)}"
+        )
     return Budgets(str(stored["fleet"]), tuple(stored["shares"]), tuple(stored["weights"]))
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}…"

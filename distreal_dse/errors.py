@@ -10,6 +10,14 @@ class DistrealError(Exception):
 
     exit_code = 1
 
+    def __str__(self) -> str:
+        return in_one_line(super().__str__())
+
+
+def in_one_line(text: str) -> str:
+    r"""Text with escapes, such as ``\n``, in place of what would break or steer a terminal."""
+    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
+
 
 def described(error: BaseException) -> str:
     """Kind and first line of an error that somebody else's code raised."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from distreal_dse.catalogue import StudySource
 from distreal_dse.cost import MacCost
 from distreal_dse.errors import InputError
 from distreal_dse.fronts import find_front, reopen_database
+from distreal_dse.json_types import is_of
 from distreal_dse.preparation import prepare
 from distreal_dse.specs import name_of, parse_spec
 from distreal_dse.trusted_studies import trusted
@@ -198,14 +199,13 @@ def run_spec(stored: Mapping[str, Any]) -> RunSpec:
     InputError
         If it holds something else.
     """
-    known = {one.name for one in fields(RunSpec)}
-    if "study" not in stored or not stored.keys() <= known:
+    if not is_of(stored, RunSpec):
         raise InputError(
             "settings of the run are not those of a run that can be begun again: it was stored by "
             "another version; start it anew"
         )
     values = dict(stored)
-    values["options"] = tuple((name, value) for name, value in values.get("options", ()))
+    values["options"] = tuple(map(tuple, values.get("options", ())))
     if "classes" in values:
         values["classes"] = tuple(DeviceClass(**one) for one in values["classes"])
     if "rules" in values:

@@ -8,6 +8,8 @@ from dataclasses import replace
 
 import pytest
 import torch
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 from safetensors.torch import load, save
 from sqlalchemy import Engine, text
 from torch import Tensor, nn
@@ -181,6 +183,36 @@ def test_bytes_that_are_no_tensors_are_named(database: Engine, front: Front) -> 
         )
     with pytest.raises(StorageError, match=f"of run {run_id}: that of round 1 is damaged: .*safet"):
         load_checkpoint(database, run_id)
+
+
+PACKED = save(
+    {
+        "state.w": torch.arange(6.0).view(2, 3),
+        "server.v": torch.ones(2),
+        "virtual_seconds": torch.ones((), dtype=torch.float64),
+    }
+)
+
+
+@given(at=st.integers(0, len(PACKED)), piece=st.binary(max_size=8), cut=st.integers(0, 8))
+@example(at=0, piece=b"\xff" * 8, cut=8)  # a header of 2⁶⁴ bytes
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_lies_in_place_of_a_checkpoint_is_read_or_named(
+    database: Engine, front: Front, at: int, piece: bytes, cut: int
+) -> None:
+    run_id = stored_run(database, front)
+    save_checkpoint(database, run_id, Checkpoint(1, 1.0, {"w": torch.ones(2)}, {}))
+    content = PACKED[:at] + piece + PACKED[at + cut :]
+    with database.begin() as connection:
+        connection.execute(
+            text("UPDATE run_checkpoints SET content = :c, content_hash = NULL"), {"c": content}
+        )
+    try:
+        found = load_checkpoint(database, run_id)
+    except StorageError as error:
+        assert f"run {run_id}: that of round 1 is damaged" in str(error)
+    else:
+        assert found is not None and isinstance(found.virtual_seconds, float)
 
 
 def test_the_two_newest_checkpoints_are_kept_and_those_behind_a_round_forgotten_with_it(
