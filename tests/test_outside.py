@@ -76,7 +76,7 @@ def read_or_refused(read: Callable[[Any], object], given_to_it: Any) -> None:
 
 @pytest.mark.parametrize("kind", TEXTS)
 @given(data=st.data())
-@settings(max_examples=150)
+@settings(max_examples=60)
 def test_texts_are_read_or_refused(kind: str, data: st.DataObject) -> None:
     read, valid = TEXTS[kind]
     read_or_refused(read, data.draw(altered(valid)))
@@ -100,7 +100,7 @@ FILES: dict[str, tuple[Callable[[str], object], str]] = {
 
 @pytest.mark.parametrize("kind", FILES)
 @given(data=st.data())
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_files_are_read_or_refused(kind: str, data: st.DataObject, tmp_path: Path) -> None:
     read, valid = FILES[kind]
     file = tmp_path / "outside"
@@ -141,7 +141,7 @@ def looked_up(path: str) -> None:
 
 
 @given(data=st.data())
-@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_fronts_are_read_or_refused(data: st.DataObject, tmp_path: Path) -> None:
     file = tmp_path / "front.json"
     export_front(make_front(), file)
@@ -151,13 +151,13 @@ def test_fronts_are_read_or_refused(data: st.DataObject, tmp_path: Path) -> None
 
 
 @given(stored=altered_json(RunSpec("digits-cnn", strategy="nested").as_json()))
-@settings(max_examples=200)
+@settings(max_examples=80)
 def test_settings_of_runs_are_read_or_refused(stored: Any) -> None:
     read_or_refused(lambda one: run_spec(one).check(), stored)
 
 
 @given(stored=altered_json(make_fleet("extreme").budgets().as_json()))
 @example(stored={"fleet": "one", "shares": [1.0], "weights": [10**400]})
-@settings(max_examples=100)
+@settings(max_examples=50)
 def test_budgets_are_read_or_refused(stored: Any) -> None:
     read_or_refused(budgets_of, stored)
