@@ -11,6 +11,10 @@ class DistrealError(Exception):
     exit_code = 1
 
 
+class DistrealWarning(UserWarning):
+    """Something beside the work could not be done; the work was."""
+
+
 def described(error: BaseException) -> str:
     """Kind and first line of an error that somebody else's code raised."""
     lines = str(error).splitlines()
