@@ -148,6 +148,10 @@ def test_a_front_that_the_database_lacks_is_stored(
     done = fl.run(tiny, front=table, storage=url, **{**SMALL, "rounds": 1})
     assert done.run.front_label == "tiny@1"
     assert find_front(url, "tiny").points == table.points
+    # Another one of the same name and version, as from another database, is not taken for it.
+    other = replace(table, points=table.points[:2], version=1)
+    done = fl.run(tiny, front=other, storage=url, **{**SMALL, "rounds": 1})
+    assert done.run.front_label == "tiny@2" and done.run.front_hash == other.content_hash
 
 
 def test_a_fleet_takes_the_place_of_classes_and_not_both(tiny: Study, storage: Path) -> None:
