@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 
 SHIPPED = HOME / "studies"
+OBJECT = "python:"
+"""Begins what a database has in place of a file, for a study that was given as an object."""
 
 
 def shipped_studies() -> list[str]:
@@ -71,7 +73,12 @@ class StudySource:
     @property
     def is_file(self) -> bool:
         """Whether ``spec`` is a path rather than a name."""
-        return self.spec.endswith(".py") or "/" in self.spec
+        return not self.is_object and (self.spec.endswith(".py") or "/" in self.spec)
+
+    @property
+    def is_object(self) -> bool:
+        """Whether it was an object of a Python program, which alone can load it."""
+        return self.spec.startswith(OBJECT)
 
     def load(self) -> Study:
         """Import the study; from then on, its file is one that the user trusts.
@@ -88,6 +95,13 @@ class StudySource:
         """
         from distreal_dse.study import Study
 
+        if self.is_object:
+            name = self.spec.removeprefix(OBJECT)
+            raise StudyError(
+                f"study '{name}' was given as an object of a Python program: expected that object, "
+                "found its name alone; give the object again in Python, as in "
+                "fl.resume(RUN, study=…), or write it into a file and give that with --study FILE"
+            )
         claim_packages()
         help_torchvision()
         module = self._import_file() if self.is_file else self._import_shipped()

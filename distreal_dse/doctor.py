@@ -16,9 +16,8 @@ from typing import Literal
 from packaging.requirements import Requirement
 
 from distreal_dse.errors import DistrealError, described
+from distreal_dse.installation import LIGHT, distribution
 from distreal_dse.shadows import HOME, PACKAGES, shadowed_packages
-
-DISTRIBUTION = "distreal-dse"
 
 State = Literal["works", "missing", "broken"]
 """``"missing"`` is what nothing needs that is not asked for."""
@@ -54,11 +53,12 @@ def examine(storage: str) -> Iterator[Finding]:
     storage
         URL of the database, which is brought up to date where it is older.
     """
+    name = distribution()
     try:
-        yield from packages(DISTRIBUTION)
+        yield from packages(name)
     except metadata.PackageNotFoundError:
-        advice = f"pip install '{DISTRIBUTION}', or this checkout with pip install --editable ."
-        yield Finding("packages", "broken", f"{DISTRIBUTION} is not installed", advice)
+        advice = f"pip install '{name}', or this checkout with pip install --editable ."
+        yield Finding("packages", "broken", f"{name} is not installed", advice)
     for subject, attempt in (
         ("own packages", _own_packages),
         ("processor", _processor),
@@ -70,6 +70,10 @@ def examine(storage: str) -> Iterator[Finding]:
     ):
         try:
             yield Finding(subject, *attempt())
+        except ModuleNotFoundError as error:
+            # Devices do without some packages, and without what these are for.
+            state: State = "missing" if name == LIGHT else "broken"
+            yield Finding(subject, state, described(error))
         except Exception as error:  # whatever a broken installation may raise
             told = str(error) if isinstance(error, DistrealError) else described(error)
             yield Finding(subject, "broken", told)
@@ -84,7 +88,7 @@ def packages(distribution: str) -> Iterator[Finding]:
     for text in metadata.requires(distribution) or ():
         requirement = Requirement(text)
         name, extra = requirement.name, _extra_of(requirement, distribution)
-        if extra in (None, "dev"):
+        if extra in (None, "dev", "docs"):
             continue
         try:
             version = metadata.version(name)

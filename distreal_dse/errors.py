@@ -19,6 +19,10 @@ def in_one_line(text: str) -> str:
     return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
 
 
+class DistrealWarning(UserWarning):
+    """Something beside the work could not be done; the work was."""
+
+
 def described(error: BaseException) -> str:
     """Kind and first line of an error that somebody else's code raised."""
     lines = str(error).splitlines()

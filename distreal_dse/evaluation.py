@@ -91,14 +91,32 @@ def _recalibrated(
 ) -> Iterator[None]:
     """Evaluation mode with measured statistics inside the block; all is put back behind it."""
     modes = [(part, part.training) for part in module.modules()]
+    norms = _norms(module) if calibration is not None and size_of(calibration) > 1 else []
+    saved = [(norm.momentum, [buffer.clone() for buffer in norm.buffers()]) for norm in norms]
+    try:
+        measure_statistics(module, calibration, device)
+        yield
+    finally:
+        for norm, (momentum, buffers) in zip(norms, saved, strict=True):
+            norm.momentum = momentum
+            for buffer, value in zip(norm.buffers(), buffers, strict=True):
+                buffer.copy_(value)
+        for part, training in modes:
+            part.training = training
+
+
+@torch.no_grad()
+def measure_statistics(
+    module: nn.Module, calibration: Dataset[Any] | None, device: torch.device | None = None
+) -> None:
+    """Measure running statistics on samples of ``calibration``; leave evaluation mode behind.
+
+    Without calibration data (None, or a single sample), they stay as they are.
+    """
     module.eval()
     samples = 0 if calibration is None else size_of(calibration)
-    norms = [
-        part
-        for part in module.modules()
-        if isinstance(part, NORMS_WITH_STATISTICS) and part.track_running_stats and samples > 1
-    ]
-    saved = [(norm.momentum, [buffer.clone() for buffer in norm.buffers()]) for norm in norms]
+    norms = _norms(module) if samples > 1 else []
+    momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
         norm.train()
@@ -110,12 +128,15 @@ def _recalibrated(
                     norm.momentum = 1 / number  # the mean over the batches
                 if len(indices) > 1:  # there are no statistics of a single sample
                     module(fetch(calibration, indices)[0].to(device))
-        module.eval()
-        yield
     finally:
-        for norm, (momentum, buffers) in zip(norms, saved, strict=True):
+        for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
-            for buffer, value in zip(norm.buffers(), buffers, strict=True):
-                buffer.copy_(value)
-        for part, training in modes:
-            part.training = training
+        module.eval()
+
+
+def _norms(module: nn.Module) -> list[Any]:
+    return [
+        part
+        for part in module.modules()
+        if isinstance(part, NORMS_WITH_STATISTICS) and part.track_running_stats
+    ]

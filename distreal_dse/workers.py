@@ -5,12 +5,13 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing.connection import wait as wait_for_process
-from types import FrameType
+from types import FrameType, ModuleType
 from typing import Any, ParamSpec, TypeVar
 
 from tqdm import tqdm
@@ -52,7 +53,7 @@ class _Pool(ProcessPoolExecutor):
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Submit a task; this may start a process, which inherits what is blocked."""
-        with _blocked(_OF_TERMINALS):
+        with _blocked(_OF_TERMINALS), _script_left_alone():
             return super().submit(fn, *args, **kwargs)
 
 
@@ -63,6 +64,21 @@ def _blocked(numbers: set[signal.Signals]) -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _script_left_alone() -> Iterator[None]:
+    """Let processes that start not run the script of this one, as they would to find its names.
+
+    They need none of them. A script that lacks ``if __name__ == "__main__"`` would begin its own
+    work again in each.
+    """
+    ordinary = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = ordinary
 
 
 def end_processes(pool: ProcessPoolExecutor, busy: bool, grace: float = 0.0) -> None:

@@ -11,4 +11,23 @@ The algorithm lies here. A `Strategy` picks the dropout vector of each mini-batc
 
 Client and server are plain functions of tensors: whatever drives them gets the same weights.
 Nothing here imports the search or a plotting library, and only training imports PyTorch.
+
+`fl.run` and `fl.resume` carry a run out from Python (`fl.api`).
 """
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fl.api import FederatedResult, resume, run
+
+__all__ = ["FederatedResult", "resume", "run"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the public names at first use: reading stored figures must not wait for PyTorch."""
+    if name in __all__:
+        return getattr(import_module("fl.api"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -370,7 +370,7 @@ class FederatedRun:
         module, data, loss = self.network.module, self._data, self.training.study.loss
         held_out = data.test if self.settings.evaluate_on == "test" else data.validation
         where = next(module.parameters()).device
-        score = evaluate(module, held_out, loss, self._calibration(devices), where)
+        score = evaluate(module, held_out, loss, self.calibration(devices), where)
         return replace(
             result,
             accuracy=score.accuracy,
@@ -378,8 +378,11 @@ class FederatedRun:
             accuracy_by_class=self._by_class(score.by_label),
         )
 
-    def _calibration(self, devices: Sequence[DeviceRound]) -> Dataset[Any] | None:
-        """Return the samples that statistics are measured on; None for those of the state."""
+    def calibration(self, devices: Sequence[DeviceRound]) -> Dataset[Any] | None:
+        """Return the samples that statistics are measured on after a round of these devices.
+
+        None for the statistics of the state.
+        """
         if self.settings.statistics == "averaged":
             return None
         merged = [one.device for one in devices if one.outcome in MERGED]

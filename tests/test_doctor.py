@@ -69,7 +69,7 @@ def test_storage_is_tried_by_a_transaction_that_writes(tmp_path: Path) -> None:
 
 
 def test_a_checkout_that_is_not_installed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("distreal_dse.doctor.DISTRIBUTION", "not-to-be-had")
+    monkeypatch.setattr("distreal_dse.doctor.distribution", lambda: "not-to-be-had")
     found = {one.subject: one for one in examine("sqlite:////nowhere/d.db")}
     assert found["packages"].state == "broken" and "not installed" in found["packages"].found
     assert found["training on cpu"].state == "works"

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import sysconfig
 import venv
 import zipfile
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 from hatchling.builders.wheel import WheelBuilder
+
+from command_line import environment
+from tiny_study import write_study
 
 ROOT = Path(__file__).parents[1]
 
@@ -66,3 +71,89 @@ def test_an_installed_package_finds_its_studies_beside_it(installed: Path, tmp_p
         capture_output=True, text=True, cwd=tmp_path,
     )  # fmt: skip
     assert told.stdout.split()[0] == "cifar10-cnn" and "digits-cnn" in told.stdout, told.stderr
+
+
+# README's commands on a study that takes seconds, in one process: PyTorch is imported once.
+SHORT = """
+import shlex, sys
+from distreal_dse.cli._app import app
+
+for line in sys.stdin:
+    print(line.strip(), file=sys.stderr)
+    app(shlex.split(line), standalone_mode=False)
+"""
+SHORT_TABLES = """
+study = replace(study, short_run=replace(study.short_run, table_mini_batches=3))
+"""
+SHORTER = {
+    "optimize": "--trials 3 --no-pilot",
+    "front verify": "--replicates 2",
+    "front reprice": "--repetitions 2",
+    "fl run": "--rounds 1 --devices 4 --cohort 2",
+    "fl compare": "--rounds 1 --devices 4 --cohort 2 --seeds 1 --strategies distreal,fedavg",
+}
+
+
+def readme_commands() -> list[str]:
+    """The commands of "What you do with it", made short; the dashboard serves without end."""
+    text = (ROOT / "README.md").read_text().partition("## What you do with it")[2]
+    block = text.partition("```console")[2].partition("```")[0]
+    commands = [
+        line.partition("#")[0].strip().removeprefix("$ distreal-dse ")
+        for line in block.splitlines()
+        if line.startswith("$ distreal-dse ")
+    ]
+    short = []
+    for command in commands:
+        options = next((more for begin, more in SHORTER.items() if command.startswith(begin)), "")
+        command = command.replace("--fleet extreme", "--fleet thirds").replace("--workers 2", "")
+        for begin in ("optimize", "fl run", "fl compare"):
+            command = command.replace(f"{begin} digits-cnn", f"{begin} ./tiny.py")
+        short.append(f"{command.replace('digits-cnn', 'tiny')} {options}")
+    return [command for command in short if not command.startswith("dashboard")]
+
+
+@pytest.fixture(scope="module")
+def clean(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of an environment with the wheel; what it requires is that of these tests.
+
+    Nothing is fetched, so the requirements themselves can't be installed anew.
+    """
+    folder = tmp_path_factory.mktemp("clean")
+    (wheel,) = WheelBuilder(str(ROOT)).build(directory=str(folder), versions=["standard"])
+    venv.create(folder)
+    python = folder / "bin" / "python"
+    subprocess.run(
+        [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-index",
+         "--no-deps", "--disable-pip-version-check", wheel],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    (packages,) = folder.glob("lib/python*/site-packages")
+    (packages / "requirements.pth").write_text(sysconfig.get_path("purelib"))
+    return python
+
+
+def test_an_installed_wheel_is_run_by_its_script_and_as_a_module(
+    clean: Path, tmp_path: Path
+) -> None:
+    for command in ([clean.with_name("distreal-dse")], [clean, "-m", "distreal_dse"]):
+        told = subprocess.run([*command, "--version"], capture_output=True, text=True, cwd=tmp_path)
+        assert told.stdout.split() == [version("distreal-dse")], told.stderr
+
+
+def test_readme_s_commands_work_with_an_installed_wheel(clean: Path, tmp_path: Path) -> None:
+    write_study(tmp_path, change=SHORT_TABLES)
+    commands = readme_commands()
+    assert len(commands) == 12
+    ended = subprocess.run(
+        [clean, "-c", SHORT], input="\n".join(commands), capture_output=True, text=True,
+        cwd=tmp_path, timeout=600,
+        env={**environment(), "XDG_STATE_HOME": str(tmp_path / "state")},
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    assert {"report.html", "front.json", "distreal.db"} <= {one.name for one in tmp_path.iterdir()}
+    where = subprocess.run(
+        [clean, "-c", "import distreal_dse; print(distreal_dse.__file__)"],
+        capture_output=True, text=True, cwd=tmp_path,
+    )  # fmt: skip
+    assert where.stdout.startswith(str(clean.parents[1]))

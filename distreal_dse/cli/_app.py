@@ -19,6 +19,7 @@ from distreal_dse.cli import (
     _studies,
 )
 from distreal_dse.errors import DistrealError, described
+from distreal_dse.installation import full_installation
 from distreal_dse.interrupts import interrupts
 from distreal_dse.shadows import claim_packages
 
@@ -47,9 +48,9 @@ INTERRUPTED = 130
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import version
+        from distreal_dse.installation import version
 
-        typer.echo(version("distreal-dse"))
+        typer.echo(version())
         raise typer.Exit
 
 
@@ -90,7 +91,8 @@ def main() -> None:
 
 def _run(arguments: list[str], debug: bool) -> int | str | None:
     try:
-        app(args=arguments)
+        with full_installation("this command"):
+            app(args=arguments)
     except SystemExit as ended:
         return ended.code
     except DistrealError as error:

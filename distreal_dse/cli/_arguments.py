@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,12 +10,10 @@ import typer
 
 from distreal_dse.cli._console import only_json
 from distreal_dse.errors import InputError
+from distreal_dse.storage import DEFAULT_STORAGE
 
 if TYPE_CHECKING:
     from distreal_dse.catalogue import StudySource
-    from distreal_dse.fronts import Front
-
-DEFAULT_STORAGE = "sqlite:///distreal.db"
 
 StudyArgument = Annotated[
     str,
@@ -68,12 +65,6 @@ LocalWorkersOption = Annotated[int, typer.Option(help="Local processes, one thre
 JsonOption = Annotated[
     bool, typer.Option("--json", callback=only_json, help="Print JSON to standard output.")
 ]
-
-
-def storage_url(given: str | None) -> str:
-    """The database to use."""
-    own, of_optuna = (os.environ.get(name) for name in ("DISTREAL_STORAGE", "OPTUNA_STORAGE"))
-    return given or own or of_optuna or DEFAULT_STORAGE
 
 
 def same_storage(given: str | None) -> tuple[str, str]:
@@ -143,42 +134,6 @@ def seconds(text: str) -> float:
         raise InputError(
             f"duration '{text}': expected a number of seconds, or one with s, m or h, as in 10m"
         ) from error
-
-
-def budget(text: str, front: Front) -> float:
-    """Read a budget: ``40%`` of the full network's cost, or a number in the front's cost unit.
-
-    MACs may end in k, M or G, seconds in s, ms or us.
-
-    Raises
-    ------
-    InputError
-        If it is neither, or less than one MAC, by which a share must be meant.
-    """
-    units = _SECONDS if front.cost_metric == "latency" else _MACS
-    suffixes = {"%": front.reference_cost / 100, **units}
-    suffix = next((one for one in suffixes if text.endswith(one)), "")
-    try:
-        value = float(text.removesuffix(suffix)) * suffixes.get(suffix, 1.0)
-    except ValueError:
-        value = -1.0
-    if not value > 0:
-        raise InputError(
-            f"--budget is '{text}': expected a share of the full network's cost such as 40%, or "
-            f"a number > 0 of {front.cost_unit} such as {_EXAMPLES[front.cost_metric]}"
-        )
-    if value < 1 and not suffix and front.cost_metric == "macs":
-        raise InputError(
-            f"--budget is '{text}', which is less than one MAC: expected MACs such as "
-            f"{_EXAMPLES['macs']} or a share with a %; did you mean {100 * value:g}%?"
-        )
-    return value
-
-
-# The longer ones first: text that ends in ms ends in s too.
-_SECONDS = {"ms": 1e-3, "us": 1e-6, "µs": 1e-6, "s": 1.0}
-_MACS = {"k": 1e3, "M": 1e6, "G": 1e9}
-_EXAMPLES = {"latency": "12ms", "macs": "1.2M"}
 
 
 def rates(text: str | None) -> tuple[float, ...] | None:

@@ -17,7 +17,6 @@ from distreal_dse.cli._arguments import (
     StorageOption,
     StudyArgument,
     StudyOptions,
-    storage_url,
     study_source,
 )
 from distreal_dse.cli._comparison_tables import (
@@ -25,7 +24,7 @@ from distreal_dse.cli._comparison_tables import (
     summaries_json,
     tell_failures,
 )
-from distreal_dse.cli._console import console, interruptible, print_json, progress_bar
+from distreal_dse.cli._console import interruptible, print_json
 from distreal_dse.cli._federated_options import (
     CompareOptions,
     FrontOption,
@@ -35,6 +34,8 @@ from distreal_dse.cli._federated_options import (
 )
 from distreal_dse.cli._option_groups import with_options
 from distreal_dse.errors import InputError
+from distreal_dse.progress import console, progress_bar
+from distreal_dse.storage import storage_url
 
 if TYPE_CHECKING:
     from fl.compare.at_best import Compared

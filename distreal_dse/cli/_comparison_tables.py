@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from distreal_dse.cli._console import console
 from distreal_dse.cli._tuning_tables import learning_rate_table, tuned_json
+from distreal_dse.progress import console
 
 if TYPE_CHECKING:
     from rich.table import Table

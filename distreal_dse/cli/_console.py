@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TextIO
@@ -13,38 +14,21 @@ from typing import TYPE_CHECKING, Any, TextIO
 import typer
 
 from distreal_dse.cli._kept_counts import KeptCounts
-from distreal_dse.cli._progress import Bars, Lines, Progress, is_live
-from distreal_dse.errors import DistrealError
+from distreal_dse.errors import DistrealError, DistrealWarning
 from distreal_dse.interrupts import no_interrupt_lost
+from distreal_dse.progress import progress_bar
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
     from distreal_dse.fronts import Front, FrontPoint, TableFit
-    from distreal_dse.search import SearchProgress
-
-
-# Of tables in a file or a pipe, which have no width of their own.
-LOG_WIDTH = 120
-# Said when these stages of a search begin.
-ANNOUNCED = {"verification": "the best again, with fresh short runs"}
 
 
 class Interrupted(DistrealError):
     """The user ended a command early; says what is kept."""
 
     exit_code = 130
-
-
-def console() -> Console:
-    """The console for people."""
-    from rich.console import Console
-
-    screen = Console(stderr=True, highlight=False)
-    if not screen.is_terminal and "COLUMNS" not in os.environ:
-        screen.width = LOG_WIDTH
-    return screen
 
 
 class _Output:
@@ -74,16 +58,6 @@ def print_json(value: Mapping[str, Any] | list[Any]) -> None:
 
 
 @contextmanager
-def progress_bar(target: Console) -> Iterator[Progress]:
-    """Show how far a command is, as bars or, where no terminal is, as lines."""
-    progress = Bars(target) if is_live(target) else Lines(target)
-    try:
-        yield progress
-    finally:
-        progress.close()
-
-
-@contextmanager
 def interruptible(kept: Callable[[], str]) -> Iterator[None]:
     """Turn Ctrl-C into an error whose message says what is kept."""
     # Where it comes within a query, SQLAlchemy logs a traceback of closing the cursor. With a
@@ -94,6 +68,29 @@ def interruptible(kept: Callable[[], str]) -> Iterator[None]:
             yield
     except KeyboardInterrupt as error:
         raise Interrupted(f"interrupted: {kept()}") from error
+
+
+@contextmanager
+def plain_warnings(target: Console) -> Iterator[None]:
+    """Show warnings of ours as a line, and all others as ever."""
+    with warnings.catch_warnings():
+        ordinary = warnings.showwarning
+
+        def show(
+            message: Warning | str,
+            category: type[Warning],
+            filename: str,
+            lineno: int,
+            file: TextIO | None = None,
+            line: str | None = None,
+        ) -> None:
+            if issubclass(category, DistrealWarning):
+                target.print(f"warning: {message}", markup=False)
+            else:
+                ordinary(message, category, filename, lineno, file, line)
+
+        warnings.showwarning = show
+        yield
 
 
 @contextmanager
@@ -117,21 +114,6 @@ def measuring(target: Console, subject: str) -> Iterator[Callable[[int, int], No
             bar.show("rounds", done, total)
 
         yield listen
-
-
-def stage_listener(bar: Progress) -> Callable[[SearchProgress], None]:
-    """Shows the stages of a search; what is verified, and why, is said when that begins."""
-    begun: set[str] = set()
-
-    def show(progress: SearchProgress) -> None:
-        failed = f", {progress.failed} failed" if progress.failed else ""
-        note = f"{progress.non_dominated} non-dominated{failed}" if progress.non_dominated else ""
-        if progress.stage not in begun:
-            begun.add(progress.stage)
-            note = ANNOUNCED.get(progress.stage, note)
-        bar.show(progress.stage, progress.done, progress.total, note)
-
-    return show
 
 
 def latency_notes(front: Front) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -17,11 +18,11 @@ from distreal_dse.cli._arguments import (
     StorageOption,
     StudyArgument,
     StudyOptions,
-    storage_url,
+    check_device,
     study_source,
 )
 from distreal_dse.cli._compare import compare
-from distreal_dse.cli._console import console, interruptible, print_json, progress_bar
+from distreal_dse.cli._console import interruptible, print_json
 from distreal_dse.cli._federated_options import (
     CheckpointOption,
     FrontOption,
@@ -29,14 +30,11 @@ from distreal_dse.cli._federated_options import (
     WorkersOption,
 )
 from distreal_dse.cli._option_groups import with_options
-from distreal_dse.cli._progress import is_live
 from distreal_dse.errors import InputError
+from distreal_dse.progress import console, is_live
+from distreal_dse.storage import storage_url
 
 if TYPE_CHECKING:
-    from rich.console import Console
-    from sqlalchemy import Engine
-
-    from fl.engine import FederatedRun
     from fl.results import RoundResult
     from fl.store.runs import Run
 
@@ -74,24 +72,24 @@ def run(
     as_json: JsonOption = False,
 ) -> None:
     """Train on devices whose free compute changes: by vectors of a front, or in nested levels."""
-    import torch
+    import fl
 
-    from distreal_dse.fronts import open_database
-    from fl.store.execution import begin_run
-    from fl.store.specs import RunSpec
-
-    torch.set_num_threads(1)  # as in the search: faster beside any other process
     source = study_source(study, data, option)
-    engine = open_database(storage_url(storage))
-    spec = RunSpec(
-        **asked.settings(source, engine, front, device),
-        strategy=strategy,
-        seed=seed,
-        checkpoint_every=checkpoint_every,
-    )
-    with interruptible(lambda: "nothing was begun"):
-        run_id, begun = begin_run(engine, spec)
-    _carry_out(engine, run_id, begun, workers, as_json)
+    with _kept() as kept:
+        result = fl.run(
+            study,
+            front=front,
+            strategy=strategy,
+            **vars(asked),
+            checkpoint_every=checkpoint_every,
+            workers=workers,
+            seed=seed,
+            storage=storage,
+            device=check_device(device),
+            options=dict(source.options),
+            progress=partial(_shown, kept, as_json),
+        )
+    _tell(result.run, as_json)
 
 
 @app.command()
@@ -109,12 +107,17 @@ def resume(
     as_json: JsonOption = False,
 ) -> None:
     """Go on with a run from its newest checkpoint; the result is as if it had never stopped."""
-    import torch
+    import fl
 
-    from distreal_dse.fronts import open_database
-
-    torch.set_num_threads(1)
-    _carry_out(open_database(storage_url(storage)), run_id, None, workers, as_json, study)
+    with _kept() as kept:
+        result = fl.resume(
+            run_id,
+            study=study,
+            storage=storage,
+            workers=workers,
+            progress=partial(_shown, kept, as_json),
+        )
+    _tell(result.run, as_json)
 
 
 @app.command()
@@ -175,33 +178,34 @@ def export(
             console().print(f"Wrote {target}.", markup=False)
 
 
-def _carry_out(
-    engine: Engine,
-    run_id: int,
-    begun: FederatedRun | None,
-    workers: int,
-    as_json: bool,
-    study: str | None = None,
-) -> None:
-    from fl.store.execution import carry_out
-    from fl.store.runs import load_run
+@contextmanager
+def _kept() -> Iterator[list[str]]:
+    """Turn an interrupt into an error; the list's last text says what is kept."""
+    kept = ["nothing was begun"]
+    with interruptible(lambda: kept[-1]):
+        yield kept
 
-    with _resumable(run_id):
-        with _progress(load_run(engine, run_id), as_json) as listen:
-            carry_out(engine, run_id, begun, listen, workers, study)
-        stored = load_run(engine, run_id)
-    if as_json:
-        from dataclasses import asdict
 
-        print_json(asdict(stored))
-        return
-    _print_curve(stored)
-    with_front = f" with front {stored.front_label}" if stored.front_label else ""
-    console().print(
-        f"Run {run_id}: {stored.strategy}{with_front}, {len(stored.rounds) - 1} rounds, "
-        f"final accuracy {stored.accuracy:.1%} on the {stored.evaluated_on} data.",
-        markup=False,
-    )
+@contextmanager
+def _shown(kept: list[str], as_json: bool, stored: Run) -> Iterator[Callable[[RoundResult], None]]:
+    """Show rounds; ``kept`` is told how to go on after each."""
+    from distreal_dse.cli._live_run import live_view
+    from fl.api import shown_rounds
+
+    screen = console()
+    kept.append(f"`distreal-dse fl resume {stored.id}` begins it again")
+    live = is_live(screen) and not as_json
+    view = live_view(screen, stored) if live else shown_rounds(stored)
+    with _resumable(stored.id), view as show:
+
+        def listen(result: RoundResult) -> None:
+            kept.append(
+                f"the figures of rounds 0 to {result.round} are kept as run {stored.id}; "
+                f"`distreal-dse fl resume {stored.id}` goes on"
+            )
+            show(result)
+
+        yield listen
 
 
 @contextmanager
@@ -216,39 +220,19 @@ def _resumable(run_id: int) -> Iterator[None]:
         raise ConnectionLostError(error.what, error.found, error.waited, again) from error
 
 
-@contextmanager
-def _progress(stored: Run, as_json: bool) -> Iterator[Callable[[RoundResult], None]]:
-    """Show rounds; an interrupt says how to go on."""
-    from distreal_dse.cli._live_run import live_view
+def _tell(stored: Run, as_json: bool) -> None:
+    if as_json:
+        from dataclasses import asdict
 
-    screen = console()
-    kept = f"`distreal-dse fl resume {stored.id}` begins it again"
-    live = is_live(screen) and not as_json
-    shown = live_view(screen, stored) if live else _progress_line(screen, stored)
-    with interruptible(lambda: kept), shown as show:
-
-        def listen(result: RoundResult) -> None:
-            nonlocal kept
-            kept = (
-                f"the figures of rounds 0 to {result.round} are kept as run {stored.id}; "
-                f"`distreal-dse fl resume {stored.id}` goes on"
-            )
-            show(result)
-
-        yield listen
-
-
-@contextmanager
-def _progress_line(target: Console, stored: Run) -> Iterator[Callable[[RoundResult], None]]:
-    with progress_bar(target) as bar:
-        rounds = stored.settings.get("rounds")
-        yield lambda result: bar.show("rounds", result.round, rounds, _note(result))
-
-
-def _note(result: RoundResult) -> str:
-    accuracy = "" if result.accuracy is None else f"accuracy {result.accuracy:.1%}, "
-    share = "" if result.mean_cost_share is None else f", mean cost {result.mean_cost_share:.0%}"
-    return f"{accuracy}virtual {result.virtual_seconds:.3g} s{share}"
+        print_json(asdict(stored))
+        return
+    _print_curve(stored)
+    with_front = f" with front {stored.front_label}" if stored.front_label else ""
+    console().print(
+        f"Run {stored.id}: {stored.strategy}{with_front}, {len(stored.rounds) - 1} rounds, "
+        f"final accuracy {stored.accuracy:.1%} on the {stored.evaluated_on} data.",
+        markup=False,
+    )
 
 
 def _print_curve(stored: Run) -> None:

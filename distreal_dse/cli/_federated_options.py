@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -152,54 +151,9 @@ class RunOptions:
         DistrealError
             If a value is out of range, or there is no such front.
         """
-        from fl.store.specs import exact_front
+        from fl.store.asked import spec_arguments
 
-        world = {
-            "pace": self.pace,
-            **_files(self.availability, self.speeds, self.links),
-            **_device_classes(self.classes),
-        }
-        if self.fleet is not None:
-            world |= self._fleet()
-        return {
-            "study": str(Path(source.spec).absolute()) if source.is_file else source.spec,
-            "options": source.options,
-            "front": exact_front(engine, front),
-            "rounds": self.rounds,
-            "until": self.until,
-            "devices": self.devices,
-            "cohort": self.cohort,
-            "local_epochs": self.epochs,
-            "evaluate_every": self.evaluate_every,
-            "evaluate_on": self.evaluate_on,
-            "statistics": self.statistics,
-            "split": self.split,
-            "server": self.server,
-            "schedule": self.schedule,
-            "robust": self.robust,
-            "masked_loss": self.masked_loss,
-            "device": check_device(device),
-            **world,
-            **_rules(self.deadline, self.late, self.overcommit),
-        }
-
-    def _fleet(self) -> dict[str, Any]:
-        """The arguments that a fleet stands for, in place of options of their own."""
-        from fl.world.fleet import make_fleet
-
-        own = RunOptions()
-        for name in ("availability", "classes", "speeds", "pace"):
-            if getattr(self, name) != getattr(own, name):
-                raise InputError(
-                    f"--{name} beside --fleet: expected one of them, found both; write it into the "
-                    "fleet, or leave --fleet out"
-                )
-        fleet = make_fleet(self.fleet or "")
-        return {
-            "classes": fleet.classes,
-            "pace": fleet.pace,
-            **_files(fleet.availability, None, self.links),
-        }
+        return spec_arguments(source, engine, front, check_device(device), **vars(self))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,36 +168,6 @@ class AdviseOptions(CompareOptions):
     """Those of advice: test data are for what is trained after it."""
 
     evaluate_on: EvaluateOnOption = "validation"
-
-
-def _device_classes(text: str | None) -> dict[str, Any]:
-    """Return the argument ``classes`` of a spec; nothing where the default is meant.
-
-    Raises
-    ------
-    InputError
-        As `fl.world.fleet.device_classes`.
-    """
-    if text is None:
-        return {}
-    from fl.world.fleet import device_classes
-
-    return {"classes": device_classes(text)}
-
-
-def _files(availability: str, speeds: str | None, links: str | None) -> dict[str, Any]:
-    """Return the arguments of a spec that may name files, with absolute paths.
-
-    So a run can be resumed from another folder.
-    """
-    name, colon, path = availability.partition(":")
-    if name == "trace" and colon and path:
-        availability = f"trace:{Path(path).absolute()}"
-    return {
-        "availability": availability,
-        "speeds": str(Path(speeds).absolute()) if speeds else None,
-        "links": str(Path(links).absolute()) if links else None,
-    }
 
 
 AUTO = "auto"
@@ -295,16 +219,3 @@ def read_schedules(text: str | None, rates: str | None, schedule: str) -> tuple[
             "to be tried in --schedules"
         )
     return tuple(split_specs(text))
-
-
-def _rules(deadline: float | None, late: str, overcommit: float) -> dict[str, Any]:
-    """Return the argument ``rules`` of a spec.
-
-    Raises
-    ------
-    InputError
-        If a value is out of range.
-    """
-    from fl.world.deadlines import RoundRules
-
-    return {"rules": RoundRules(deadline, late, overcommit)}  # type: ignore[arg-type]

@@ -21,18 +21,12 @@ from distreal_dse.cli._arguments import (
     ThreadsOption,
     check_device,
     shape,
-    storage_url,
     study_source,
 )
-from distreal_dse.cli._console import (
-    console,
-    front_json,
-    front_notes,
-    front_table,
-    measuring,
-    print_json,
-)
+from distreal_dse.cli._console import front_json, front_notes, front_table, measuring, print_json
 from distreal_dse.cli._verify import verify
+from distreal_dse.progress import console
+from distreal_dse.storage import storage_url
 
 if TYPE_CHECKING:
     from distreal_dse.pricing import Repricing

@@ -7,14 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from distreal_dse.cli._arguments import (
-    FrontArgument,
-    JsonOption,
-    StorageOption,
-    budget,
-    storage_url,
-)
-from distreal_dse.cli._console import console, cost_text, gain_text, print_json
+from distreal_dse.cli._arguments import FrontArgument, JsonOption, StorageOption
+from distreal_dse.cli._console import cost_text, gain_text, print_json
+from distreal_dse.progress import console
+from distreal_dse.storage import storage_url
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -26,7 +22,7 @@ _PART_OF_A_TABLE = "it is used as a part of the table, which was judged as a who
 
 def lookup(
     front: FrontArgument,
-    budget_text: Annotated[
+    budget: Annotated[
         str,
         typer.Option(
             "--budget",
@@ -38,10 +34,10 @@ def lookup(
     as_json: JsonOption = False,
 ) -> None:
     """Show which vector a device would pick for a mini-batch."""
-    from distreal_dse.fronts import LookupTable, find_front
+    from distreal_dse.fronts import find_front
 
     found = find_front(storage_url(storage), front)
-    vector = LookupTable(found).pick(budget(budget_text, found))
+    vector = found.lookup(budget)
     if as_json:
         print_json(_json(found, vector))
         return

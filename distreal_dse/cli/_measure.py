@@ -20,11 +20,12 @@ from distreal_dse.cli._arguments import (
     check_device,
     rates,
     shape,
-    storage_url,
     study_source,
 )
-from distreal_dse.cli._console import console, measuring, print_json
+from distreal_dse.cli._console import measuring, print_json
 from distreal_dse.cli._kept_counts import KeptCounts
+from distreal_dse.progress import console
+from distreal_dse.storage import storage_url
 
 if TYPE_CHECKING:
     from rich.table import Table

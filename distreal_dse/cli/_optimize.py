@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -20,25 +19,20 @@ from distreal_dse.cli._arguments import (
     check_device,
     same_storage,
     seconds,
-    storage_url,
     study_source,
 )
 from distreal_dse.cli._console import (
-    console,
     front_json,
     front_notes,
     front_table,
     interruptible,
+    plain_warnings,
     print_json,
-    progress_bar,
-    stage_listener,
 )
-from distreal_dse.errors import StorageError
+from distreal_dse.progress import console
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
-    from distreal_dse.fronts import Front, Pilot
+    from distreal_dse.fronts import Front
     from distreal_dse.search import SearchProgress
 
 KEPT = "everything finished is kept; run the same command again to go on"
@@ -103,43 +97,43 @@ def optimize(
     as_json: JsonOption = False,
 ) -> None:
     """Search the Pareto front of a study, or go on with a search that was stopped."""
-    from distreal_dse.search import SearchSettings, search
-    from fl.world.fleet import make_fleet
+    from distreal_dse.api import optimize as search
+    from distreal_dse.api import shown_search
 
-    asked_for = {"masks": masks, "granularity": granularity}
-    changes = tuple((key, value) for key, value in asked_for.items() if value is not None)
-    settings = SearchSettings(
-        source=replace(study_source(study, data, option), changes=changes),
-        name=name,
-        trials=trials,
-        runs=runs,
-        timeout=None if timeout is None else seconds(timeout),
-        workers=workers,
-        sampler=sampler,
-        seed=seed,
-        device=check_device(device),
-        cost=cost,
-        fleet=make_fleet(fleet).budgets() if fleet is not None else None,
-        pilot=pilot,
-    )
-    url = storage_url(storage)
+    source = study_source(study, data, option)
     screen = console()
     failed = 0
-    with interruptible(lambda: KEPT), progress_bar(screen) as bar:
-        show = stage_listener(bar)
+    with (
+        interruptible(lambda: KEPT),
+        plain_warnings(screen),
+        shown_search(screen, "--no-pilot") as show,
+    ):
 
         def listen(progress: SearchProgress) -> None:
             nonlocal failed
             if progress.stage in ("search", "fit"):
                 failed = progress.failed
-            if progress.pilot is not None:
-                said = _pilot_said(progress.pilot, progress.seconds_left)
-                screen.print("\n".join(said), markup=False)
-                return
             show(progress)
 
-        front = search(settings, url, listen)
-        _publish(url, front.name, screen)
+        front = search(
+            study,
+            trials=trials,
+            storage=storage,
+            fleet=fleet,
+            name=name,
+            workers=workers,
+            runs=runs,
+            timeout=None if timeout is None else seconds(timeout),
+            sampler=sampler,
+            cost=cost,
+            masks=masks,
+            granularity=granularity,
+            pilot=pilot,
+            seed=seed,
+            device=check_device(device),
+            options=dict(source.options),
+            listen=listen,
+        )
     if as_json:
         print_json(front_json(front))
         return
@@ -151,35 +145,6 @@ def optimize(
     there, comment = same_storage(storage)
     line = f"Train with it: {shlex.join(asked)}{there}{comment}"
     screen.print(line, markup=False, soft_wrap=True)
-
-
-def _pilot_said(pilot: Pilot, seconds_left: float) -> list[str]:
-    """What the pilot found, and what the search does about it."""
-    if not pilot.is_worth_a_search:
-        end = "The search ends here, with one rate for all layers; --no-pilot goes on all the same."
-        return [*pilot.sentences(), end]
-    minutes = seconds_left / 60
-    rest = f"{minutes:.0f} minutes" if minutes >= 1 else "a minute or less"
-    return [*pilot.sentences(), *([f"The rest takes about {rest}."] if seconds_left else [])]
-
-
-def _publish(url: str, name: str, screen: Console) -> None:
-    """Draw the search for `distreal-dse dashboard`; its front is stored whatever comes of that."""
-    from dashboards.publishing import open_storage, publish
-    from distreal_dse.fronts import open_database
-
-    engine = open_database(url)
-    try:
-        storage = open_storage(url)
-        try:
-            publish(storage, engine, name)
-        finally:
-            storage.remove_session()
-            storage.engine.dispose()
-    except StorageError as error:
-        screen.print(f"warning: {error}", markup=False)
-    finally:
-        engine.dispose()
 
 
 def _summary(front: Front, failed: int) -> str:

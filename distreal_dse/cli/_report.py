@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from distreal_dse.cli._arguments import StorageOption, storage_url
-from distreal_dse.cli._console import console, print_json
+from distreal_dse.cli._arguments import StorageOption
+from distreal_dse.cli._console import print_json
 from distreal_dse.errors import InputError
+from distreal_dse.progress import console
+from distreal_dse.storage import storage_url
 
 if TYPE_CHECKING:
     from dashboards.findings import TrialPoint

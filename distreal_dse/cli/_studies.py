@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from distreal_dse.cli._arguments import JsonOption
-from distreal_dse.cli._console import console, print_json
+from distreal_dse.cli._console import print_json
+from distreal_dse.progress import console
 
 
 def studies(as_json: JsonOption = False) -> None:

@@ -16,19 +16,12 @@ from distreal_dse.cli._arguments import (
     StudyFileOption,
     StudyOptions,
     check_device,
-    storage_url,
     study_source,
 )
-from distreal_dse.cli._console import (
-    console,
-    interruptible,
-    kept_heading,
-    point_cells,
-    print_json,
-    progress_bar,
-    stage_listener,
-)
+from distreal_dse.cli._console import interruptible, kept_heading, point_cells, print_json
 from distreal_dse.cli._kept_counts import KeptCounts
+from distreal_dse.progress import console, progress_bar
+from distreal_dse.storage import storage_url
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -58,6 +51,7 @@ def verify(
 
     Exit code 1 where a vector that was certainly better than one rate for all layers was not again.
     """
+    from distreal_dse.api import stage_listener
     from distreal_dse.fronts import find_front, open_database
     from distreal_dse.pricing import Wanted, source_of_front
     from distreal_dse.search import reverify

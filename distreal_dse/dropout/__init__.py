@@ -14,8 +14,10 @@ from distreal_dse.dropout._tracing import trace_channels
 from distreal_dse.dropout._training import DropoutTrainer, Objective
 from distreal_dse.dropout._vector import (
     KeptCounts,
+    Vector,
     allowed_counts,
     check_counts,
+    counts_of,
     kept_counts,
     uniform_rate,
 )
@@ -37,9 +39,11 @@ __all__ = [
     "Proximal",
     "RandomMasks",
     "SubNetwork",
+    "Vector",
     "WeightedLayer",
     "Workspace",
     "check_counts",
+    "counts_of",
     "check_dropping_equals_zeroing",
     "check_mask_policy",
     "check_proximal",

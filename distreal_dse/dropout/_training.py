@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeAlias
 from weakref import WeakKeyDictionary
 
@@ -15,9 +16,10 @@ from distreal_dse.dropout._network import DroppableNetwork
 from distreal_dse.dropout._optimizer_state import PackedState, SmallOptimizer
 from distreal_dse.dropout._optimizers import elementwise_kind
 from distreal_dse.dropout._policies import MaskPolicy
+from distreal_dse.dropout._policy_specs import make_policy
 from distreal_dse.dropout._proximal import Proximal
 from distreal_dse.dropout._subnetwork import SubNetwork
-from distreal_dse.dropout._vector import KeptCounts
+from distreal_dse.dropout._vector import KeptCounts, Vector, counts_of
 from distreal_dse.errors import InputError
 
 # Attributes that a copy of a trainer makes anew.
@@ -46,9 +48,10 @@ class DropoutTrainer:
         takes the step: for a sub-network one that holds the parameters of its kept filters, with
         their gradients and state. What a hook does to those is what the full network gets.
     loss
-        Mean loss from ``(outputs, targets)``.
+        Mean loss from ``(outputs, targets)``. One that needs parameters, such as a penalty, goes
+        into ``objective``: those of the full network are not what a sub-network trains.
     policy
-        Which filters are kept.
+        Which filters are kept: a policy, or its text such as ``"random"`` (see `make_policy`).
     generator
         Randomness of the masks, on the CPU.
     clip_norm
@@ -57,6 +60,11 @@ class DropoutTrainer:
     proximal
         Pulls what is trained towards where it started; None for no pull. Losses that are returned
         are without it.
+    objective
+        Takes the place of the loss in `step`. It gets the network or sub-network at work, so that a
+        loss that needs parameters finds those that are trained; None for the loss of the outputs.
+        They have the values that act: with inverted scaling, weights times their factor. The
+        optimiser's own weight decay decays the weights as they are.
 
     Raises
     ------
@@ -72,10 +80,11 @@ class DropoutTrainer:
         network: DroppableNetwork,
         optimizer: Optimizer,
         loss: Callable[[Tensor, Tensor], Tensor],
-        policy: MaskPolicy,
+        policy: MaskPolicy | str,
         generator: torch.Generator,
         clip_norm: float | None = None,
         proximal: Proximal | None = None,
+        objective: Objective | None = None,
     ) -> None:
         elementwise_kind(optimizer)
         if clip_norm is not None and not clip_norm > 0:
@@ -83,7 +92,9 @@ class DropoutTrainer:
         self._network = network
         self._optimizer = optimizer
         self._loss = loss
-        self._policy = policy
+        self._policy = make_policy(policy) if isinstance(policy, str) else policy
+        self._own_objective = objective
+        self._loss_is_checked = False
         self._generator = generator
         self._clip_norm = clip_norm
         self._proximal = proximal
@@ -132,7 +143,7 @@ class DropoutTrainer:
         self,
         inputs: Tensor,
         targets: Tensor,
-        counts: KeptCounts,
+        counts: Vector,
         objective: Objective | None = None,
     ) -> float:
         """Train one mini-batch with ``counts`` kept units per group; return its loss.
@@ -144,11 +155,20 @@ class DropoutTrainer:
         inputs, targets
             Shapes [N, ...]; on the device of the network.
         counts
-            From `kept_counts` or a front point.
+            From `kept_counts`, or what `Front.lookup` gives, a list, or a name; see `Vector`.
         objective
-            Takes the place of the loss; None for the loss of the outputs.
+            Takes the place of the trainer's, this time; None for that.
+
+        Raises
+        ------
+        VectorError
+            If the vector does not fit the groups, as a dict does not.
+        InputError
+            If the loss uses parameters of the full network in a mini-batch of a sub-network.
         """
-        objective = objective or self._objective
+        objective = objective or self._own_objective or self._objective
+        if not isinstance(counts, tuple):
+            counts = counts_of(counts, self._network.groups)
         if counts == self._network.full_counts:
             self._follow()
             self.last_mask = self._everything
@@ -162,7 +182,8 @@ class DropoutTrainer:
         optimizer.load(kept)
         try:
             loss = objective(small.module, inputs, targets)
-            small.backward(loss, kept)
+            with self._loss_checked():
+                small.backward(loss, kept)
             self._finish(small.module, optimizer.param_groups)
             optimizer.step()
             small.store(kept)
@@ -178,8 +199,8 @@ class DropoutTrainer:
         self,
         inputs: Tensor,
         targets: Tensor,
-        counts: KeptCounts,
-        inner_counts: KeptCounts,
+        counts: Vector,
+        inner_counts: Vector,
         inner_loss: Callable[[Tensor, Tensor, Tensor], Tensor],
     ) -> float:
         """Train one mini-batch with a sub-network and with one inside of it, by one step.
@@ -208,6 +229,8 @@ class DropoutTrainer:
         InputError
             If the mask policy draws an inner mask that is not inside the outer one.
         """
+        counts = counts_of(counts, self._network.groups)
+        inner_counts = counts_of(inner_counts, self._network.groups)
         if inner_counts == counts:
             return self.step(inputs, targets, counts)
         is_full = counts == self._network.full_counts
@@ -264,6 +287,28 @@ class DropoutTrainer:
             small.module.zero_grad(set_to_none=True)  # also of parameters that no optimiser holds
         vars(self._optimizer)["_opt_called"] = True
         return loss.item()
+
+    @contextmanager
+    def _loss_checked(self) -> Iterator[None]:
+        """Refuse a loss that uses parameters of the full network: they would get gradients.
+
+        Nothing would be trained by these. One step shows it.
+        """
+        if self._loss_is_checked:
+            yield
+            return
+        parameters = [one for group in self._optimizer.param_groups for one in group["params"]]
+        for parameter in parameters:
+            parameter.grad = None
+        yield
+        if used := [one for one in parameters if one.grad is not None]:
+            raise InputError(
+                "loss of a sub-network: expected it to use the sub-network's parameters, found "
+                f"{self._network.parameter_names[id(used[0])]} of the full network in it; take it "
+                "from the module that an objective gets: "
+                "DropoutTrainer(…, objective=lambda module, inputs, targets: …)"
+            )
+        self._loss_is_checked = True
 
     def _draw(self, counts: KeptCounts) -> Tensor:
         return self._policy.draw(self._network.channels.widths, counts, self._generator)

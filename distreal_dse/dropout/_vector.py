@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set, Sized
+from typing import Any, Protocol, TypeAlias
 
 from distreal_dse.dropout._channels import ChannelGroup
 from distreal_dse.errors import VectorError
 
 KeptCounts = tuple[int, ...]
+
+
+class HasKeptCounts(Protocol):
+    """What a front gives: a point of it, or a vector of its table."""
+
+    @property
+    def kept_counts(self) -> KeptCounts:
+        """Units kept of each channel group."""
+
+
+Vector: TypeAlias = KeptCounts | Sequence[int] | HasKeptCounts | str
+"""A vector as people give it: kept counts in the order of the groups, what a front gives, or its
+name: counts as text, such as ``"16-8-4"``, or ``"full"``."""
 
 
 def kept_counts(
@@ -90,10 +104,12 @@ def _check_granularity(granularity: int) -> None:
 def _check_sequence(what: str, of: str, values: object, groups: Sequence[ChannelGroup]) -> None:
     """Refuse what has no order, such as a dict of rates by the names of groups."""
     if isinstance(values, (Mapping, Set, str)) or not isinstance(values, Sized):
-        names = ", ".join(group.name for group in groups)
+        names = [group.name for group in groups]
+        known = isinstance(values, Mapping) and set(values) == set(names)
+        advice = f"; yours is {[values[name] for name in names]}" if known else ""  # type: ignore[index]
         raise VectorError(
-            f"{what}: expected a sequence of {of} in the order of the channel groups {names}, "
-            f"found a {type(values).__name__}"
+            f"{what}: expected a sequence of {of} in the order of the channel groups "
+            f"{', '.join(names)}, found a {type(values).__name__}{advice}"
         )
 
 
@@ -117,6 +133,28 @@ def check_counts(counts: Sequence[int], groups: Sequence[ChannelGroup]) -> KeptC
                 f"kept count of group {group.name} is {count}: expected 1 to {group.channels}"
             )
     return tuple(counts)
+
+
+def counts_of(vector: Vector, groups: Sequence[ChannelGroup]) -> KeptCounts:
+    """Return the kept counts of a vector, however it is given.
+
+    Raises
+    ------
+    VectorError
+        If it does not fit the groups, or its name is none.
+    """
+    if isinstance(vector, str):
+        if vector == "full":
+            return tuple(group.channels for group in groups)
+        parts = vector.split("-")
+        if not all(part.isdecimal() for part in parts):
+            example = "-".join(str(group.channels) for group in groups)
+            raise VectorError(
+                f"vector '{vector}': expected kept counts such as '{example}', or 'full'"
+            )
+        return check_counts([int(part) for part in parts], groups)
+    counts: Any = vector if isinstance(vector, Sequence) else getattr(vector, "kept_counts", vector)
+    return check_counts(counts, groups)
 
 
 def uniform_rate(

@@ -5,6 +5,7 @@ by `find_front`, from the database or from an exchange file, and asks a `LookupT
 mini-batch. Nothing here imports the search, and Alembic is imported only to migrate a database.
 """
 
+from distreal_dse.fronts._budget_text import read_budget
 from distreal_dse.fronts._database import (
     SCHEMA_VERSION,
     ConflictError,
@@ -144,6 +145,7 @@ __all__ = [
     "pilot_from",
     "pilot_of",
     "outlasting_restarts",
+    "read_budget",
     "reading",
     "reopen_database",
     "said_by_driver",

@@ -13,10 +13,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
+from html import escape
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from distreal_dse.errors import FrontError
+from distreal_dse.tables import make_table
+
+if TYPE_CHECKING:
+    from distreal_dse.fronts._lookup import LookupTable
+    from distreal_dse.fronts._table import TableVector
 
 COST_UNITS = {"macs": "MACs", "latency": "s"}
 """The unit of each cost metric: training MACs per sample, or seconds per training mini-batch."""
@@ -253,7 +259,7 @@ def useful_front(
     return tuple(points[index] for index in best[len(harmful) :]), harmful
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Front:
     """A named, immutable set of verified, mutually non-dominated dropout vectors.
 
@@ -366,6 +372,65 @@ class Front:
     def hypervolume(self) -> float:
         """The `hypervolume` of the points, relative to the cost of the full network."""
         return hypervolume(((p.cost, p.convergence) for p in self.points), self.reference_cost)
+
+    def lookup(self, budget: float | str) -> TableVector:
+        """Return the best vector that a device affords; it trains the next mini-batch with it.
+
+        Parameters
+        ----------
+        budget
+            What the mini-batch may cost: a number in the front's cost unit (MACs per sample, or
+            seconds), or text such as ``"20%"`` of the full network, ``"1.2M"`` or ``"12ms"``.
+
+        Raises
+        ------
+        BudgetTooSmallError
+            Where not even the cheapest vector fits.
+        InputError
+            Where a text can't be read.
+        """
+        from distreal_dse.fronts._budget_text import read_budget
+
+        if isinstance(budget, str) or budget < 1:  # which may be meant as a share
+            budget = read_budget(str(budget), self)
+        return self._lookup_table.pick(budget)
+
+    @cached_property
+    def _lookup_table(self) -> LookupTable:
+        from distreal_dse.fronts._lookup import LookupTable
+
+        return LookupTable(self)
+
+    def table(self) -> Any:
+        """Return the points as a table, the cheapest first.
+
+        Returns
+        -------
+        pandas.DataFrame or distreal_dse.tables.Rows
+            Of pandas where it is installed. Columns are ``cost``, ``share of full``, ``gain``,
+            ``standard error``, ``accuracy``, ``kept`` (counts of units, by channel group) and
+            ``one rate``.
+        """
+        return make_table(
+            {
+                "cost": point.cost,
+                "share of full": point.cost / self.reference_cost,
+                "gain": point.convergence,
+                "standard error": point.standard_error,
+                "accuracy": point.accuracy,
+                "kept": point.key,
+                "one rate": point.uniform,
+            }
+            for point in self.points
+        )
+
+    def __repr__(self) -> str:
+        return f"<Front {self.label}: {len(self.points)} points, costs in {self.cost_unit}>"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        head = f"<b>Front {escape(self.label)}</b>, costs in {self.cost_unit}"
+        return head + str(self.table()._repr_html_())
 
     @property
     def uniform_hypervolume(self) -> float | None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
+from distreal_dse import installation
 from distreal_dse.cost import MacCost
 from distreal_dse.dropout import DroppableNetwork, uniform_rate
 from distreal_dse.errors import NoGainError
@@ -169,5 +170,8 @@ def _layer_terms(network: DroppableNetwork) -> list[dict[str, Any]]:
 
 def _versions() -> dict[str, str]:
     """Return the versions that a front was made with."""
-    packages = {name: version(name) for name in ("distreal-dse", "optuna", "torch")}
+    packages = {
+        "distreal-dse": installation.version(),
+        **{name: version(name) for name in ("optuna", "torch")},
+    }
     return {"python": platform.python_version(), **packages}

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from distreal_dse.budgets import Budgets
 from distreal_dse.catalogue import StudySource
 from distreal_dse.fronts import Pilot
+from distreal_dse.given_studies import GivenStudy
 from distreal_dse.search.proposer import DEFAULT
 
 
@@ -46,7 +47,7 @@ class SearchSettings:
         fewer trials than a pilot has goes without.
     """
 
-    source: StudySource
+    source: StudySource | GivenStudy
     name: str = ""
     trials: int = 100
     runs: int | None = None

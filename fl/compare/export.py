@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,23 @@ from fl.store.runs import Run
 
 _NOT_SCALAR = ("cohort", "accuracy_by_class", "devices")
 _FIGURES = tuple(one.name for one in fields(RoundResult) if one.name not in _NOT_SCALAR)
+_OF_DEVICE = tuple(one.name for one in fields(DeviceRound))
 _OF_RUN = ("run", "strategy", "seed")
+
+
+def round_rows(runs: Sequence[Run]) -> Iterator[dict[str, Any]]:
+    """Give the figures of each round of each run, by column; see `write_rounds`."""
+    return (_of_run(run) | _of_round(one) for run in runs for one in run.rounds)
+
+
+def device_rows(runs: Sequence[Run]) -> Iterator[dict[str, Any]]:
+    """Give the figures of each device in each round of each run, by column."""
+    return (
+        _of_run(run) | {"round": one.round} | {name: getattr(device, name) for name in _OF_DEVICE}
+        for run in runs
+        for one in run.rounds
+        for device in one.devices
+    )
 
 
 def write_rounds(runs: Sequence[Run], path: str | os.PathLike[str]) -> None:
@@ -35,8 +51,7 @@ def write_rounds(runs: Sequence[Run], path: str | os.PathLike[str]) -> None:
         name for run in runs for one in run.rounds for name in one.accuracy_by_class
     )
     columns = (*_OF_RUN, *_FIGURES, *(f"accuracy of {name}" for name in classes))
-    lines = (_of_run(run) | _of_round(one) for run in runs for one in run.rounds)
-    _write(path, columns, lines)
+    _write(path, columns, round_rows(runs))
 
 
 def write_devices(runs: Sequence[Run], path: str | os.PathLike[str]) -> None:
@@ -47,14 +62,7 @@ def write_devices(runs: Sequence[Run], path: str | os.PathLike[str]) -> None:
     InputError
         If the file can't be written.
     """
-    names = tuple(one.name for one in fields(DeviceRound))
-    lines = (
-        _of_run(run) | {"round": one.round} | {name: getattr(device, name) for name in names}
-        for run in runs
-        for one in run.rounds
-        for device in one.devices
-    )
-    _write(path, (*_OF_RUN, "round", *names), lines)
+    _write(path, (*_OF_RUN, "round", *_OF_DEVICE), device_rows(runs))
 
 
 def write_events(runs: Sequence[Run], folder: str | os.PathLike[str]) -> None:

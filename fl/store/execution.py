@@ -10,6 +10,7 @@ from sqlalchemy import Engine
 
 from distreal_dse.errors import DistrealError, InputError, StorageError, described
 from distreal_dse.fronts import ConnectionLostError, not_waiting
+from distreal_dse.given_studies import GivenStudy
 from distreal_dse.temporary import sweep
 from fl.clients import InProcess, Processes
 from fl.engine import Checkpoint, FederatedRun
@@ -34,9 +35,23 @@ Listener = Callable[[RoundResult], None]
 
 
 def begin_run(
-    engine: Engine, spec: RunSpec, comparison: str | None = None
+    engine: Engine,
+    spec: RunSpec,
+    comparison: str | None = None,
+    given: GivenStudy | None = None,
 ) -> tuple[int, FederatedRun]:
     """Store a run that is to be carried out; return its id, and the run for `carry_out`.
+
+    Parameters
+    ----------
+    engine
+        The opened database.
+    spec
+        The run.
+    comparison
+        Name of the comparison that it belongs to, if it does.
+    given
+        Its study, where that is an object of this program.
 
     Raises
     ------
@@ -45,7 +60,7 @@ def begin_run(
     DistrealError
         If it can't be begun; then nothing is stored.
     """
-    federated = spec.begin(engine)
+    federated = spec.begin(engine, given)
     run_id = start_run(
         engine,
         federated.training.study.name,
@@ -66,8 +81,8 @@ def carry_out(
     begun: FederatedRun | None = None,
     listen: Listener = lambda result: None,
     workers: int = 1,
-    study: str | None = None,
-) -> None:
+    study: str | GivenStudy | None = None,
+) -> FederatedRun | None:
     """Carry a stored run out to its end, from its newest checkpoint that is whole on.
 
     Whatever stops it, the next call goes on, and the result is the same. Rounds behind the
@@ -87,8 +102,14 @@ def carry_out(
     workers
         Processes that train clients; 1 trains them here.
     study
-        File or name of the study, where the caller knows it, as on another machine. None takes
-        that of the database; a file only if the user gave it before (`trusted_studies`).
+        File or name of the study, where the caller knows it, as on another machine, or the study
+        as an object. None takes that of the database; a file only if the user gave it before
+        (`trusted_studies`).
+
+    Returns
+    -------
+    FederatedRun
+        As it ended: its network holds the trained values. None where the run was finished before.
 
     Raises
     ------
@@ -100,16 +121,17 @@ def carry_out(
         If the run is not known, or can't go on.
     """
     if load_run(engine, run_id).finished:
-        return
+        return None
     sweep()
     with holding(engine, run_id) as owner:
         run = load_run(engine, run_id)
         if run.finished:  # by another process, in between
-            return
+            return None
         try:
             # Before anything is imported: whoever can write to the database names the study.
             spec = trusted_spec(run.settings, f"run {run_id}", study)
-            _go_on(engine, run, spec, begun, listen, workers, owner)
+            given = study if isinstance(study, GivenStudy) else None
+            return _go_on(engine, run, spec, begun, listen, workers, owner, given)
         except (RunHeldError, ConnectionLostError):
             raise
         except Exception as error:
@@ -131,8 +153,9 @@ def _go_on(
     listen: Listener,
     workers: int,
     owner: Owner,
-) -> None:
-    federated = begun or spec.begin(engine)
+    given: GivenStudy | None,
+) -> FederatedRun:
+    federated = begun or spec.begin(engine, given)
     _check_unchanged(run, spec, federated)
     if run.failure is not None:
         note_failure(engine, run.id, None, owner)
@@ -148,7 +171,7 @@ def _go_on(
     clients = (
         InProcess(federated.training)
         if workers == 1
-        else Processes(workers, partial(make_training, spec, url))
+        else Processes(workers, partial(make_training, spec, url, given))
     )
     # Of the two newest rounds: an interrupt may come before or after the last one is stored.
     newest: list[Checkpoint] = []
@@ -170,6 +193,7 @@ def _go_on(
     finally:
         clients.close()
     finish_run(engine, run.id, owner)
+    return federated
 
 
 def _check_unchanged(run: Run, spec: RunSpec, federated: FederatedRun) -> None:

@@ -13,6 +13,7 @@ from distreal_dse.catalogue import StudySource
 from distreal_dse.cost import MacCost
 from distreal_dse.errors import InputError
 from distreal_dse.fronts import find_front, reopen_database
+from distreal_dse.given_studies import GivenStudy
 from distreal_dse.json_types import is_of
 from distreal_dse.preparation import prepare
 from distreal_dse.specs import name_of, parse_spec
@@ -49,8 +50,8 @@ class RunSpec:
         needs none.
     strategy
         One of `fl.strategies.strategy_names`.
-    seed, rounds, devices, cohort, local_epochs, evaluate_every, evaluate_on, statistics, classes,
-    masked_loss, pace, rules, until
+    seed, rounds, devices, cohort, local_epochs, evaluate_every, evaluate_on, statistics, classes, \
+masked_loss, pace, rules, until
         As in `RunSettings`.
     availability, split, server, schedule, robust
         What `make_availability`, `make_split`, `make_server_optimizer`, `make_schedule` and
@@ -161,15 +162,26 @@ class RunSpec:
             self.check()
             self.begin(engine)
 
-    def begin(self, engine: Engine) -> FederatedRun:
+    def source(self, given: GivenStudy | None = None) -> StudySource | GivenStudy:
+        """Return where the study comes from: ``given``, where it is an object."""
+        return given or StudySource(self.study, self.options)
+
+    def begin(self, engine: Engine, given: GivenStudy | None = None) -> FederatedRun:
         """Build the run, as it is before round 0.
+
+        Parameters
+        ----------
+        engine
+            The opened database.
+        given
+            The study, where it is an object of this program.
 
         Raises
         ------
         DistrealError
             If study, data, front or a setting can't be used.
         """
-        study = StudySource(self.study, self.options).load()
+        study = self.source(given).load()
         settings = self.settings()
         server = make_server_optimizer(self.server)
         front = find_front(engine, self.front) if self.front else None
@@ -213,7 +225,9 @@ def run_spec(stored: Mapping[str, Any]) -> RunSpec:
     return RunSpec(**values)
 
 
-def trusted_spec(stored: Mapping[str, Any], subject: str, study: str | None = None) -> RunSpec:
+def trusted_spec(
+    stored: Mapping[str, Any], subject: str, study: str | GivenStudy | None = None
+) -> RunSpec:
     """Make the spec of a stored run, such as ``"run 7"``, whose study may be imported.
 
     ``study`` is what the user names in place of the stored one.
@@ -224,6 +238,8 @@ def trusted_spec(stored: Mapping[str, Any], subject: str, study: str | None = No
         If the stored one is a file that this user never gave here, or was changed since.
     """
     spec = run_spec(stored)
+    if isinstance(study, GivenStudy):
+        return replace(spec, study=study.spec, options=())
     if study is not None:
         return replace(spec, study=study)
     if StudySource(spec.study).is_file:
@@ -247,10 +263,10 @@ def exact_front(engine: Engine, front: str | None) -> str | None:
     return str(Path(front).absolute()) if front.lower().endswith(".json") else found.label
 
 
-def make_training(spec: RunSpec, url: str) -> LocalTraining:
+def make_training(spec: RunSpec, url: str, given: GivenStudy | None = None) -> LocalTraining:
     """Build what clients need, in a process of its own."""
     engine = reopen_database(url)
     try:
-        return spec.begin(engine).training
+        return spec.begin(engine, given).training
     finally:
         engine.dispose()

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from command_line import run
-from distreal_dse.cli._arguments import budget
 from distreal_dse.errors import InputError
+from distreal_dse.fronts import read_budget
 from front_examples import make_front
 from tiny_study import DIVERGES_ALWAYS, write_study
 
@@ -230,11 +230,11 @@ def test_a_budget_that_buys_nothing_is_refused(text: str, parts: list[str], stor
 @pytest.mark.parametrize(("text", "share"), [("0.4", "40%"), ("1e-3", "0.1%"), (".25", "25%")])
 def test_a_budget_of_less_than_one_mac_asks_for_a_share(text: str, share: str) -> None:
     front = make_front()
-    with pytest.raises(InputError, match=f"--budget is '{text}'.*did you mean {share}\\?"):
-        budget(text, front)
-    assert budget(share, front) == pytest.approx(float(text) * front.reference_cost)
-    assert (budget("1", front), budget("0.4k", front)) == (1.0, 400.0)
-    assert budget(text, make_front(cost_metric="latency")) == float(text)  # seconds
+    with pytest.raises(InputError, match=f"budget '{text}'.*did you mean {share}\\?"):
+        read_budget(text, front)
+    assert read_budget(share, front) == pytest.approx(float(text) * front.reference_cost)
+    assert (read_budget("1", front), read_budget("0.4k", front)) == (1.0, 400.0)
+    assert read_budget(text, make_front(cost_metric="latency")) == float(text)  # seconds
 
 
 @pytest.mark.parametrize(

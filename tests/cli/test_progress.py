@@ -10,8 +10,8 @@ from pathlib import Path
 from rich.console import Console
 
 from command_line import finish, start
-from distreal_dse.cli._console import progress_bar, stage_listener
-from distreal_dse.cli._progress import EVERY, SHARE, Lines
+from distreal_dse.api import stage_listener
+from distreal_dse.progress import EVERY, SHARE, Lines, progress_bar
 from distreal_dse.search import SearchProgress
 from tiny_study import SLOW, write_study
 

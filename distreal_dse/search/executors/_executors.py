@@ -11,6 +11,7 @@ from concurrent.futures.process import BrokenProcessPool
 from distreal_dse.catalogue import StudySource
 from distreal_dse.dropout import DroppableNetwork
 from distreal_dse.errors import DistrealError
+from distreal_dse.given_studies import GivenStudy
 from distreal_dse.preparation import prepare
 from distreal_dse.search.executors._evaluation import Evaluator, Outcome, ShortRunTask
 from distreal_dse.study import Data, Study
@@ -91,7 +92,7 @@ class ProcessExecutor(Executor):
     def __init__(
         self,
         workers: int,
-        source: StudySource,
+        source: StudySource | GivenStudy,
         seed: int,
         device: str,
         warmed_up: Callable[[int], None] = lambda share: None,
@@ -181,7 +182,7 @@ def make_executor(
     study: Study,
     network: DroppableNetwork,
     data: Data,
-    source: StudySource,
+    source: StudySource | GivenStudy,
     seed: int,
     device: str,
     workers: int,
@@ -214,13 +215,13 @@ def make_executor(
 class _Worker:
     """What a worker process knows; its evaluator is made by the first task, so that errors show."""
 
-    source: StudySource
+    source: StudySource | GivenStudy
     seed: int
     device: str
     evaluator: Evaluator | None = None
 
 
-def _start_worker(source: StudySource, seed: int, device: str) -> None:
+def _start_worker(source: StudySource | GivenStudy, seed: int, device: str) -> None:
     _Worker.source, _Worker.seed, _Worker.device = source, seed, device
 
 

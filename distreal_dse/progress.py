@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -13,9 +16,36 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import TaskID
 
+# Of tables and lines in a file or a pipe, which have no width of their own.
+LOG_WIDTH = 120
 # Seconds from one line of a stage to the next, and their share of the stage's time so far: hours
 # take a few hundred lines.
 EVERY, SHARE = 10.0, 0.02
+
+
+def console() -> Console:
+    """The console for people: standard error, and in a notebook what its cell shows.
+
+    A notebook shows standard error as if something had gone wrong.
+    """
+    from rich.console import Console
+
+    if Console().is_jupyter:
+        return Console(file=sys.stdout, force_jupyter=False, highlight=False, width=LOG_WIDTH)
+    screen = Console(stderr=True, highlight=False)
+    if not screen.is_terminal and "COLUMNS" not in os.environ:
+        screen.width = LOG_WIDTH
+    return screen
+
+
+@contextmanager
+def progress_bar(target: Console) -> Iterator[Progress]:
+    """Show how far work is, as bars or, where no terminal is, as lines."""
+    progress = Bars(target) if is_live(target) else Lines(target)
+    try:
+        yield progress
+    finally:
+        progress.close()
 
 
 def is_live(target: Console) -> bool:

@@ -1,0 +1,18 @@
+"""What people call from Python, and the command line too: studies, searches, fronts, pictures.
+
+`distreal_dse` has the names that matter; federated runs are in `fl`.
+"""
+
+from distreal_dse.api._fronts import load_front, save_front
+from distreal_dse.api._optimize import optimize
+from distreal_dse.api._pictures import plot
+from distreal_dse.api._stages import shown_search, stage_listener
+
+__all__ = [
+    "load_front",
+    "optimize",
+    "plot",
+    "save_front",
+    "shown_search",
+    "stage_listener",
+]

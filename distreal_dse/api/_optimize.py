@@ -1,0 +1,171 @@
+"""Searching a study from Python; ``distreal-dse optimize`` calls the same."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
+
+from distreal_dse.errors import DistrealWarning, StorageError
+from distreal_dse.storage import storage_url
+
+if TYPE_CHECKING:
+    from distreal_dse.fronts import Front
+    from distreal_dse.search import SearchProgress
+    from distreal_dse.study import Study
+    from fl.world.fleet import Fleet
+
+
+def optimize(
+    study: Study | str | os.PathLike[str],
+    *,
+    trials: int = 100,
+    storage: str | os.PathLike[str] | None = None,
+    fleet: Fleet | str | None = None,
+    name: str = "",
+    workers: int = 1,
+    runs: int | None = None,
+    timeout: float | None = None,
+    sampler: str = "cost-aware",
+    cost: str = "macs",
+    masks: str | None = None,
+    granularity: int | None = None,
+    pilot: bool = True,
+    seed: int = 0,
+    device: str = "cpu",
+    options: Mapping[str, Any] | None = None,
+    progress: bool = True,
+    listen: Callable[[SearchProgress], None] | None = None,
+) -> Front:
+    """Search the Pareto front of a study, or go on with a search that was stopped.
+
+    Everything that is finished is in the database, whatever stops the search: the same call goes
+    on from there. It ends with a front, which is stored too.
+
+    Parameters
+    ----------
+    study
+        A `Study`, which needs a name; or the name of a shipped study; or the path of a study file.
+    trials
+        Finished trials to end with, those of earlier calls included.
+    storage
+        URL of the database, or a `pathlib.Path` of an SQLite file; None for
+        ``$DISTREAL_STORAGE``, else ``sqlite:///distreal.db`` in the working folder.
+    fleet
+        Fits a table to a fleet: a `Fleet`, a name such as ``"extreme"``, or its text. None
+        searches vectors on their own.
+    name
+        Of the search and its front; the study's where it is empty.
+    workers
+        Local processes, one thread each; 1 trains in this process. A `Study` object is copied to
+        them, with the functions that it refers to.
+    runs
+        Begin no new trial after so many short runs; None for no limit.
+    timeout
+        Begin no new trial after so many seconds; None for no limit.
+    sampler
+        ``"cost-aware"``, ``"tpe"``, ``"nsga2"``, ``"gp"`` or ``"random"``.
+    cost
+        ``"macs"``, counted, or ``"latency"``, seconds that are measured here.
+    masks, granularity
+        In place of the study's own; None for those.
+    pilot
+        Whether the search ends early where its first trials show that it does not pay.
+    seed
+        Same seed, same machine, one worker, in one go: same front.
+    device
+        ``"cpu"`` or ``"cuda"``.
+    options
+        Of a study that is a function, by name, such as ``{"data": "images"}``.
+    progress
+        Whether to show how far it is: bars in a terminal, lines elsewhere.
+    listen
+        Hears of every step in place of what is shown.
+
+    Returns
+    -------
+    Front
+        As stored, with its version.
+
+    Raises
+    ------
+    InputError
+        If an argument, the study, its model or its data can't be used.
+    HeldError
+        If another process carries out a search of this name.
+    StorageError
+        If the database can't be written.
+    NoGainError
+        If every vector harms: no front is stored.
+
+    Warns
+    -----
+    DistrealWarning
+        If the pictures of the dashboard could not be drawn; the front is stored all the same.
+
+    Examples
+    --------
+    >>> front = optimize("digits-cnn", trials=30)  # doctest: +SKIP
+    >>> front.lookup("20%").kept_counts  # doctest: +SKIP
+    (7, 12, 26, 25, 64)
+    """
+    from distreal_dse.api._stages import shown_search
+    from distreal_dse.given_studies import source_of
+    from distreal_dse.installation import full_installation
+    from fl.world.fleet import Fleet, make_fleet
+
+    with full_installation("a search"), warnings.catch_warnings():
+        # Of tqdm, in a notebook without ipywidgets, which nothing here shows a bar with.
+        warnings.filterwarnings("ignore", message="IProgress not found")
+        from distreal_dse.search import SearchSettings, search
+    changes: dict[str, Any] = {"masks": masks, "granularity": granularity}
+    changes = {field: value for field, value in changes.items() if value is not None}
+    source = source_of(study, options, changes, workers)
+    if fleet is not None and not isinstance(fleet, Fleet):
+        fleet = make_fleet(fleet)
+    settings = SearchSettings(
+        source=source,
+        name=name,
+        trials=trials,
+        runs=runs,
+        timeout=timeout,
+        workers=workers,
+        sampler=sampler,
+        seed=seed,
+        device=device,
+        cost=cost,
+        fleet=fleet.budgets() if fleet is not None else None,
+        pilot=pilot,
+    )
+    url = storage_url(storage)
+    shown = shown_search() if progress and listen is None else nullcontext(listen or _unheard)
+    with shown as hear:
+        front = search(settings, url, hear)
+        try:
+            _draw(url, front.name)
+        except StorageError as error:
+            warnings.warn(str(error), DistrealWarning, stacklevel=2)
+    return front
+
+
+def _unheard(progress: SearchProgress) -> None:
+    """Nobody is told."""
+
+
+def _draw(url: str, name: str) -> None:
+    """Draw the search for `distreal-dse dashboard`."""
+    from dashboards.publishing import open_storage, publish
+    from distreal_dse.fronts import open_database
+
+    engine = open_database(url)
+    try:
+        storage = open_storage(url)
+        try:
+            publish(storage, engine, name)
+        finally:
+            storage.remove_session()
+            storage.engine.dispose()
+    finally:
+        engine.dispose()

@@ -1,0 +1,169 @@
+"""Federated runs from Python."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import fl
+from command_line import run as command
+from distreal_dse import Data, Front, Study, make_fleet
+from distreal_dse.cli._federated_options import RunOptions
+from distreal_dse.errors import InputError, StudyError
+from distreal_dse.fronts import find_front, open_database
+from distreal_dse.preparation import prepare
+from fl.results import RoundResult
+from fl.store.runs import list_runs
+from fl.testing import hand_made_front
+from tiny_study import STUDY, write_study
+
+SMALL = {"rounds": 3, "devices": 6, "cohort": 3, "checkpoint_every": 1, "progress": False}
+
+
+@pytest.fixture(scope="module")
+def tiny() -> Study:
+    made: dict[str, object] = {}
+    exec(STUDY, made)  # functions of no module, as those of a notebook
+    found = made["study"]
+    assert isinstance(found, Study)
+    return replace(found, name="tiny")
+
+
+@pytest.fixture(scope="module")
+def table(tiny: Study) -> Front:
+    network = prepare(tiny, 0)[0]
+    return hand_made_front(network, (2, 3), (4, 5), (6, 8), name="tiny", study="tiny")
+
+
+@pytest.fixture(scope="module")
+def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("runs") / "runs.db"
+
+
+@pytest.fixture(scope="module")
+def result(tiny: Study, table: Front, storage: Path) -> fl.FederatedResult:
+    return fl.run(tiny, front=table, storage=storage, **SMALL)
+
+
+def test_a_study_object_gives_the_rounds_of_its_file_on_the_command_line(
+    result: fl.FederatedResult, storage: Path, tmp_path: Path
+) -> None:
+    told = command(
+        "fl", "run", str(write_study(tmp_path)), "--front", "tiny", "--rounds", "3",
+        "--devices", "6", "--cohort", "3", "--json", "--storage", f"sqlite:///{storage}",
+    ).json  # fmt: skip
+    ours = [asdict(one) for one in result.run.rounds]
+    for one, theirs in zip(ours, told["rounds"], strict=True):
+        assert (one["accuracy"], one["loss"]) == (theirs["accuracy"], theirs["loss"])
+        assert one["training_macs"] == theirs["training_macs"]
+
+
+def test_the_network_that_comes_back_has_the_accuracy_that_was_told(
+    result: fl.FederatedResult, tiny: Study
+) -> None:
+    data: Data = tiny.data()
+    inputs, targets = data.test.tensors  # type: ignore[attr-defined]
+    network = result.network
+    assert not network.training and isinstance(network, nn.Sequential)
+    with torch.no_grad():
+        right = (network(inputs).argmax(1) == targets).float().mean().item()
+    assert right == pytest.approx(result.accuracy)
+    assert network(inputs).requires_grad  # it can be trained on
+    assert sum(one.untyped_storage().nbytes() for one in network.state_dict().values()) < 20_000
+
+
+def test_rounds_are_a_table_with_or_without_pandas(
+    result: fl.FederatedResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    table = result.rounds
+    assert list(table["round"]) == [0, 1, 2, 3] and len(result.devices) == 9
+    assert "accuracy of weak" in table.columns and "<td>" in table._repr_html_()
+    monkeypatch.undo()
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed")
+    assert isinstance(result.rounds, pandas.DataFrame)
+
+
+def test_processes_get_the_object_and_give_the_same_rounds(
+    result: fl.FederatedResult, tiny: Study, table: Front, storage: Path
+) -> None:
+    again = fl.run(tiny, front=table, storage=storage, workers=2, **SMALL)
+    assert again.run.rounds == result.run.rounds
+    assert again.run.id != result.run.id
+
+
+class Stopped(Exception):
+    pass
+
+
+@pytest.fixture
+def stopped(tiny: Study, table: Front, storage: Path) -> int:
+    """Number of a run that stopped after its round 1."""
+
+    def stop(one: RoundResult) -> None:
+        if one.round == 2:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        fl.run(tiny, front=table, storage=storage, listen=stop, **SMALL)
+    engine = open_database(f"sqlite:///{storage}")
+    newest = list_runs(engine)[-1].id
+    engine.dispose()
+    return newest
+
+
+def test_a_run_goes_on_with_the_same_object_and_with_nothing_else(
+    stopped: int, result: fl.FederatedResult, tiny: Study, storage: Path
+) -> None:
+    with pytest.raises(StudyError, match="expected that object, found its name alone"):
+        fl.resume(stopped, storage=storage, progress=False)
+    line = command("fl", "resume", str(stopped), "--storage", f"sqlite:///{storage}").error(2)
+    assert "given as an object of a Python program" in line
+    other = replace(tiny, batch_size=8)
+    with pytest.raises(InputError, match="begun with another study"):
+        fl.resume(stopped, study=other, storage=storage, progress=False)
+    ended = fl.resume(stopped, study=tiny, storage=storage, progress=False)
+    assert ended.run.rounds == result.run.rounds
+    assert all(
+        torch.equal(one, other)
+        for one, other in zip(
+            ended.network.state_dict().values(), result.network.state_dict().values(), strict=True
+        )
+    )
+    finished = fl.resume(stopped, study=tiny, storage=storage, progress=False)
+    with pytest.raises(InputError, match="expected a run that this call trained"):
+        _ = finished.network
+
+
+def test_a_front_that_the_database_lacks_is_stored(
+    tiny: Study, table: Front, tmp_path: Path
+) -> None:
+    url = f"sqlite:///{tmp_path}/empty.db"
+    done = fl.run(tiny, front=table, storage=url, **{**SMALL, "rounds": 1})
+    assert done.run.front_label == "tiny@1"
+    assert find_front(url, "tiny").points == table.points
+    # Another one of the same name and version, as from another database, is not taken for it.
+    other = replace(table, points=table.points[:2], version=1)
+    done = fl.run(tiny, front=other, storage=url, **{**SMALL, "rounds": 1})
+    assert done.run.front_label == "tiny@2" and done.run.front_hash == other.content_hash
+
+
+def test_a_fleet_takes_the_place_of_classes_and_not_both(tiny: Study, storage: Path) -> None:
+    fleet = make_fleet("strong=0.5@1,slow=0.5@1/2;pace=2")
+    small = {**SMALL, "rounds": 1, "strategy": "fedavg", "storage": storage}
+    done = fl.run(tiny, fleet=fleet, **small)
+    assert "accuracy of slow" in done.rounds.columns and done.run.settings["pace"] == 2
+    with pytest.raises(InputError, match="expected one of them, found both"):
+        fl.run(tiny, fleet=fleet, pace=3.0, **small)
+
+
+def test_python_and_the_command_line_have_the_same_options_and_defaults() -> None:
+    python = inspect.signature(fl.run).parameters
+    for option in fields(RunOptions):
+        assert python[option.name].default == option.default, option.name
