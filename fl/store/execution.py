@@ -12,7 +12,8 @@ from distreal_dse.errors import DistrealError, InputError, StorageError, describ
 from distreal_dse.fronts import ConnectionLostError, not_waiting
 from distreal_dse.temporary import sweep
 from fl.clients import InProcess, Processes
-from fl.engine import Checkpoint, FederatedRun
+from fl.engine import FederatedRun
+from fl.merging import Checkpoint
 from fl.results import RoundResult
 from fl.store.checkpoints import load_checkpoint, save_checkpoint
 from fl.store.conditions import check_contents

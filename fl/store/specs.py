@@ -16,7 +16,7 @@ from distreal_dse.fronts import find_front, reopen_database
 from distreal_dse.preparation import prepare
 from distreal_dse.specs import name_of
 from distreal_dse.trusted_studies import trusted
-from fl.client import LocalTraining
+from fl.client import VirtualTraining
 from fl.engine import FederatedRun
 from fl.robust import make_defence
 from fl.schedules import make_schedule
@@ -250,7 +250,7 @@ def exact_front(engine: Engine, front: str | None) -> str | None:
     return str(Path(front).absolute()) if front.lower().endswith(".json") else found.label
 
 
-def make_training(spec: RunSpec, url: str) -> LocalTraining:
+def make_training(spec: RunSpec, url: str) -> VirtualTraining:
     """Build what clients need, in a process of its own."""
     engine = reopen_database(url)
     try:
