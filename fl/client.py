@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 from distreal_dse.batches import fetch
 from distreal_dse.cost import MacCost
 from distreal_dse.dropout import DropoutTrainer, DroppableNetwork, KeptCounts, Proximal
+from distreal_dse.fronts import Front
 from distreal_dse.seeding import generator, seeded
 from distreal_dse.study import Study
 from fl.learning_rates import scale_learning_rate, set_learning_rate
@@ -23,11 +24,15 @@ from fl.optimizer_settings import set_option
 from fl.pacers import Pacer, VirtualPacer
 from fl.results import State, Update
 from fl.schedules import Constant
+from fl.settings import RunSettings
 from fl.strategies.base import LocalPlan, Strategy
+from fl.strategies.contract import check_begun, trained_network
 from fl.world.availability import Availability
-from fl.world.clock import Clock
+from fl.world.clock import Clock, make_clock
 from fl.world.devices import Device
 from fl.world.exact import Seconds, exact
+from fl.world.splits import labels_of
+from fl.world.transfer import state_sizes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +100,61 @@ class VirtualTraining(LocalTraining):
         slot, start = self.clock.slots(1), exact(now)
         timeline = self.availability.timeline(device, round_number, start, slot, self.seed)
         return VirtualPacer(self.clock, device, timeline, start, deadline)
+
+
+def virtual_training(
+    study: Study,
+    dataset: Dataset[Any],
+    full: DroppableNetwork,
+    strategy: Strategy,
+    front: Front | None,
+    settings: RunSettings,
+) -> VirtualTraining:
+    """Return what trains in a run, and its clock.
+
+    Parameters
+    ----------
+    study, settings
+        Of the run.
+    dataset
+        Training data of the devices that are trained with it.
+    full
+        The full network.
+    strategy
+        Of the run; its ``network()`` is called.
+    front
+        Gives the unit and the cost of the full network; None counts in MACs.
+
+    Raises
+    ------
+    FrontError
+        If latencies of the front were measured with mini-batches of another size.
+    InputError
+        If the strategy's network, plans or averages can't be used, its schedule does not fit, or
+        the optimiser has no setting that it replaces.
+    """
+    clock = make_clock(front, MacCost(full.channels), study.batch_size, settings.pace)
+    network = trained_network(strategy, full)
+    schedule = strategy.schedule or settings.schedule
+    schedule.check(settings.rounds)
+    training = VirtualTraining(
+        study=study,
+        dataset=dataset,
+        network=network,
+        macs=MacCost(network.channels),
+        size_of=state_sizes(network.module.state_dict(), network.channels),
+        strategy=strategy,
+        availability=settings.availability,
+        clock=clock,
+        labels=labels_of(dataset),
+        masked_loss=settings.masked_loss,
+        epochs=settings.local_epochs,
+        seed=settings.seed,
+        rate_factor=schedule.over(settings.rounds, settings.until),
+    )
+    check_begun(strategy, network, clock.reference_cost)
+    device_optimizer(study, network, strategy)  # refuses settings that it has not
+    return training
 
 
 def train_virtually(

@@ -14,13 +14,12 @@ from torch import Tensor
 from torch.utils.data import Dataset, Subset
 
 from distreal_dse.batches import size_of
-from distreal_dse.cost import MacCost
 from distreal_dse.dropout import DroppableNetwork
 from distreal_dse.errors import InputError
 from distreal_dse.evaluation import evaluate
 from distreal_dse.fronts import Front
 from distreal_dse.study import Data, Study
-from fl.client import VirtualTraining, count_mini_batches, device_optimizer
+from fl.client import count_mini_batches, virtual_training
 from fl.clients import Clients, InProcess, Task
 from fl.contents import file_hashes, study_hash
 from fl.merging import Checkpoint, Held, Merging, device_rounds, limited_rules
@@ -29,13 +28,10 @@ from fl.server import select_cohort
 from fl.server_optimizers import Replace, ServerOptimizer
 from fl.settings import RunSettings
 from fl.strategies import Strategy
-from fl.strategies.contract import check_begun, trained_network
 from fl.world.availability import Timeline
-from fl.world.clock import make_clock
 from fl.world.devices import Device
 from fl.world.exact import Seconds, exact
-from fl.world.splits import labels_of, split_dataset
-from fl.world.transfer import state_sizes
+from fl.world.splits import split_dataset
 
 
 class FederatedRun:
@@ -87,35 +83,15 @@ class FederatedRun:
             front.check_model(network.channels.fingerprint, f"study {study.name}")
         size = size_of(data.train)
         self.front, self.fingerprint = front, network.channels.fingerprint
-        labels = labels_of(data.train)
-        parameters, tested = network.module.parameters(), size_of(data.test)
+        server = server or Replace()
+        server.schedule.check(settings.rounds)
+        parameters = network.module.parameters()
+        self.training = virtual_training(study, data.train, network, strategy, front, settings)
+        labels, clock = self.training.labels, self.training.clock
         self.contents = {
-            "study": study_hash(study, parameters, labels, tested),
+            "study": study_hash(study, parameters, labels, size_of(data.test)),
             **file_hashes(settings),
         }
-        clock = make_clock(front, MacCost(network.channels), study.batch_size, settings.pace)
-        network = trained_network(strategy, network)
-        schedule = strategy.schedule or settings.schedule
-        server = server or Replace()
-        for one in (schedule, server.schedule):
-            one.check(settings.rounds)
-        self.training = VirtualTraining(
-            study=study,
-            dataset=data.train,
-            network=network,
-            macs=MacCost(network.channels),
-            size_of=state_sizes(network.module.state_dict(), network.channels),
-            strategy=strategy,
-            availability=settings.availability,
-            clock=clock,
-            labels=labels,
-            masked_loss=settings.masked_loss,
-            epochs=settings.local_epochs,
-            seed=settings.seed,
-            rate_factor=schedule.over(settings.rounds, settings.until),
-        )
-        check_begun(strategy, network, clock.reference_cost)
-        device_optimizer(study, network, strategy)  # refuses settings that it has not
         self._data, self.settings = data, settings
         self._server = server
         self._server_factor = server.schedule.over(settings.rounds, settings.until)
@@ -129,6 +105,7 @@ class FederatedRun:
         self._deadline: Seconds = (
             math.inf if deadline is None else clock.slots(exact(deadline) * batches)
         )
+        network = self.network
         self._merging = Merging(
             network, strategy, self._rules, settings.cohort, settings.robust, settings.masked_loss
         )

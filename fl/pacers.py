@@ -149,6 +149,8 @@ class LivePacer(Pacer):
         Samples of a full mini-batch. Smaller ones count in proportion.
     within
         Seconds from now on after which no mini-batch may end; infinite for no deadline.
+    first
+        What the device has said that it could spend as the round starts; None asks it now.
     clock
         Seconds that pass.
     """
@@ -160,17 +162,19 @@ class LivePacer(Pacer):
         batch_size: int,
         start: Seconds = 0.0,
         within: float = math.inf,
+        first: float | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         super().__init__(reference_cost, start)
         self._live, self._batch_size, self._clock = live, batch_size, clock
+        self._first = first
         self._began = clock()
         self._stop = self._began + within
         self._cost, self._step_began = 0.0, self._began
 
     def first_budget(self) -> float:
-        """Return what the device can spend now."""
-        return self._live.budget()
+        """Return what the device can spend now, or has said that it could."""
+        return self._live.budget() if self._first is None else self._first
 
     def budget(self) -> float:
         """Return what the device can spend now."""

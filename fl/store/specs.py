@@ -11,10 +11,12 @@ from sqlalchemy import Engine
 
 from distreal_dse.catalogue import StudySource
 from distreal_dse.cost import MacCost
+from distreal_dse.dropout import DroppableNetwork
 from distreal_dse.errors import InputError
-from distreal_dse.fronts import find_front, reopen_database
+from distreal_dse.fronts import Front, find_front, reopen_database
 from distreal_dse.preparation import prepare
 from distreal_dse.specs import name_of
+from distreal_dse.study import Study
 from distreal_dse.trusted_studies import trusted
 from fl.client import VirtualTraining
 from fl.engine import FederatedRun
@@ -23,6 +25,7 @@ from fl.schedules import make_schedule
 from fl.server_optimizers import make_server_optimizer
 from fl.settings import RunSettings
 from fl.strategies import (
+    Strategy,
     StrategyContext,
     built_in_strategies,
     check_strategy,
@@ -176,21 +179,41 @@ class RunSpec:
         server = make_server_optimizer(self.server)
         front = find_front(engine, self.front) if self.front else None
         network, data = prepare(study, self.seed, self.device)
-        macs = MacCost(network.channels)
+        strategy = self.made_strategy(study, network, front)
+        return FederatedRun(study, data, network, strategy, front, settings, server)
+
+    def made_strategy(
+        self, study: Study, network: DroppableNetwork, front: Front | None
+    ) -> Strategy:
+        """Make the strategy of the run.
+
+        Parameters
+        ----------
+        study
+            Of the run.
+        network
+            Its full network, with the values that it starts from.
+        front
+            Of the run; None where there is none.
+
+        Raises
+        ------
+        DistrealError
+            If the strategy can't be made of them.
+        """
+        settings = self.settings()
         slowest = min(device.speed for device in settings.population())
         weakest = slowest * settings.availability.mean_share() * self.pace
         context = StrategyContext(
             network=network,
             front=front,
-            macs=macs,
+            macs=MacCost(network.channels),
             weakest_budget=0.0,
             study=study,
             pace=self.pace,
         )
         budget = context.full.cost * min(1.0, weakest)
-        context = replace(context, weakest_budget=budget)
-        strategy = make_strategy(self.strategy, context)
-        return FederatedRun(study, data, network, strategy, front, settings, server)
+        return make_strategy(self.strategy, replace(context, weakest_budget=budget))
 
 
 def run_spec(stored: Mapping[str, Any]) -> RunSpec:
