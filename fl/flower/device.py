@@ -200,7 +200,10 @@ class Participant:
                 f"{model}; give it the server's study"
             )
         self._check_front(hello.front_hash, hello.front or "the server's")
-        return Greeting(self._device.index, self._device.device_class, len(self._samples))
+        training, device = self._training, self._device
+        plan = begun_plan(training, device, self._samples, 1, training.clock.reference_cost)
+        everything = plan.sent() is None
+        return Greeting(device.index, device.device_class, len(self._samples), everything)
 
     def plan(self, order: Order) -> Plan:
         """Say what it needs for a round.

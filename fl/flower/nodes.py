@@ -15,7 +15,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDic
 from flwr.serverapp import Grid
 
 from distreal_dse.errors import InputError
-from fl.flower.records import ANSWER, ASKED, HELLO, REFUSED, config_of, values_in
+from fl.flower.records import ANSWER, ASKED, HELLO, REFUSED, config_of, sender, values_in
 from fl.flower.words import Greeting, Hello, RefusedError
 
 _logger = logging.getLogger("flwr")
@@ -71,6 +71,11 @@ class Nodes:
         """What the devices said of themselves, by ascending index."""
         return [node.greeting for _, node in sorted(self.by_device.items())]
 
+    @property
+    def seen(self) -> int:
+        """Nodes that are connected, whether they take part or not."""
+        return len(self._known) + len(self._refused)
+
     def refresh(self) -> None:
         """Greet nodes that are new, and forget those that are gone."""
         connected = set(self._grid.get_node_ids())
@@ -80,7 +85,7 @@ class Nodes:
         }
         new = sorted(connected - self._known.keys() - self._refused.keys())
         asked = [self.message(number, HELLO, {ASKED: self._hello.record()}) for number in new]
-        answers = {answer.metadata.src_node_id: answer for answer in self.ask(asked)}
+        answers = dict(self.ask(asked))
         for number in new:  # in their order, whoever answers first
             if number in answers:
                 self._admit(number, answers[number])
@@ -98,11 +103,12 @@ class Nodes:
         }
         return Message(RecordDict(records), dst_node_id=number, message_type=kind)
 
-    def ask(self, messages: Iterable[Message]) -> Iterator[Message]:
-        """Send messages, and give the answers that come in time."""
+    def ask(self, messages: Iterable[Message]) -> Iterator[tuple[int, Message]]:
+        """Send messages, and give the answers that come in time, by node."""
         asked = list(messages)
         if asked:
-            yield from self._grid.send_and_receive(asked, timeout=self._timeout)
+            for reply in self._grid.send_and_receive(asked, timeout=self._timeout):
+                yield sender(reply, asked), reply
 
     def answer(self, message: Message) -> dict[str, Any]:
         """Return what a node answered.

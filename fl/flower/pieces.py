@@ -1,7 +1,8 @@
 """Parts of a state, as they travel: what belongs to some units, in a few flat arrays.
 
-Both ends know the network, so names and shapes stay at home. A part of a tensor is what lies in the
-rows and columns of the units; tensors that belong to no units are always sent whole.
+Both ends know the network, so names and shapes stay at home: tensors come in the order of their
+names, whatever the order of a state is. A part of a tensor is what lies in the rows and columns of
+the units; tensors that belong to no units are always sent whole.
 """
 
 from __future__ import annotations
@@ -37,10 +38,10 @@ def take(state: State, units: Tensor, channels: ChannelMap) -> Arrays:
     Returns
     -------
     dict
-        By type, the elements of all tensors of that type in the order of the state.
+        By type, the elements of all tensors of that type in the order of their names.
     """
     parts: dict[str, list[Tensor]] = {}
-    for name, tensor in state.items():
+    for name, tensor in sorted(state.items()):
         found = tensor
         for axis, places in _places(name, tensor, units, channels):
             found = found.index_select(axis, places)
@@ -80,7 +81,7 @@ def put(
     flat = {kind: torch.from_numpy(np.array(array)) for kind, array in part.items()}
     begin = dict.fromkeys(flat, 0)
     whole = {}
-    for name, tensor in state.items():
+    for name, tensor in sorted(state.items()):
         kind, places = _kind(tensor), dict(_places(name, tensor, units, channels))
         shape = [len(places[axis]) if axis in places else n for axis, n in enumerate(tensor.shape)]
         end = begin[kind] + int(np.prod(shape))
@@ -93,7 +94,7 @@ def put(
 def sizes(state: State, units: Tensor, channels: ChannelMap) -> dict[str, int]:
     """Return how many elements of each type `take` gives."""
     found: dict[str, int] = {}
-    for name, tensor in state.items():
+    for name, tensor in sorted(state.items()):
         places = dict(_places(name, tensor, units, channels))
         shape = [len(places[axis]) if axis in places else n for axis, n in enumerate(tensor.shape)]
         found[_kind(tensor)] = found.get(_kind(tensor), 0) + int(np.prod(shape))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -90,8 +90,20 @@ def _array(name: str, array: Array) -> npt.NDArray[np.generic]:
 
 
 def size_of(content: RecordDict) -> int:
-    """Return the bytes of all values and arrays of a message."""
-    return sum(record.count_bytes() for record in content.values())
+    """Return the bytes of all values and arrays of a message, without what frames them."""
+    total = 0
+    for record in content.values():
+        if isinstance(record, ArrayRecord):
+            total += sum(len(array.data) for array in record.values())
+        else:
+            total += sum(len(v) if isinstance(v, (str, bytes)) else 8 for v in record.values())
+    return total
+
+
+def sender(reply: Message, asked: Iterable[Message]) -> int:
+    """Return the node that a reply is of, or stands for, as where Flower has lost it."""
+    asked_of = {one.metadata.message_id: one.metadata.dst_node_id for one in asked}
+    return asked_of.get(reply.metadata.reply_to_message_id, reply.metadata.src_node_id)
 
 
 def reply(message: Message, content: Mapping[str, ConfigRecord | ArrayRecord]) -> Message:

@@ -13,7 +13,7 @@ from sqlalchemy import Engine
 
 from distreal_dse.errors import DistrealError
 from distreal_dse.fronts import open_database
-from fl.flower.config import AppConfig, read_config
+from fl.flower.config import read_config
 from fl.flower.serving import Serving
 from fl.flower.storing import StoredRun
 from fl.flower.strategy import FlowerStrategy
@@ -37,14 +37,14 @@ def make_server_app(folder: Path) -> ServerApp:
             config = read_config(context.run_config, folder)
             engine = open_database(config.storage)
             try:
-                serve(grid, config, engine)
+                serve(grid, Serving(config, engine), engine)
             finally:
                 engine.dispose()
 
     return app
 
 
-def serve(grid: Grid, app: AppConfig, engine: Engine) -> int:
+def serve(grid: Grid, serving: Serving, engine: Engine) -> int:
     """Carry a run out to its end; return its id.
 
     An unfinished run of the same settings in the database is gone on with, from its newest
@@ -54,8 +54,8 @@ def serve(grid: Grid, app: AppConfig, engine: Engine) -> int:
     ----------
     grid
         Where the devices are.
-    app
-        What is to be trained.
+    serving
+        The server's half of the run, as it begins.
     engine
         The opened database.
 
@@ -64,15 +64,13 @@ def serve(grid: Grid, app: AppConfig, engine: Engine) -> int:
     DistrealError
         If it can't be begun or gone on with, or no device is there.
     """
-    serving = Serving(app, engine)
     with StoredRun.of(engine, serving) as stored:
         strategy = FlowerStrategy(serving, stored.keep)
-        left = app.spec.rounds - serving.round
         strategy.start(
             grid,
             ArrayRecord(dict(serving.state)),
-            num_rounds=left,
-            timeout=app.timeout,
+            num_rounds=serving.app.spec.rounds - serving.round,
+            timeout=serving.app.timeout,
             evaluate_fn=strategy.evaluate,
         )
         stored.finish()

@@ -24,6 +24,7 @@ from fl.flower.records import (
     arrays_in,
     arrays_of,
     config_of,
+    sender,
     size_of,
 )  # fmt: skip
 from fl.flower.serving import RoundTimes, Serving
@@ -47,21 +48,21 @@ class Round:
         When it starts and ends.
     members
         Who takes part, by Flower's number.
-    sent
-        Bytes of values and weights that went to each.
+    asked
+        The messages that they get.
     """
 
     times: RoundTimes
     members: Mapping[int, Node]
-    sent: dict[int, int] = field(default_factory=dict)
+    asked: list[Message] = field(default_factory=list)
 
 
 class FlowerStrategy(Strategy):
     """Carries out a strategy of `fl.strategies` on Flower.
 
     Devices plan and pick by themselves. In each round the cohort is asked first what its plans
-    need, and sent that: a device that needs everything whatever its budget is, as with `distreal`,
-    is not asked again.
+    need, and sent that. Devices that need everything whatever their budget is, as with `distreal`,
+    are not asked.
 
     Parameters
     ----------
@@ -74,7 +75,6 @@ class FlowerStrategy(Strategy):
     def __init__(self, serving: Serving, listen: Callable[[RoundResult], None]) -> None:
         self._serving, self._listen = serving, listen
         self._nodes: Nodes | None = None
-        self._greedy: set[int] = set()  # nodes that need everything, whatever their budget is
         self._round: Round | None = None
         self._result = serving.began()
 
@@ -109,9 +109,9 @@ class FlowerStrategy(Strategy):
         )
         order = Order(number, times.start, times.deadline, serving.hello.front_hash)
         plans = self._plans(self._nodes, [nodes[device.index] for device in cohort], order)
-        members = {node.number: node for node, _ in plans}
-        self._round = Round(times, members)
-        return [self._message(node, replace(order, plan=plan)) for node, plan in plans]
+        messages = [self._message(node, replace(order, plan=plan)) for node, plan in plans]
+        self._round = Round(times, {node.number: node for node, _ in plans}, messages)
+        return messages
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
@@ -120,10 +120,11 @@ class FlowerStrategy(Strategy):
         under_way, serving = self._round, self._serving
         assert under_way is not None, "configure_train() comes before aggregate_train()"
         number = serving.round + 1
-        came = {reply.metadata.src_node_id: reply for reply in replies}
+        came = {sender(reply, under_way.asked): reply for reply in replies}
         by_device = sorted(under_way.members.items(), key=lambda one: one[1].greeting.device)
+        sent = {one.metadata.dst_node_id: size_of(one.content) for one in under_way.asked}
         updates = [
-            self._update(node, came.get(flower), number, under_way) for flower, node in by_device
+            self._update(node, came.get(flower), number, sent[flower]) for flower, node in by_device
         ]
         held = [node.greeting.samples for _, node in by_device]
         judged, self._result = serving.finish(updates, held, under_way.times)
@@ -168,7 +169,7 @@ class FlowerStrategy(Strategy):
         return MetricRecord({"accuracy": result.accuracy, "loss": result.loss})
 
     def _wait_for_devices(self, nodes: Nodes, first: bool) -> None:
-        """Wait until all devices are there, before the first round, or else some.
+        """Wait until as many nodes are there as devices, before the first round, or else one.
 
         Raises
         ------
@@ -180,7 +181,7 @@ class FlowerStrategy(Strategy):
         wanted = app.spec.devices if first else 1
         while True:
             nodes.refresh()
-            if len(nodes.by_device) >= wanted:
+            if nodes.by_device and nodes.seen >= wanted:
                 return
             if time.monotonic() > until:
                 break
@@ -200,39 +201,47 @@ class FlowerStrategy(Strategy):
     ) -> list[tuple[Node, Plan | None]]:
         """Return who takes part, and what each needs; None for everything."""
         units = sum(self._serving.network.full_counts)
-        asked = [node for node in members if node.number not in self._greedy]
+        asked = [node for node in members if not node.greeting.everything]
         found: dict[int, Plan] = {}
         messages = [nodes.message(one.number, PLAN, {ASKED: order.record()}) for one in asked]
-        for answer in nodes.ask(messages):
-            flower = answer.metadata.src_node_id
+        for flower, answer in nodes.ask(messages):
             try:
                 found[flower] = Plan.read(nodes.answer(answer), units)
             except InputError as refusal:
                 _logger.warning("round %d, node %d takes no part: %s", order.round, flower, refusal)
-        self._greedy |= {flower for flower, plan in found.items() if plan.units is None}
         silent = {one.number for one in asked} - found.keys()
         return [(one, found.get(one.number)) for one in members if one.number not in silent]
 
     def _message(self, node: Node, order: Order) -> Message:
-        assert self._nodes is not None and self._round is not None
+        assert self._nodes is not None
         serving, network = self._serving, self._serving.network
         plan = order.plan
         units = None if plan is None else plan.units
         if units is None:
             units = torch.ones(sum(network.full_counts), dtype=torch.bool)
         part = arrays_of(take(serving.state, units, network.channels))
-        message = self._nodes.message(
+        return self._nodes.message(
             node.number, TRAIN, {ASKED: config_of(order.record()), WEIGHTS: part}
         )
-        self._round.sent[node.number] = size_of(message.content)
-        return message
 
-    def _update(self, node: Node, message: Message | None, number: int, under_way: Round) -> Update:
-        """Read the update of a device; one that can't be merged stands for what is none."""
+    def _update(self, node: Node, message: Message | None, number: int, down: int) -> Update:
+        """Read the update of a device; one that can't be merged stands for what is none.
+
+        Parameters
+        ----------
+        node
+            Of the device.
+        message
+            What came from it; None for nothing.
+        number
+            Of the round.
+        down
+            Bytes that it was sent.
+        """
         greeting, network = node.greeting, self._serving.network
-        down = under_way.sent[node.number]
-        if message is None:
-            _logger.warning("round %d, device %d: no answer in time", number, greeting.device)
+        if message is None or message.has_error():
+            why = "no answer in time" if message is None else message.error.reason
+            _logger.warning("round %d, device %d: missed: %s", number, greeting.device, why)
             return _nothing(greeting.device, down, mini_batches=0)
         assert self._nodes is not None
         units = sum(network.full_counts)

@@ -100,15 +100,23 @@ class Greeting:
         For figures.
     samples
         That it holds, ≥ 1.
+    everything
+        Whether its plans need all weights whatever its budget is, so that it need not be asked.
     """
 
     device: int
     device_class: str
     samples: int
+    everything: bool
 
     def record(self) -> Record:
         """Return it as plain values."""
-        return {"device": self.device, "class": self.device_class, "samples": self.samples}
+        return {
+            "device": self.device,
+            "class": self.device_class,
+            "samples": self.samples,
+            "everything": self.everything,
+        }
 
     @classmethod
     def read(cls, record: Mapping[str, Any]) -> Greeting:
@@ -120,7 +128,10 @@ class Greeting:
             If it is something else.
         """
         found = cls(
-            said(record, "device", int), said(record, "class", str), said(record, "samples", int)
+            said(record, "device", int),
+            said(record, "class", str),
+            said(record, "samples", int),
+            said(record, "everything", bool),
         )
         if found.samples < 1:
             raise InputError(f"samples of a device: expected 1 or more, found {found.samples}")
@@ -187,8 +198,7 @@ class Plan:
     budget
         That it had when it planned.
     units
-        Whose weights it needs, boolean, shape [units]; None where it needs everything whatever its
-        budget is.
+        Whose weights it needs, boolean, shape [units]; None for all.
     """
 
     budget: float
