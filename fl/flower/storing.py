@@ -25,11 +25,9 @@ from fl.store.runs import (
     save_round,
     start_run,
 )
+from fl.store.specs import ON_FLOWER
 
 _logger = logging.getLogger("flwr")
-
-ON_FLOWER = "flower"
-"""Key of a stored run's settings that says that it is one; its value tells how."""
 
 
 class StoredRun:

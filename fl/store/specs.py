@@ -37,6 +37,9 @@ from fl.world.deadlines import RoundRules
 from fl.world.devices import DEFAULT_CLASSES, DeviceClass
 from fl.world.splits import make_split
 
+ON_FLOWER = "flower"
+"""Key in the settings of a stored run that says that it is one of `fl.flower`."""
+
 
 @dataclass(frozen=True)
 class RunSpec:
@@ -224,6 +227,11 @@ def run_spec(stored: Mapping[str, Any]) -> RunSpec:
     InputError
         If it holds something else.
     """
+    if ON_FLOWER in stored:
+        raise InputError(
+            "settings of the run are those of one on Flower: expected one of `fl run`; start it "
+            "with `flwr run` as before, and it goes on"
+        )
     known = {one.name for one in fields(RunSpec)}
     if "study" not in stored or not stored.keys() <= known:
         raise InputError(
