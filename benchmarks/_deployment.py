@@ -9,11 +9,18 @@ import ssl
 import subprocess
 import sys
 import time
+import tomllib
 import urllib.request
 from contextlib import suppress
 from pathlib import Path
 
 import psutil
+
+from distreal_dse.fronts import open_database
+from fl.engine import FederatedRun
+from fl.flower.config import read_config
+from fl.flower.writing import Project, write_project
+from fl.store.runs import Run, list_runs
 
 COMMANDS = Path(sys.executable).parent
 PATIENCE = 60.0
@@ -28,7 +35,6 @@ class Deployment:
         self.port = free_port()
         self._ports = [free_port() for _ in range(devices)]
         self._started: dict[str, subprocess.Popen[bytes]] = {}
-        self._family: list[psutil.Process] = []
         config = project / "flower" / "config.toml"
         config.write_text(config.read_text().replace("127.0.0.1:8000", f"127.0.0.1:{self.port}"))
         self.environment = {
@@ -84,6 +90,11 @@ class Deployment:
             "--node-config", node_config,
         )  # fmt: skip
 
+    def begin(self, *command: str) -> subprocess.Popen[bytes]:
+        """Start a command; its output is the log named ``command``."""
+        self._start("command", *command)
+        return self._started["command"]
+
     def log(self, name: str) -> str:
         """What a process has printed so far."""
         return (self.project / f"{name}.log").read_text(errors="replace")
@@ -130,3 +141,42 @@ def free_port() -> int:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         return int(taken.getsockname()[1])
+
+
+def carried_out(
+    folder: Path, strategy: str, nodes: int, rounds: int
+) -> tuple[Run, FederatedRun, list[float]]:
+    """Carry a run of `digits-cnn` out on SuperNodes that all take part in each round.
+
+    Returns
+    -------
+    tuple
+        The run as it is stored; the same run for the engine, not begun; when each round was stored.
+    """
+    project = folder / "project"
+    database = open_database(f"sqlite:///{folder}/runs.db")
+    write_project(
+        project, Project("digits-cnn", None, strategy, rounds, nodes, nodes, "thirds"), database
+    )
+    deployment = Deployment(project, nodes)
+    ends: list[float] = []
+    try:
+        deployment.start_link()
+        for device in range(nodes):
+            public = f"certificates/device-{device}.pub"
+            deployment.call("flwr", "supernode", "register", public, "deployment")
+            deployment.start_node(device, f"partition-id={device}")
+        process = deployment.begin("flwr", "run", ".", "deployment", "--stream")
+        while process.poll() is None:
+            time.sleep(0.05)
+            known = [one for run in list_runs(database) for one in run.rounds]
+            ends += [time.monotonic()] * (len(known) - len(ends))
+        (run,) = list_runs(database)
+        if not run.finished:
+            raise RuntimeError(deployment.log("command"))
+    finally:
+        deployment.close()
+    app = tomllib.loads((project / "pyproject.toml").read_text())["tool"]["flwr"]["app"]
+    begun = read_config(app["config"], project / "distreal_app").spec.begin(database)
+    database.dispose()
+    return run, begun, ends[1:]

@@ -170,7 +170,13 @@ class LivePacer(Pacer):
         self._first = first
         self._began = clock()
         self._stop = self._began + within
-        self._cost, self._step_began = 0.0, self._began
+        self._cost, self._share, self._step_began = 0.0, 0.0, self._began
+        self._steps = self._kept = 0
+
+    @property
+    def kept_to_slot(self) -> float:
+        """Share of the mini-batches so far that took no longer than their slot."""
+        return self._kept / self._steps if self._steps else 1.0
 
     def first_budget(self) -> float:
         """Return what the device can spend now, or has said that it could."""
@@ -182,13 +188,16 @@ class LivePacer(Pacer):
 
     def begins(self, cost: float, samples: int) -> bool:
         """Whether it is expected to end in time."""
-        self._cost = cost * samples / self._batch_size
+        self._share = samples / self._batch_size
+        self._cost = cost * self._share
         self._step_began = self._clock()
         return self._step_began + self._live.predict(self._cost) <= self._stop
 
     def done(self) -> None:
         """Let the budget learn from what it took, fetching its samples included."""
         took = self._clock() - self._step_began
+        self._steps += 1
+        self._kept += took <= self._share * self._live.slot_seconds
         if took > 0:  # clocks of some systems tick in milliseconds
             self._live.observe(self._cost, took)
 

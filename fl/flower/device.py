@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -32,6 +33,8 @@ from fl.store.specs import RunSpec
 from fl.world.devices import Device
 from fl.world.splits import labels_of, split_dataset
 
+_logger = logging.getLogger("flwr")
+
 Arrays = Mapping[str, npt.NDArray[np.generic]]
 
 OwnData: TypeAlias = Callable[[Study, Data, int, RunSpec], Dataset[Any]]
@@ -39,6 +42,8 @@ OwnData: TypeAlias = Callable[[Study, Data, int, RunSpec], Dataset[Any]]
 
 # Steps of the full network that tell how fast a device is, where its front does not.
 TIMED_STEPS = 7
+# What `front reprice` writes into the settings of a front: from which one it was made.
+REPRICED = "repriced from"
 REFERENCE = "reference-seconds"
 
 
@@ -200,6 +205,14 @@ class Participant:
                 f"{model}; give it the server's study"
             )
         self._check_front(hello.front_hash, hello.front or "the server's")
+        front = self._equipment.front
+        if self._equipment.app.time == "live" and (front is None or front.cost_metric == "macs"):
+            _logger.warning(
+                "budgets of device %d are in MACs, which are not proportional to time, so it takes "
+                "smaller vectors than it could; price the front here with `distreal-dse front "
+                "reprice`, and give it that one",
+                self._device.index,
+            )
         training, device = self._training, self._device
         plan = begun_plan(training, device, self._samples, 1, training.clock.reference_cost)
         everything = plan.sent() is None
@@ -251,6 +264,8 @@ class Participant:
         state = put(part, self._equipment.start, given, channels)
         pacer = self._pacer(order)
         update = train_locally(training, self._device, self._samples, state, order.round, pacer)
+        if isinstance(pacer, LivePacer):
+            self._tell(order.round, update, pacer)
         trained = update.masks.any(0)
         if bool((trained & ~given).any()):
             raise InputError(
@@ -259,15 +274,33 @@ class Participant:
             )
         return Done(update, pack_bits(trained), take(update.state, trained, channels))
 
+    def _tell(self, number: int, update: Update, pacer: LivePacer) -> None:
+        """Say what a round in the device's own time was like."""
+        assert self._live is not None
+        shares = update.cost_shares or (0.0,)
+        _logger.info(
+            "round %d: %d mini-batches of %.1f to %.1f %% of the full cost, %.0f %% of them within "
+            "the slot of %.3g s, steps %.2f times as slow as idle",
+            number, update.mini_batches, 100 * min(shares), 100 * max(shares),
+            100 * pacer.kept_to_slot, self._live.slot_seconds, self._live.slowdown,
+        )  # fmt: skip
+
     def _check_front(self, expected: str, label: str = "the server's") -> None:
+        """Refuse another front than the server's, or one that was priced here from that.
+
+        Where a device lives in its own time, the vectors are the server's and the costs its own.
+        """
         front = self._equipment.front
         found = front.content_hash if front else ""
-        if found != expected:
-            own = f"{front.label} of hash {found}" if front else "none"
-            raise RefusedError(
-                f"device {self._device.index} has another front than the server: expected "
-                f"{label} of hash {expected or 'none'}, found {own}; give it the server's"
-            )
+        priced_from = front.settings.get(REPRICED) if front else None
+        here = isinstance(priced_from, Mapping) and priced_from.get("hash") == expected != ""
+        if found == expected or (here and self._equipment.app.time == "live"):
+            return
+        own = f"{front.label} of hash {found}" if front else "none"
+        raise RefusedError(
+            f"device {self._device.index} has another front than the server: expected "
+            f"{label} of hash {expected or 'none'}, found {own}; give it the server's"
+        )
 
     def _pacer(self, order: Order) -> Pacer:
         """Return what keeps the time of a round that starts now."""

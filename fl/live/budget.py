@@ -98,6 +98,11 @@ class LiveBudget:
         """How much longer steps take now than on the idle device, as estimated."""
         return math.exp(self._slowdown)
 
+    @property
+    def slot_seconds(self) -> float:
+        """What a mini-batch may take."""
+        return self._slot
+
     def predict(self, cost: float) -> float:
         """Return the seconds that a mini-batch of a cost is expected to take now."""
         return cost * self._seconds_per_cost * self.slowdown

@@ -168,6 +168,8 @@ def test_a_real_device_takes_smaller_vectors_while_steps_take_long() -> None:
     assert update.mini_batches == 60
     assert min(update.cost_shares[10:30]) > 0.9
     assert max(update.cost_shares[33:]) < 0.5
+    # Too long are the two or three steps that tell of the load, and no others.
+    assert 57 / 60 <= pacer.kept_to_slot <= 59 / 60
 
 
 def test_a_real_device_begins_nothing_that_would_end_too_late() -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Error, Message  # noqa: E402
 
 from distreal_dse.catalogue import StudySource  # noqa: E402
 from distreal_dse.errors import DistrealError, InputError  # noqa: E402
-from distreal_dse.fronts import export_front  # noqa: E402
+from distreal_dse.fronts import export_front, load_front  # noqa: E402
 from distreal_dse.preparation import prepare  # noqa: E402
 from fl.flower.records import ANSWER, FIGURES, WEIGHTS, arrays_in, arrays_of  # noqa: E402
 from fl.flower.strategy import FlowerStrategy  # noqa: E402
@@ -263,3 +264,32 @@ def test_a_plan_that_trains_more_than_it_sends_for_is_refused(
     found = ground.on_flower(ground.config("fedavg", **ALL))
     assert {one.outcome for result in found.rounds[1:] for one in result.devices} == {"rejected"}
     assert any("expected a plan to train what it sends for at most" in one for one in log())
+
+
+def live_front(ground: Ground, made_from: str) -> Path:
+    """The front of the server as a device has it that has priced it in its own seconds."""
+    front = load_front(ground.database, "tiny")
+    own = replace(
+        front, name="tiny-here", version=0, cost_metric="latency", device={"cpu": "this"},
+        reference_cost=0.01,
+        points=tuple(replace(p, cost=p.cost / front.reference_cost / 100) for p in front.points),
+        settings={**front.settings, "batch size": 16, "repriced from": {"hash": made_from}},
+    )  # fmt: skip
+    path = ground.folder / "here.json"
+    export_front(own, path)
+    return path
+
+
+@pytest.mark.parametrize("time", ["live", "virtual"])
+@pytest.mark.parametrize("related", [True, False])
+def test_a_real_device_may_have_the_front_of_the_server_in_seconds_of_its_own(
+    ground: Ground, log: Callable[[], list[str]], time: str, related: bool
+) -> None:
+    own_hash = load_front(ground.database, "tiny").content_hash if related else "another"
+    path = live_front(ground, own_hash)
+    nodes: list[dict[str, Any]] = [{"partition-id": i} for i in range(4)]
+    nodes[1]["front"] = str(path)
+    found = ground.on_flower(ground.config(**ALL | {"cohort": 3, "time": time}), nodes)
+    takes_part = any(1 in result.cohort for result in found.rounds)
+    assert takes_part == (related and time == "live")
+    assert takes_part != any("another front than the server" in one for one in log())
