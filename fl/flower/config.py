@@ -62,7 +62,7 @@ class AppConfig:
         Whether devices live in virtual time, as in `fl.engine`, or in their own.
     timeout
         Seconds that the server waits for the answers of a round, > 0. Devices in their own time
-        begin no mini-batch that would end later.
+        train for four fifths of it at most.
     """
 
     spec: RunSpec

@@ -30,6 +30,10 @@ from fl.results import RoundResult, Update, round_result
 from fl.server_optimizers import make_server_optimizer
 from fl.world.exact import Seconds, exact
 
+# Of the time that the server waits, what devices may train for: the way there and back, and the
+# start of their apps, take the rest. Our own choice.
+FOR_TRAINING = Fraction(4, 5)
+
 
 @dataclass(frozen=True, eq=False)
 class RoundTimes:
@@ -146,7 +150,8 @@ class Serving:
         if self.app.time == "live":
             self._began = self._clock()
             limit: Seconds = Fraction(self.app.timeout)
-        elif (deadline := self.rules.deadline) is None:
+            return RoundTimes(start, start + limit * FOR_TRAINING, limit)
+        if (deadline := self.rules.deadline) is None:
             limit = math.inf
         else:
             batch_size, epochs = self._training.study.batch_size, self._training.epochs
@@ -156,7 +161,7 @@ class Serving:
         return RoundTimes(start, math.inf if self.rules.late == "wait" else start + limit, limit)
 
     def finish(
-        self, updates: Sequence[Update], held: Sequence[int], times: RoundTimes
+        self, updates: Sequence[Update], members: Sequence[Greeting], times: RoundTimes
     ) -> tuple[Judged, RoundResult]:
         """Merge the updates of the round that began, and move on.
 
@@ -164,8 +169,8 @@ class Serving:
         ----------
         updates
             Of all devices that took part, by ascending index.
-        held
-            Samples that each of them has said that it holds.
+        members
+            What each of them has said of itself, in the same order.
         times
             Of the round.
 
@@ -177,6 +182,8 @@ class Serving:
             Figures of the round, without accuracy.
         """
         batch_size, epochs = self._training.study.batch_size, self._training.epochs
+        held = [one.samples for one in members]
+        classes = {one.device: one.device_class for one in members}
         due = [max(1, count_mini_batches(samples, batch_size, epochs)) for samples in held]
         judged = self._merging.judge(self.state, updates, Held(held, due), times.limit)
         merged = self._merging.merge(self.state, judged)
@@ -191,7 +198,7 @@ class Serving:
             # Of an update that could not be read, nothing is known.
             figures if update.state else replace(figures, mini_batches=0, mean_cost_share=None)
             for update, figures in zip(
-                updates, device_rounds(updates, judged.outcomes, self._class_of), strict=True
+                updates, device_rounds(updates, judged.outcomes, classes.__getitem__), strict=True
             )
         )
         return judged, round_result(self.round, self._now, devices)
@@ -214,6 +221,3 @@ class Serving:
     def began(self) -> RoundResult:
         """Return the figures of round 0, the untrained network, without accuracy."""
         return round_result(0, 0.0, ())
-
-    def _class_of(self, device: int) -> str:
-        return self.devices[device].device_class

@@ -126,8 +126,8 @@ class FlowerStrategy(Strategy):
         updates = [
             self._update(node, came.get(flower), number, sent[flower]) for flower, node in by_device
         ]
-        held = [node.greeting.samples for _, node in by_device]
-        judged, self._result = serving.finish(updates, held, under_way.times)
+        members = [node.greeting for _, node in by_device]
+        judged, self._result = serving.finish(updates, members, under_way.times)
         for update, fault in zip(updates, judged.faults, strict=True):
             if fault is not None and update.state:  # what could not be read was said before
                 _logger.warning(

@@ -97,7 +97,7 @@ def same(one: State, other: State) -> bool:
 def test_virtual_rounds_are_what_they_are_by_hand(strategy: str, slots: float) -> None:
     training, state = begin(strategy)
     slot = training.clock.slot
-    device = Device(4, "any", 0.7, download=3e5 / slot, upload=1e5 / slot)
+    device = Device(4, "any", 0.7, download=2e4 / slot, upload=3e3 / slot)
     start, deadline = 3 * slot, (3 + slots) * slot
     expected, seconds, costs = by_hand(training, device, state, start, deadline)
     found = train_virtually(training, device, SAMPLES, state, 2, start, deadline)

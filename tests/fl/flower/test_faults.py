@@ -288,8 +288,10 @@ def test_a_real_device_may_have_the_front_of_the_server_in_seconds_of_its_own(
     own_hash = load_front(ground.database, "tiny").content_hash if related else "another"
     path = live_front(ground, own_hash)
     nodes: list[dict[str, Any]] = [{"partition-id": i} for i in range(4)]
-    nodes[1]["front"] = str(path)
+    nodes[1] |= {"front": str(path), "class": "phone"}
     found = ground.on_flower(ground.config(**ALL | {"cohort": 3, "time": time}), nodes)
     takes_part = any(1 in result.cohort for result in found.rounds)
+    classes = {one.device_class for r in found.rounds for one in r.devices if one.device == 1}
+    assert classes == ({"phone"} if takes_part else set())
     assert takes_part == (related and time == "live")
     assert takes_part != any("another front than the server" in one for one in log())
