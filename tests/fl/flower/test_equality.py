@@ -50,8 +50,8 @@ def test_deadlines_and_the_servers_optimiser_are_those_of_the_engine(
     ground: Ground, late: str
 ) -> None:
     config = ground.config(
-        "nested", late=late, deadline=0.7, overcommit=0.5, server="momentum:lr=1,beta=0.5",
-        schedule="cosine:end=0.1",
+        "nested", late=late, deadline=0.7, overcommit=0.5,
+        server="momentum:lr=1,beta=0.5,schedule=cosine:end=0.2", schedule="cosine:end=0.1",
     )  # fmt: skip
     state, rounds = ground.in_process(config)
     outcomes = {device.outcome for one in rounds for device in one.devices}

@@ -21,6 +21,7 @@ from distreal_dse.preparation import prepare  # noqa: E402
 from fl.flower.records import ANSWER, FIGURES, WEIGHTS, arrays_in, arrays_of  # noqa: E402
 from fl.flower.strategy import FlowerStrategy  # noqa: E402
 from fl.store.checkpoints import load_checkpoint  # noqa: E402
+from fl.store.execution import carry_out  # noqa: E402
 from fl.store.runs import list_runs, load_run  # noqa: E402
 from fl.testing import hand_made_front  # noqa: E402
 from flower_runs import Ground, OnFlower  # noqa: E402
@@ -253,6 +254,15 @@ def test_an_unfinished_run_is_not_gone_on_with_another_front(
     ground.export.write_text(other_front(ground).read_text())
     with pytest.raises(InputError, match="front of unfinished run 1 is not what it was begun"):
         ground.on_flower(config)
+
+
+def test_an_unfinished_run_on_flower_is_not_resumed_in_process(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped_in_round(ground, ground.config(), 2, monkeypatch)
+    (run,) = list_runs(ground.database)
+    with pytest.raises(InputError, match="start it with `flwr run` as before, and it goes on"):
+        carry_out(ground.database, run.id)
 
 
 def test_a_plan_that_trains_more_than_it_sends_for_is_refused(
