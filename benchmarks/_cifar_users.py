@@ -17,7 +17,7 @@ from distreal_dse.compat import torchvision
 from distreal_dse.cost import MacCost
 from distreal_dse.preparation import prepare
 from distreal_dse.study import Data, Study
-from fl.client import LocalTraining
+from fl.client import VirtualTraining
 from fl.engine import FederatedRun
 from fl.settings import RunSettings
 from fl.strategies import StrategyContext, make_strategy
@@ -100,7 +100,7 @@ def engine(rounds: int) -> FederatedRun:
     return FederatedRun(STUDY, data, network, strategy, None, settings)
 
 
-def local_training(rounds: int) -> LocalTraining:
+def local_training(rounds: int) -> VirtualTraining:
     """What a worker process of the engine needs."""
     return engine(rounds).training
 

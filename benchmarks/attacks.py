@@ -38,7 +38,7 @@ from distreal_dse.search import SearchSettings, search
 from distreal_dse.seeding import generator
 from distreal_dse.specs import split_specs
 from fl.averaging import is_statistic
-from fl.client import LocalTraining
+from fl.client import VirtualTraining
 from fl.clients import Clients, InProcess, Task
 from fl.compare.paired import simultaneous
 from fl.compare.settled import settled_accuracy
@@ -107,7 +107,7 @@ class Attacked(Clients):
         One of `ATTACKS`.
     """
 
-    def __init__(self, training: LocalTraining, hostile: frozenset[int], attack: str) -> None:
+    def __init__(self, training: VirtualTraining, hostile: frozenset[int], attack: str) -> None:
         self._honest, self._hostile, self._seed = InProcess(training), hostile, training.seed
         self._harm = HARMS.get(attack)
         self._spoilt = InProcess(_flipped(training)) if attack == "labels" else self._honest
@@ -133,7 +133,7 @@ class Attacked(Clients):
         return updates
 
 
-def _flipped(training: LocalTraining) -> LocalTraining:
+def _flipped(training: VirtualTraining) -> VirtualTraining:
     inputs, labels = fetch(training.dataset, torch.arange(size_of(training.dataset)))
     flipped = labels.max() - labels
     return replace(training, dataset=TensorDataset(inputs, flipped), labels=flipped)

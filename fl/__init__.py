@@ -1,8 +1,9 @@
 """Federated training that consumes a front.
 
 The algorithm lies here. A `Strategy` picks the dropout vector of each mini-batch,
-`fl.client.train_locally` trains a device's round with them, `fl.averaging` merges the updates, a
-`ServerOptimizer` takes a step, and `fl.engine.FederatedRun` does it round by round. Beside it:
+`fl.client.train_locally` trains a device's round with them in the time that a `Pacer` keeps,
+`fl.merging` averages the updates, and a `ServerOptimizer` takes a step. `fl.engine.FederatedRun`
+does it round by round on virtual time, and `fl.flower` on Flower. Beside it:
 
 - `fl.world`: what each device can afford, which data it holds, and virtual seconds;
 - `fl.store`: runs as text and numbers, carried out and kept in the database;

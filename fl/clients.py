@@ -19,7 +19,7 @@ from torch import Tensor
 from distreal_dse.errors import DistrealError
 from distreal_dse.temporary import TemporaryFolder
 from distreal_dse.workers import end_processes, process_pool
-from fl.client import LocalTraining, train_locally
+from fl.client import VirtualTraining, train_virtually
 from fl.results import State, Update
 from fl.tensors import from_file, to_file
 from fl.world.devices import Device
@@ -46,7 +46,7 @@ class Clients(ABC):
         now: Seconds,
         deadline: Seconds,
     ) -> list[Update]:
-        """Return the updates in the order of the tasks; see `fl.client.train_locally`."""
+        """Return the updates in the order of the tasks; see `fl.client.train_virtually`."""
 
     def close(self) -> None:  # noqa: B027 - most have nothing to free
         """Free processes and memory, whatever is under way."""
@@ -61,7 +61,7 @@ class InProcess(Clients):
         The run's common part; its network is overwritten.
     """
 
-    def __init__(self, training: LocalTraining) -> None:
+    def __init__(self, training: VirtualTraining) -> None:
         self._training = training
 
     def train(
@@ -74,7 +74,7 @@ class InProcess(Clients):
     ) -> list[Update]:
         """Train one after the other."""
         return [
-            train_locally(
+            train_virtually(
                 self._training, task.device, task.samples, state, round_number, now, deadline
             )
             for task in tasks
@@ -97,7 +97,7 @@ class Processes(Clients):
         Builds the run's common part in each process, from what can be sent to it.
     """
 
-    def __init__(self, workers: int, make_training: Callable[[], LocalTraining]) -> None:
+    def __init__(self, workers: int, make_training: Callable[[], VirtualTraining]) -> None:
         self._folder = TemporaryFolder()
         leave_nothing = partial(rmtree, self._folder.path, ignore_errors=True)
         self._pool = process_pool(workers, _start_worker, (make_training,), leave_nothing)
@@ -151,13 +151,13 @@ class Processes(Clients):
 class _Worker:
     """What a worker process knows; made by the first task, so that errors show."""
 
-    make_training: Callable[[], LocalTraining]
-    training: LocalTraining | None = None
+    make_training: Callable[[], VirtualTraining]
+    training: VirtualTraining | None = None
     given: Path | None = None
     state: State
 
 
-def _start_worker(make_training: Callable[[], LocalTraining]) -> None:
+def _start_worker(make_training: Callable[[], VirtualTraining]) -> None:
     torch.set_num_threads(1)
     _Worker.make_training = staticmethod(make_training)
 
@@ -176,7 +176,7 @@ def _train(
     if _Worker.given != given:
         where = next(_Worker.training.network.module.parameters()).device
         _Worker.given, _Worker.state = given, from_file(given, where)
-    update = train_locally(
+    update = train_virtually(
         _Worker.training,
         device,
         torch.from_numpy(samples),

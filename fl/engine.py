@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -14,44 +14,24 @@ from torch import Tensor
 from torch.utils.data import Dataset, Subset
 
 from distreal_dse.batches import size_of
-from distreal_dse.cost import MacCost
 from distreal_dse.dropout import DroppableNetwork
 from distreal_dse.errors import InputError
 from distreal_dse.evaluation import evaluate
 from distreal_dse.fronts import Front
 from distreal_dse.study import Data, Study
-from fl.averaging import average_classes
-from fl.client import LocalTraining, count_mini_batches, device_optimizer
+from fl.client import count_mini_batches, virtual_training
 from fl.clients import Clients, InProcess, Task
 from fl.contents import file_hashes, study_hash
-from fl.masking import output_tensors
+from fl.merging import Checkpoint, Held, Merging, device_rounds, limited_rules
 from fl.results import MERGED, DeviceRound, Outcome, RoundResult, State, Update, round_result
-from fl.robust import defended
-from fl.server import faults_of, select_cohort
+from fl.server import select_cohort
 from fl.server_optimizers import Replace, ServerOptimizer
 from fl.settings import RunSettings
 from fl.strategies import Strategy
-from fl.strategies.contract import check_begun, trained_network
 from fl.world.availability import Timeline
-from fl.world.clock import make_clock
-from fl.world.deadlines import RoundRules, arrived, settle
 from fl.world.devices import Device
 from fl.world.exact import Seconds, exact
-from fl.world.splits import labels_of, split_dataset
-from fl.world.transfer import state_sizes
-
-
-@dataclass(frozen=True, eq=False)
-class Checkpoint:
-    """All that a run needs to go on after a round, beside its settings.
-
-    ``server`` is the state of the server's optimiser.
-    """
-
-    round: int
-    virtual_seconds: float
-    state: Mapping[str, Tensor]
-    server: Mapping[str, Tensor]
+from fl.world.splits import split_dataset
 
 
 class FederatedRun:
@@ -103,35 +83,15 @@ class FederatedRun:
             front.check_model(network.channels.fingerprint, f"study {study.name}")
         size = size_of(data.train)
         self.front, self.fingerprint = front, network.channels.fingerprint
-        labels = labels_of(data.train)
-        parameters, tested = network.module.parameters(), size_of(data.test)
+        server = server or Replace()
+        server.schedule.check(settings.rounds)
+        parameters = network.module.parameters()
+        self.training = virtual_training(study, data.train, network, strategy, front, settings)
+        labels, clock = self.training.labels, self.training.clock
         self.contents = {
-            "study": study_hash(study, parameters, labels, tested),
+            "study": study_hash(study, parameters, labels, size_of(data.test)),
             **file_hashes(settings),
         }
-        clock = make_clock(front, MacCost(network.channels), study.batch_size, settings.pace)
-        network = trained_network(strategy, network)
-        schedule = strategy.schedule or settings.schedule
-        server = server or Replace()
-        for one in (schedule, server.schedule):
-            one.check(settings.rounds)
-        self.training = LocalTraining(
-            study=study,
-            dataset=data.train,
-            network=network,
-            macs=MacCost(network.channels),
-            size_of=state_sizes(network.module.state_dict(), network.channels),
-            strategy=strategy,
-            availability=settings.availability,
-            clock=clock,
-            labels=labels,
-            masked_loss=settings.masked_loss,
-            epochs=settings.local_epochs,
-            seed=settings.seed,
-            rate_factor=schedule.over(settings.rounds, settings.until),
-        )
-        check_begun(strategy, network, clock.reference_cost)
-        device_optimizer(study, network, strategy)  # refuses settings that it has not
         self._data, self.settings = data, settings
         self._server = server
         self._server_factor = server.schedule.over(settings.rounds, settings.until)
@@ -139,17 +99,16 @@ class FederatedRun:
         classes = [device.device_class for device in self._devices]
         self._shards = split_dataset(settings.split, data.train, classes, settings.seed)
         self._labels_by_class = self._count_labels(labels)
-        self._rules = settings.rules
-        if not strategy.limited:
-            self._rules = RoundRules(overcommit=settings.rules.overcommit)
+        self._rules = limited_rules(strategy, settings.rules)
         batches = -(-size // (settings.devices * study.batch_size)) * settings.local_epochs
         deadline = self._rules.deadline
         self._deadline: Seconds = (
             math.inf if deadline is None else clock.slots(exact(deadline) * batches)
         )
-        self._rows: list[str] = []  # of classes, where averaging has to heed who holds them
-        if settings.masked_loss:
-            self._rows = output_tensors(network.module, network.example)
+        network = self.network
+        self._merging = Merging(
+            network, strategy, self._rules, settings.cohort, settings.robust, settings.masked_loss
+        )
         self._state: Mapping[str, Tensor] = network.copy_state()
         self._now, self._round = 0.0, 0
         self._begin = self._next_begin()
@@ -182,13 +141,7 @@ class FederatedRun:
         InputError
             If its state is of another network.
         """
-        expected = {name: (one.shape, one.dtype) for name, one in self._state.items()}
-        found = {name: (one.shape, one.dtype) for name, one in checkpoint.state.items()}
-        if expected != found:
-            raise InputError(
-                f"checkpoint of round {checkpoint.round} is of another network than study "
-                f"{self.training.study.name}: expected the run's own; was the study changed?"
-            )
+        checkpoint.check(self._state, self.training.study.name)
         where = next(self.network.module.parameters()).device
         self._state = {name: tensor.to(where) for name, tensor in checkpoint.state.items()}
         self.network.load_state(self._state)
@@ -217,12 +170,14 @@ class FederatedRun:
     def _next_round(self, clients: Clients) -> RoundResult:
         tasks = self._select()
         updates = self._train(tasks, clients)
-        outcomes, seconds = self._settle(tasks, updates)
-        screened, outcomes = self._defend(updates, outcomes)
-        merged = self._merge(screened, outcomes)
-        self._step(merged, seconds)
+        held = [len(task.samples) for task in tasks]
+        batch_size, epochs = self.training.study.batch_size, self.training.epochs
+        due = [count_mini_batches(samples, batch_size, epochs) for samples in held]
+        judged = self._merging.judge(self._state, updates, Held(held, due), self._deadline)
+        merged = self._merging.merge(self._state, judged, self._labels_of)
+        self._step(merged, judged.seconds)
         evaluated = self._round % self.settings.evaluate_every == 0 or self.finished
-        return self._result(updates, outcomes, evaluated)
+        return self._result(updates, judged.outcomes, evaluated)
 
     def _select(self) -> list[Task]:
         """Choose who takes part in the next round, by ascending index.
@@ -260,61 +215,8 @@ class FederatedRun:
         deadline = math.inf if self._rules.late == "wait" else start + self._deadline
         return clients.train(tasks, self._state, self._round + 1, start, deadline)
 
-    def _settle(
-        self, tasks: Sequence[Task], updates: Sequence[Update]
-    ) -> tuple[list[Outcome], float]:
-        """Judge the updates; return what becomes of each, and how long the round took."""
-        training, rules = self.training, self._rules
-        held = [len(task.samples) for task in tasks]
-        due = [
-            count_mini_batches(samples, training.study.batch_size, training.epochs)
-            for samples in held
-        ]
-        judged = [i for i, update in enumerate(updates) if arrived(update, rules.late)]
-        faults = faults_of(
-            [updates[i] for i in judged],
-            self._state,
-            sum(self.network.full_counts),
-            held=[held[i] for i in judged],
-            due=[due[i] for i in judged],
-        )
-        refused = {i for i, fault in zip(judged, faults, strict=True) if fault is not None}
-        trusted = [i not in refused for i in range(len(updates))]
-        deadline = float(self._deadline)
-        return settle(updates, trusted, due, self.settings.cohort, deadline, rules.late)
-
-    def _defend(
-        self, updates: list[Update], outcomes: list[Outcome]
-    ) -> tuple[list[Update], list[Outcome]]:
-        """Let the defence judge the updates that count; return what it makes of all."""
-        defence = self.settings.robust
-        places = [i for i, outcome in enumerate(outcomes) if outcome in MERGED]
-        if defence is None or not places:
-            return updates, outcomes
-        counted = [updates[i] for i in places]
-        screened, judged = list(updates), list(outcomes)
-        for i, one in zip(
-            places, defence.screen(self._state, counted, self.network.channels), strict=True
-        ):
-            if one is None:
-                judged[i] = "rejected"
-            else:
-                screened[i] = one
-        return screened, judged
-
-    def _merge(self, updates: Sequence[Update], outcomes: Sequence[Outcome]) -> State | None:
-        """Average the updates that count; None where there are none."""
-        merged = [u for u, outcome in zip(updates, outcomes, strict=True) if outcome in MERGED]
-        if not merged:
-            return None
-        aggregate = defended(self.settings.robust, self.training.strategy.aggregate)
-        channels = self.network.channels
-        if not self._rows:
-            return aggregate(self._state, merged, channels)
-        classes = len(self._state[self._rows[0]])
-        labels = [self.training.labels[self._shards[update.device]] for update in merged]
-        holds = torch.stack([own.bincount(minlength=classes) > 0 for own in labels])
-        return average_classes(aggregate, self._state, merged, channels, self._rows, holds)
+    def _labels_of(self, device: int) -> Tensor:
+        return self.training.labels[self._shards[device]]
 
     def _step(self, merged: State | None, seconds: float) -> None:
         """Move the global state towards what was merged, and the clock to the round's end."""
@@ -345,25 +247,9 @@ class FederatedRun:
         return self.settings.availability.timeline(device, number, start, slot, self.settings.seed)
 
     def _result(
-        self, updates: list[Update], outcomes: list[Outcome], evaluated: bool
+        self, updates: Sequence[Update], outcomes: Sequence[Outcome], evaluated: bool
     ) -> RoundResult:
-        devices = tuple(
-            DeviceRound(
-                device=update.device,
-                device_class=self._devices[update.device].device_class,
-                outcome=outcome,
-                seconds=update.seconds,
-                training_macs=update.training_macs,
-                mini_batches=update.mini_batches,
-                mean_cost_share=(
-                    sum(update.cost_shares) / update.mini_batches if update.mini_batches else None
-                ),
-                over_budget=update.over_budget,
-                bytes_down=update.bytes_down,
-                bytes_up=0 if outcome == "missed" else update.bytes_up,
-            )
-            for update, outcome in zip(updates, outcomes, strict=True)
-        )
+        devices = device_rounds(updates, outcomes, lambda i: self._devices[i].device_class)
         result = round_result(self._round, self._now, devices)
         if not evaluated:
             return result

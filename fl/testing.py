@@ -31,7 +31,7 @@ from distreal_dse.fronts import Front, FrontGroup, FrontPoint
 from distreal_dse.preparation import prepare
 from distreal_dse.pricing import ONE_RATE, one_rate_knots
 from distreal_dse.study import Data, Study
-from fl.client import train_locally
+from fl.client import train_virtually
 from fl.engine import FederatedRun
 from fl.masking import output_tensors
 from fl.results import RoundResult, State, Update
@@ -101,7 +101,9 @@ class Subject:
         """Train one round of a device from ``start``."""
         samples = torch.arange(device * 20, device * 20 + 20)
         training = replace(self.run.training, epochs=epochs)
-        update = train_locally(training, Device(device, "any", speed), samples, self.start, 1, 0.0)
+        update = train_virtually(
+            training, Device(device, "any", speed), samples, self.start, 1, 0.0
+        )
         self.network.load_state(self.start)
         return update
 

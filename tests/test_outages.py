@@ -31,7 +31,7 @@ from distreal_dse.fronts import (
 from distreal_dse.search import plain_errors
 from distreal_dse.search.ledger import TrialArchive
 from fl.compare.comparison import compare
-from fl.engine import Checkpoint
+from fl.merging import Checkpoint
 from fl.results import RoundResult
 from fl.store.checkpoints import load_checkpoint, save_checkpoint
 from fl.store.execution import begin_run, carry_out

@@ -29,6 +29,7 @@ from distreal_dse.cli._federated_options import (
     RunOptions,
     WorkersOption,
 )
+from distreal_dse.cli._flower import flower_init
 from distreal_dse.cli._option_groups import with_options
 from distreal_dse.errors import InputError
 from distreal_dse.progress import console, is_live
@@ -43,6 +44,7 @@ app = typer.Typer(
 )
 app.command()(compare)
 app.command()(advise)
+app.command()(flower_init)
 # Rows of the curve that is printed at the end, and the width of its longest bar.
 CURVE_ROWS, CURVE_WIDTH = 16, 30
 

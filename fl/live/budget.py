@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from distreal_dse.errors import InputError
 from fl.live.load import LoadMonitor
@@ -98,6 +98,11 @@ class LiveBudget:
         """How much longer steps take now than on the idle device, as estimated."""
         return math.exp(self._slowdown)
 
+    @property
+    def slot_seconds(self) -> float:
+        """What a mini-batch may take."""
+        return self._slot
+
     def predict(self, cost: float) -> float:
         """Return the seconds that a mini-batch of a cost is expected to take now."""
         return cost * self._seconds_per_cost * self.slowdown
@@ -139,6 +144,18 @@ class LiveBudget:
         self._stepped = self._clock()
         if self._load is not None and self._stepped - self._looked > REFRESH_SECONDS:
             self._look(self._load, 0.0, adopt=False)
+
+    def state_dict(self) -> dict[str, float]:
+        """Return what was learned, for a budget of the same device in another process."""
+        return {
+            "slowdown": self._slowdown, "deviation": self._deviation, "load": self._known_load,
+        }  # fmt: skip
+
+    def load_state_dict(self, state: Mapping[str, float]) -> None:
+        """Go on from what `state_dict` gave; what is missing stays as it is."""
+        self._slowdown = state.get("slowdown", self._slowdown)
+        self._deviation = state.get("deviation", self._deviation)
+        self._known_load = state.get("load", self._known_load)
 
     def _learn(self, found: float) -> None:
         """Move the estimate towards the slowdown that a step showed; all as logarithms."""

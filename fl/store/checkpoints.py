@@ -18,7 +18,7 @@ from torch import Tensor
 
 from distreal_dse.errors import StorageError, described
 from distreal_dse.fronts import outlasting_restarts, reading, writing
-from fl.engine import Checkpoint
+from fl.merging import Checkpoint
 from fl.store._schema import CheckpointRow
 from fl.store.leases import Owner, check_owner
 from fl.tensors import from_bytes, to_bytes

@@ -13,7 +13,8 @@ from distreal_dse.fronts import ConnectionLostError, not_waiting
 from distreal_dse.given_studies import GivenStudy
 from distreal_dse.temporary import sweep
 from fl.clients import InProcess, Processes
-from fl.engine import Checkpoint, FederatedRun
+from fl.engine import FederatedRun
+from fl.merging import Checkpoint
 from fl.results import RoundResult
 from fl.store.checkpoints import load_checkpoint, save_checkpoint
 from fl.store.conditions import check_contents

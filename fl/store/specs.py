@@ -11,20 +11,23 @@ from sqlalchemy import Engine
 
 from distreal_dse.catalogue import StudySource
 from distreal_dse.cost import MacCost
+from distreal_dse.dropout import DroppableNetwork
 from distreal_dse.errors import InputError
-from distreal_dse.fronts import find_front, reopen_database
+from distreal_dse.fronts import Front, find_front, reopen_database
 from distreal_dse.given_studies import GivenStudy
 from distreal_dse.json_types import is_of
 from distreal_dse.preparation import prepare
 from distreal_dse.specs import name_of, parse_spec
+from distreal_dse.study import Study
 from distreal_dse.trusted_studies import trusted
-from fl.client import LocalTraining
+from fl.client import VirtualTraining
 from fl.engine import FederatedRun
 from fl.robust import make_defence
 from fl.schedules import make_schedule
 from fl.server_optimizers import make_server_optimizer
 from fl.settings import RunSettings
 from fl.strategies import (
+    Strategy,
     StrategyContext,
     built_in_strategies,
     check_strategy,
@@ -35,6 +38,9 @@ from fl.world.availability import make_availability
 from fl.world.deadlines import RoundRules
 from fl.world.devices import DEFAULT_CLASSES, DeviceClass
 from fl.world.splits import make_split
+
+ON_FLOWER = "flower"
+"""Key in the settings of a stored run that says that it is one of `fl.flower`."""
 
 
 @dataclass(frozen=True)
@@ -186,21 +192,41 @@ masked_loss, pace, rules, until
         server = make_server_optimizer(self.server)
         front = find_front(engine, self.front) if self.front else None
         network, data = prepare(study, self.seed, self.device)
-        macs = MacCost(network.channels)
+        strategy = self.made_strategy(study, network, front)
+        return FederatedRun(study, data, network, strategy, front, settings, server)
+
+    def made_strategy(
+        self, study: Study, network: DroppableNetwork, front: Front | None
+    ) -> Strategy:
+        """Make the strategy of the run.
+
+        Parameters
+        ----------
+        study
+            Of the run.
+        network
+            Its full network, with the values that it starts from.
+        front
+            Of the run; None where there is none.
+
+        Raises
+        ------
+        DistrealError
+            If the strategy can't be made of them.
+        """
+        settings = self.settings()
         slowest = min(device.speed for device in settings.population())
         weakest = slowest * settings.availability.mean_share() * self.pace
         context = StrategyContext(
             network=network,
             front=front,
-            macs=macs,
+            macs=MacCost(network.channels),
             weakest_budget=0.0,
             study=study,
             pace=self.pace,
         )
         budget = context.full.cost * min(1.0, weakest)
-        context = replace(context, weakest_budget=budget)
-        strategy = make_strategy(self.strategy, context)
-        return FederatedRun(study, data, network, strategy, front, settings, server)
+        return make_strategy(self.strategy, replace(context, weakest_budget=budget))
 
 
 def run_spec(stored: Mapping[str, Any]) -> RunSpec:
@@ -211,6 +237,11 @@ def run_spec(stored: Mapping[str, Any]) -> RunSpec:
     InputError
         If it holds something else.
     """
+    if ON_FLOWER in stored:
+        raise InputError(
+            "settings of the run are those of one on Flower: expected one of `fl run`; start it "
+            "with `flwr run` as before, and it goes on"
+        )
     if not is_of(stored, RunSpec):
         raise InputError(
             "settings of the run are not those of a run that can be begun again: it was stored by "
@@ -263,7 +294,7 @@ def exact_front(engine: Engine, front: str | None) -> str | None:
     return str(Path(front).absolute()) if front.lower().endswith(".json") else found.label
 
 
-def make_training(spec: RunSpec, url: str, given: GivenStudy | None = None) -> LocalTraining:
+def make_training(spec: RunSpec, url: str, given: GivenStudy | None = None) -> VirtualTraining:
     """Build what clients need, in a process of its own."""
     engine = reopen_database(url)
     try:

@@ -18,7 +18,7 @@ from distreal_dse.cost import MacCost
 from distreal_dse.dropout import ChannelMap, DropoutTrainer, DroppableNetwork, make_policy
 from distreal_dse.errors import InputError
 from distreal_dse.fronts import Front, LookupTable
-from fl.client import LocalTraining, train_locally
+from fl.client import VirtualTraining, train_virtually
 from fl.masking import masked, output_tensors
 from fl.results import State, Update
 from fl.strategies import (
@@ -73,9 +73,9 @@ class RecordedPlan(LocalPlan):
 
 
 @pytest.fixture
-def training(study: Study, data: Data, network: DroppableNetwork, front: Front) -> LocalTraining:
+def training(study: Study, data: Data, network: DroppableNetwork, front: Front) -> VirtualTraining:
     macs = MacCost(network.channels)
-    return LocalTraining(
+    return VirtualTraining(
         study=study,
         dataset=data.train,
         network=network,
@@ -95,9 +95,9 @@ def device(speed: float = 1.0, index: int = 0) -> Device:
     return Device(index, "any", speed)
 
 
-def train(training: LocalTraining, who: Device, samples: torch.Tensor = SAMPLES) -> Update:
+def train(training: VirtualTraining, who: Device, samples: torch.Tensor = SAMPLES) -> Update:
     state = training.network.copy_state()
-    update = train_locally(training, who, samples, state, round_number=1, now=0.0)
+    update = train_virtually(training, who, samples, state, round_number=1, now=0.0)
     training.network.module.load_state_dict(state)
     return update
 
@@ -110,12 +110,12 @@ def figures_of(update: Update) -> dict[str, object]:
     }
 
 
-def picks(training: LocalTraining) -> list[tuple[float, PricedVector]]:
+def picks(training: VirtualTraining) -> list[tuple[float, PricedVector]]:
     assert isinstance(training.strategy, Recorded)
     return training.strategy.picks
 
 
-def test_vectors_follow_the_budget_within_a_round(training: LocalTraining, front: Front) -> None:
+def test_vectors_follow_the_budget_within_a_round(training: VirtualTraining, front: Front) -> None:
     update = train(training, device())
     assert update.mini_batches == 20
     seen = {vector.kept_counts for _, vector in picks(training)}
@@ -151,7 +151,7 @@ def test_a_vector_of_a_run_is_that_for_what_is_free_on_average(
 
 
 def test_a_budget_is_exceeded_only_below_the_cheapest_vector(
-    training: LocalTraining, front: Front
+    training: VirtualTraining, front: Front
 ) -> None:
     cheapest = front.points[0].cost
     update = train(training, device(speed=0.3))
@@ -162,7 +162,9 @@ def test_a_budget_is_exceeded_only_below_the_cheapest_vector(
     assert update.over_budget == len(below)
 
 
-def test_time_and_macs_are_those_of_the_sub_networks(training: LocalTraining, front: Front) -> None:
+def test_time_and_macs_are_those_of_the_sub_networks(
+    training: VirtualTraining, front: Front
+) -> None:
     training = replace(training, availability=ConstantAvailability(0.5), epochs=1)
     update = train(training, device(speed=0.9), torch.arange(20))  # batches of 8, 8 and 4
     vector = front.points[1]  # the best below 45 % of the full cost
@@ -174,7 +176,7 @@ def test_time_and_macs_are_those_of_the_sub_networks(training: LocalTraining, fr
     assert update.seconds < 3 * slot
 
 
-def test_dropped_filters_of_the_only_mini_batch_stay_as_they_are(training: LocalTraining) -> None:
+def test_dropped_filters_of_the_only_mini_batch_stay_as_they_are(training: VirtualTraining) -> None:
     training = replace(training, availability=ConstantAvailability(0.2), epochs=1)
     before = training.network.copy_state()
     after = train(training, device(), torch.arange(8)).state
@@ -185,13 +187,13 @@ def test_dropped_filters_of_the_only_mini_batch_stay_as_they_are(training: Local
     assert changed == [3, 4]  # the kept counts of the cheapest vector
 
 
-def test_a_single_left_over_sample_is_not_trained(training: LocalTraining) -> None:
+def test_a_single_left_over_sample_is_not_trained(training: VirtualTraining) -> None:
     training = replace(training, epochs=1)
     assert train(training, device(), torch.arange(17)).mini_batches == 2
     assert train(training, device(), torch.arange(18)).mini_batches == 3
 
 
-def test_each_epoch_sees_every_sample_once_in_a_new_order(training: LocalTraining) -> None:
+def test_each_epoch_sees_every_sample_once_in_a_new_order(training: VirtualTraining) -> None:
     seen: list[int] = []
 
     class Noted(torch.utils.data.Dataset[tuple[torch.Tensor, ...]]):
@@ -208,7 +210,7 @@ def test_each_epoch_sees_every_sample_once_in_a_new_order(training: LocalTrainin
     assert first != second
 
 
-def test_an_update_does_not_depend_on_what_was_trained_before(training: LocalTraining) -> None:
+def test_an_update_does_not_depend_on_what_was_trained_before(training: VirtualTraining) -> None:
     alone = train(training, device(index=1))
     train(training, device(index=0))
     torch.manual_seed(99)
@@ -218,13 +220,13 @@ def test_an_update_does_not_depend_on_what_was_trained_before(training: LocalTra
     assert figures_of(alone) == figures_of(after_another)
 
 
-def test_devices_and_rounds_draw_their_own_masks(training: LocalTraining) -> None:
+def test_devices_and_rounds_draw_their_own_masks(training: VirtualTraining) -> None:
     training = replace(training, availability=ConstantAvailability(0.2), epochs=1)
     before = training.network.copy_state()
 
     def kept(index: int, round_number: int) -> tuple[bool, ...]:
         """Which filters of the last convolution changed in the only mini-batch."""
-        state = train_locally(
+        state = train_virtually(
             training, device(index=index), torch.arange(8), before, round_number, 0.0
         ).state
         pairs = zip(before["4.weight"], state["4.weight"], strict=True)
@@ -235,7 +237,7 @@ def test_devices_and_rounds_draw_their_own_masks(training: LocalTraining) -> Non
 
 
 def test_the_number_of_the_round_moves_a_rolling_window(
-    training: LocalTraining, front: Front
+    training: VirtualTraining, front: Front
 ) -> None:
     strategy = Distreal(LookupTable(front), make_policy("rolling"))
     training = replace(
@@ -244,7 +246,7 @@ def test_the_number_of_the_round_moves_a_rolling_window(
     before = training.network.copy_state()
 
     def kept(index: int, round_number: int) -> set[int]:
-        state = train_locally(
+        state = train_virtually(
             training, device(index=index), SAMPLES, before, round_number, 0.0
         ).state
         change = (before["0.weight"] - state["0.weight"]).flatten(1).any(1)
@@ -256,7 +258,7 @@ def test_the_number_of_the_round_moves_a_rolling_window(
     assert kept(1, 7) == {7, 0, 1}
 
 
-def test_an_order_drawn_per_round_is_a_devices_own(training: LocalTraining, front: Front) -> None:
+def test_an_order_drawn_per_round_is_a_devices_own(training: VirtualTraining, front: Front) -> None:
     strategy = Distreal(LookupTable(front), make_policy("random-round"))
     training = replace(
         training, strategy=strategy, availability=ConstantAvailability(0.2), epochs=1
@@ -264,21 +266,21 @@ def test_an_order_drawn_per_round_is_a_devices_own(training: LocalTraining, fron
     before = training.network.copy_state()
     seen = set()
     for index, number in ((0, 1), (1, 1), (2, 1), (0, 2), (0, 1)):
-        state = train_locally(training, device(index=index), SAMPLES, before, number, 0.0).state
+        state = train_virtually(training, device(index=index), SAMPLES, before, number, 0.0).state
         change = (before["4.weight"] - state["4.weight"]).flatten(1).any(1)
         assert change.sum() == 4  # in all five mini-batches
         seen.add(tuple(change.tolist()))
     assert len(seen) == 4
 
 
-def test_training_leaves_the_given_state_alone(training: LocalTraining) -> None:
+def test_training_leaves_the_given_state_alone(training: VirtualTraining) -> None:
     given = training.network.copy_state()
     kept = {name: tensor.clone() for name, tensor in given.items()}
-    train_locally(training, device(), SAMPLES, given, 1, 0.0)
+    train_virtually(training, device(), SAMPLES, given, 1, 0.0)
     assert all(torch.equal(given[name], kept[name]) for name in kept)
 
 
-def test_divergence_ends_the_round_of_the_device(training: LocalTraining) -> None:
+def test_divergence_ends_the_round_of_the_device(training: VirtualTraining) -> None:
     dataset = training.dataset
     assert isinstance(dataset, torch.utils.data.TensorDataset)
     inputs, targets = dataset.tensors
@@ -290,7 +292,7 @@ def test_divergence_ends_the_round_of_the_device(training: LocalTraining) -> Non
 
 @pytest.mark.parametrize("name", ["fedavg", "fjord", "fjord-kd", "fjord-kd:alpha=0.5"])
 def test_a_masked_loss_teaches_nothing_of_classes_that_a_device_has_not(
-    name: str, training: LocalTraining
+    name: str, training: VirtualTraining
 ) -> None:
     dataset = training.dataset
     assert isinstance(dataset, torch.utils.data.TensorDataset)
@@ -309,7 +311,7 @@ def test_a_masked_loss_teaches_nothing_of_classes_that_a_device_has_not(
     assert rows == {"masked": [True, False, True], "as it is": [True, True, True]}
 
 
-def test_a_round_with_a_proximal_term_by_hand(training: LocalTraining, study: Study) -> None:
+def test_a_round_with_a_proximal_term_by_hand(training: VirtualTraining, study: Study) -> None:
     """Li et al. 2020, equation 2, in plain PyTorch: the pull is towards the round's beginning."""
     study = replace(study, batch_size=len(SAMPLES))  # whatever the order, it is one mini-batch
     macs = MacCost(training.network.channels)
@@ -449,7 +451,7 @@ MOMENTS = (0.0, 0.1, 1e6 / 3, 123456.789)
     seconds=st.sampled_from((1.0, 0.1, 41472 * 8 / 1e9)),
 )
 def test_a_device_that_just_makes_the_deadline_is_done_and_one_a_mini_batch_over_is_not(
-    training: LocalTraining,
+    training: VirtualTraining,
     speed: float,
     shares: list[float],
     pace: float,
@@ -484,7 +486,7 @@ def test_a_device_that_just_makes_the_deadline_is_done_and_one_a_mini_batch_over
 
     def trained(deadline: Fraction) -> Update:
         samples, start = torch.arange(held), exact(now)
-        return train_locally(one, device(speed), samples, state, 1, start, start + deadline)
+        return train_virtually(one, device(speed), samples, state, 1, start, start + deadline)
 
     in_time = trained(slots * clock.slots(1))
     assert in_time.complete

@@ -15,7 +15,7 @@ from distreal_dse.dropout import DroppableNetwork, KeptCounts, make_policy
 from distreal_dse.errors import InputError
 from distreal_dse.fronts import Front
 from distreal_dse.preparation import prepare
-from fl.client import LocalTraining, train_locally
+from fl.client import VirtualTraining, train_virtually
 from fl.engine import FederatedRun
 from fl.results import Update
 from fl.settings import RunSettings
@@ -228,10 +228,10 @@ class TestEveryStrategy:
 
 def training_of(
     strategy: Strategy, context: StrategyContext, study: Study, data: Data
-) -> LocalTraining:
+) -> VirtualTraining:
     clock = make_clock(context.front, context.macs, study.batch_size)
     network = strategy.network(context.network)
-    return LocalTraining(
+    return VirtualTraining(
         study=study,
         dataset=data.train,
         network=network,
@@ -247,11 +247,11 @@ def training_of(
     )
 
 
-def train(training: LocalTraining, index: int, epochs: int = 2, speed: float = 0.7) -> Update:
+def train(training: VirtualTraining, index: int, epochs: int = 2, speed: float = 0.7) -> Update:
     state = training.network.copy_state()
     samples = torch.arange(index * 20, index * 20 + 20)
     training = replace(training, epochs=epochs)
-    update = train_locally(training, Device(index, "any", speed), samples, state, 1, 0.0)
+    update = train_virtually(training, Device(index, "any", speed), samples, state, 1, 0.0)
     training.network.module.load_state_dict(state)
     return update
 
@@ -496,7 +496,7 @@ def test_what_a_level_adds_learns_nothing_of_classes_that_a_device_has_not(
     training = replace(training, availability=ConstantAvailability(), epochs=3)
     own = (training.labels != 1).nonzero().flatten()[:24]
     before = training.network.copy_state()
-    update = train_locally(training, Device(0, "any", 1.0), own, before, 1, 0.0)
+    update = train_virtually(training, Device(0, "any", 1.0), own, before, 1, 0.0)
     changed = update.state["9.weight"] != before["9.weight"]
     core = make_strategy("small", context).network(network).full_counts[-1]
     per_filter = changed.shape[1] // network.full_counts[-1]

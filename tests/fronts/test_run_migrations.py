@@ -14,7 +14,7 @@ from sqlalchemy import Connection, create_engine, inspect, text
 
 from distreal_dse.errors import StorageError
 from distreal_dse.fronts import ConflictError, normalise_url, open_database
-from fl.engine import Checkpoint
+from fl.merging import Checkpoint
 from fl.store.checkpoints import load_checkpoint, save_checkpoint
 from fl.store.runs import Run, list_runs, start_run
 

@@ -18,7 +18,8 @@ from distreal_dse import Data, Study
 from distreal_dse.errors import InputError, StorageError
 from distreal_dse.fronts import Front, LookupTable
 from distreal_dse.preparation import prepare
-from fl.engine import Checkpoint, FederatedRun
+from fl.engine import FederatedRun
+from fl.merging import Checkpoint
 from fl.settings import RunSettings
 from fl.store.checkpoints import load_checkpoint, save_checkpoint
 from fl.store.runs import finish_run, forget_rounds, load_run, start_run

@@ -1,0 +1,215 @@
+"""What an app of Flower is told: the run, as `distreal-dse fl run` calls it, and where things are.
+
+All of it is text and numbers in ``[tool.flwr.app.config]``. What differs from device to device is
+in the node configuration of its SuperNode, and takes the place of the app's own.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from distreal_dse.errors import InputError
+from distreal_dse.specs import unknown_name
+from fl.store.specs import RunSpec
+from fl.world.deadlines import RoundRules
+from fl.world.fleet import make_fleet
+
+Config = Mapping[str, bool | float | int | str]
+"""As Flower gives the configuration of apps and nodes."""
+
+Time = Literal["virtual", "live"]
+
+LOCAL_STORAGE = "sqlite:///distreal.db"
+"""Where nothing says where it is; as the command line has it."""
+
+# What a run is called here, and there.
+_OF_SPEC = {
+    "study": "study", "front": "front", "strategy": "strategy", "seed": "seed",
+    "rounds": "rounds", "devices": "devices", "cohort": "cohort", "epochs": "local_epochs",
+    "evaluate-every": "evaluate_every", "evaluate-on": "evaluate_on", "split": "split",
+    "server": "server", "schedule": "schedule", "robust": "robust",
+    "checkpoint-every": "checkpoint_every", "torch-device": "device",
+}  # fmt: skip
+RULES = ("deadline", "late", "overcommit")
+_OWN = ("study-options", "fleet", "storage", "time", "timeout", "partition-id", "num-partitions")
+KEYS = (*_OF_SPEC, *RULES, *_OWN)
+"""What an app can be told."""
+
+OF_NODES = (
+    "study", "study-options", "front", "storage", "torch-device", "partition-id", "num-partitions",
+    "class", "speed", "slot", "threads",
+)  # fmt: skip
+"""What a node can be told."""
+
+
+@dataclass(frozen=True)
+class AppConfig:
+    """What an app is told.
+
+    Parameters
+    ----------
+    spec
+        The run. Split and speeds are those of devices that are simulated, and the fleet is what
+        the smallest networks of strategies are made for.
+    storage
+        URL of the database that fronts, rounds and checkpoints are in.
+    time
+        Whether devices live in virtual time, as in `fl.engine`, or in their own.
+    timeout
+        Seconds that the server waits for the answers of a round, > 0. Devices in their own time
+        train for four fifths of it at most.
+    """
+
+    spec: RunSpec
+    storage: str
+    time: Time
+    timeout: float
+
+
+@dataclass(frozen=True)
+class NodeConfig:
+    """What a node is told, beside what takes the place of the app's own.
+
+    Parameters
+    ----------
+    device
+        Index of the device that it is.
+    device_class
+        Name of its class, for figures.
+    speed
+        In its own time: of this device, where 1 trains the full network within a slot.
+    slot
+        In its own time: seconds that a mini-batch may take; None for what the full network takes.
+    threads
+        That it trains with.
+    """
+
+    device: int
+    device_class: str
+    speed: float
+    slot: float | None
+    threads: int
+
+
+def read_config(config: Config, folder: Path) -> AppConfig:
+    """Read what an app is told.
+
+    Parameters
+    ----------
+    config
+        Of the run.
+    folder
+        Of the app; a study file without a path lies there.
+
+    Raises
+    ------
+    InputError
+        If a key is not known, or a value is none.
+    """
+    _check_keys("app configuration", config, KEYS)
+    values: dict[str, Any] = {
+        field: _read(key, config[key], field) for key, field in _OF_SPEC.items() if key in config
+    }
+    if "study" not in values:
+        raise InputError(
+            "app configuration: expected a study, found none; write study = 'digits-cnn', say, "
+            "below [tool.flwr.app.config]"
+        )
+    values["study"] = _study(str(values["study"]), folder)
+    values["options"] = _options(str(config.get("study-options", "")))
+    if "fleet" in config:
+        fleet = make_fleet(str(config["fleet"]))
+        values |= {
+            "classes": fleet.classes, "availability": fleet.availability, "pace": fleet.pace,
+        }  # fmt: skip
+    rules: dict[str, Any] = {key: config[key] for key in RULES if key in config}
+    rules["deadline"] = float(rules.get("deadline", 0)) or None
+    values["rules"] = RoundRules(**rules)
+    # A server has no samples of devices to measure statistics on.
+    spec = RunSpec(**values, statistics="averaged")
+    spec.check()
+    time = str(config.get("time", "virtual"))
+    if time not in get_args(Time):
+        raise unknown_name("time of the app configuration", time, time, get_args(Time))
+    timeout = float(config.get("timeout", 3600))
+    if not 0 < timeout < math.inf:
+        raise InputError(f"timeout of the app configuration: expected above 0, found {timeout:g}")
+    storage = str(config.get("storage") or os.environ.get("DISTREAL_STORAGE") or LOCAL_STORAGE)
+    return AppConfig(spec, storage, time, timeout)  # type: ignore[arg-type]
+
+
+def for_node(config: Config, node: Config) -> dict[str, bool | float | int | str]:
+    """Return the configuration of the app as it holds on a node."""
+    _check_keys("node configuration", node, OF_NODES)
+    return {**config, **{key: value for key, value in node.items() if key in KEYS}}
+
+
+def read_node(node: Config, devices: int) -> NodeConfig:
+    """Read what a node is told.
+
+    Parameters
+    ----------
+    node
+        Its configuration.
+    devices
+        Of the run.
+
+    Raises
+    ------
+    InputError
+        If a key is not known, a value is none, or it is none of the devices.
+    """
+    _check_keys("node configuration", node, OF_NODES)
+    found = node.get("partition-id")
+    if not isinstance(found, int) or isinstance(found, bool) or not 0 <= found < devices:
+        raise InputError(
+            f"node configuration: expected partition-id, the index of the device, 0 to "
+            f"{devices - 1}, found {'none' if found is None else found}; give "
+            "--node-config 'partition-id=0' to its SuperNode"
+        )
+    slot = float(node["slot"]) if "slot" in node else None
+    speed, threads = float(node.get("speed", 1.0)), int(node.get("threads", 1))
+    for name, value in (("slot", slot), ("speed", speed), ("threads", threads)):
+        if value is not None and not 0 < value < math.inf:
+            raise InputError(f"{name} of the node configuration: expected above 0, found {value:g}")
+    return NodeConfig(found, str(node.get("class", "device")), speed, slot, threads)
+
+
+def _check_keys(what: str, found: Config, known: tuple[str, ...]) -> None:
+    for key in found:
+        if key not in known:
+            raise unknown_name(f"key of the {what}", key, key, known)
+
+
+def _read(key: str, value: object, field: str) -> Any:
+    """Give a value the type that the field has; an empty text stands for nothing."""
+    kinds = {"int": (int,), "str": (str,), "str | None": (str,)}
+    kind = next(one.type for one in fields(RunSpec) if one.name == field)
+    if not isinstance(value, kinds[str(kind)]) or isinstance(value, bool):
+        expected = "a whole number" if kind == "int" else "text"
+        raise InputError(f"{key} of the app configuration: expected {expected}, found {value!r}")
+    return None if kind == "str | None" and value == "" else value
+
+
+def _study(spec: str, folder: Path) -> str:
+    """Return a study; a file that is named without a path lies in the folder of the app."""
+    is_beside = spec.endswith(".py") and not Path(spec).is_absolute()
+    return str(folder / spec) if is_beside else spec
+
+
+def _options(text: str) -> tuple[tuple[str, str], ...]:
+    pairs = []
+    for option in text.split():
+        name, equals, value = option.partition("=")
+        if not (name and equals):
+            raise InputError(
+                f"study-options of the app configuration: expected NAME=VALUE, parted by spaces, "
+                f"found '{option}'"
+            )
+        pairs.append((name, value))
+    return tuple(sorted(pairs))
