@@ -68,7 +68,7 @@ def test_the_reference_has_every_command() -> None:
         assert f"`distreal-dse {name}`" in text
     for group, typer in groups:
         for one in typer.registered_commands if typer else ():
-            own = one.name or one.callback.__name__  # type: ignore[union-attr]
+            own = one.name or one.callback.__name__.replace("_", "-")  # type: ignore[union-attr]
             assert f"`distreal-dse {group} {own}`" in text
     assert "--trials" in text and "--budget" in text
 

@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
-from distreal_dse.cli._arguments import StorageOption, storage_url
-from distreal_dse.cli._console import console
+from distreal_dse.cli._arguments import StorageOption
 from distreal_dse.cli._federated_options import FrontOption
+from distreal_dse.progress import console
+from distreal_dse.storage import storage_url
 
 
 def flower_init(

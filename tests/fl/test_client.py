@@ -127,7 +127,7 @@ def test_vectors_follow_the_budget_within_a_round(training: VirtualTraining, fro
 
 
 def test_a_vector_of_a_run_is_that_for_what_is_free_on_average(
-    training: LocalTraining, front: Front
+    training: VirtualTraining, front: Front
 ) -> None:
     spent = {}
     for when in CHOSEN:
@@ -136,7 +136,7 @@ def test_a_vector_of_a_run_is_that_for_what_is_free_on_average(
         own = replace(training, strategy=strategy, availability=MarkovAvailability((0.25, 1.0)))
         spent[when] = [
             set(
-                train_locally(
+                train_virtually(
                     own, device(), SAMPLES, training.network.copy_state(), number, 0.0
                 ).cost_shares
             )

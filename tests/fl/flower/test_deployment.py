@@ -11,7 +11,6 @@ import pytest
 pytest.importorskip("flwr", reason="needs the extra flower: pip install 'distreal-dse[flower]'")
 
 from benchmarks._deployment import Deployment  # noqa: E402
-
 from fl.flower.config import read_config  # noqa: E402
 from fl.flower.serving import Serving  # noqa: E402
 from fl.flower.writing import Project, write_project  # noqa: E402
