@@ -5,8 +5,8 @@ it on validation data (two seeds of their own), and all are compared by paired s
 is by how much `OURS` leads the best of the others on average over seeds, with an interval that
 holds for all others together.
 
-Everything is kept in ``--storage``; the same command goes on where it was stopped, and more cells
-or seeds may be added.
+Everything is kept in ``--storage``; the same command goes on where it was stopped, and more cells,
+seeds and strategies may be added; ``distreal`` from the beginning.
 """
 
 from __future__ import annotations
@@ -74,7 +74,9 @@ def runs_of(
 ) -> Sequence[Run]:
     """Carry out what is left of a cell, and return its runs."""
     source = TRAININGS[cell.data].source(folder)
-    front = fitted_front(engine, storage, cell, source, workers)
+    # Only what needs a front has one fitted; it belongs to the conditions of all runs of a cell.
+    needed = "distreal" in strategies
+    front = fitted_front(engine, storage, cell, source, workers) if needed else None
     specs = cell.specs(source, front, seeds, strategies)
     compared = compare_at_best(engine, cell.name, specs, RATES, workers=workers)
     for failure in compared.failures:

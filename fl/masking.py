@@ -139,3 +139,18 @@ def adjusted(loss: Loss, labels: Tensor) -> Loss:
         return loss(outputs[:, here] + offsets.to(outputs), places)
 
     return of_adjusted
+
+
+def raised(outputs: Tensor, known: Tensor) -> Tensor:
+    """Return the mean square of what is added to the logits of some classes, where it raises them.
+
+    A softmax says the same of its classes if all others are lowered in place of raising one.
+
+    Parameters
+    ----------
+    outputs
+        What is added to logits, shape [N, classes].
+    known
+        The classes that count, shape [M], M ≥ 1.
+    """
+    return outputs[:, known.to(outputs.device)].clamp(min=0).square().mean()

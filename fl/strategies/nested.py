@@ -14,11 +14,16 @@ what it leaves unused:
   it, and no others contradict them. So its loss adjusts logits to the device's own class
   frequencies and leaves classes out that it has no sample of (`fl.masking.adjusted`). With equal
   frequencies it is the ordinary loss.
+- A level may lower logits, and pays for raising them (`fl.masking.raised`). On an input of a class
+  that its devices lack, what it adds is arbitrary: a logit that it raises there wins over what
+  the core knows, one that it lowers does not. Among the classes that it learns to tell apart, both
+  say the same.
 """
 
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
 
 from torch import Tensor, nn
@@ -33,8 +38,8 @@ from distreal_dse.dropout import (
     make_policy,
 )
 from distreal_dse.errors import InputError
-from distreal_dse.specs import whole_number
-from fl.masking import Loss, adjusted
+from distreal_dse.specs import number, whole_number
+from fl.masking import Loss, adjusted, raised
 from fl.strategies.base import LocalPlan, PricedVector, Strategy, Vector
 from fl.strategies.context import StrategyContext, VectorTable
 from fl.strategies.setting import AVERAGING, CHOOSE, Chosen, Setting
@@ -42,6 +47,8 @@ from fl.world.devices import Device
 
 # A device of speed ¼ affords a level of a quarter of the cost, however the product is rounded.
 ROUNDING = 1 + 1e-9
+# Of what levels raise, in their loss. Our own choice; 10 does as well (docs/strategies.md).
+RAISING = 1.0
 
 
 def check_levels(levels: int) -> None:
@@ -56,6 +63,18 @@ def check_levels(levels: int) -> None:
         raise InputError(f"levels of strategy nested: expected 2 or more, found {levels}")
 
 
+def check_raising(weight: float) -> None:
+    """Refuse a weight of what levels raise that is none.
+
+    Raises
+    ------
+    InputError
+        If it is no finite number from 0 on.
+    """
+    if not 0 <= weight < math.inf:
+        raise InputError(f"raising of strategy nested: expected 0 or more, found {weight:g}")
+
+
 class Nested(Strategy):
     """The small network, trained by all, inside of larger ones that add to its outputs.
 
@@ -67,16 +86,19 @@ class Nested(Strategy):
     levels
         Number of nested widths, ≥ 2: that of `small`, the full one, and between them as many with
         equal steps.
+    raising
+        Weight, 0 or more, of the mean square of what a level raises logits by, in its loss.
 
     Raises
     ------
     InputError
-        If there are fewer levels.
+        If there are fewer levels, or the weight is out of range.
     """
 
     name = "nested"
     settings = {
         "levels": Setting(whole_number, check_levels),
+        "raising": Setting(number, check_raising),
         "averaging": AVERAGING,
         "choose": CHOOSE,
     }
@@ -84,9 +106,11 @@ class Nested(Strategy):
     masks = "ordered"
     averaging = "pooled"  # few devices train the higher levels; all train the core in every step
 
-    def __init__(self, context: StrategyContext, levels: int = 4) -> None:
+    def __init__(self, context: StrategyContext, levels: int = 4, raising: float = RAISING) -> None:
         super().__init__(context)
         check_levels(levels)
+        check_raising(raising)
+        self._raising = raising
         core = context.largest_within(context.weakest_budget).kept_counts
         full = context.full.kept_counts
         shares = [step / (levels - 1) for step in range(levels)]
@@ -117,7 +141,7 @@ class Nested(Strategy):
         if self.chosen != "per mini-batch":
             within = (self._vectors.pick(budget),)
         masks = make_policy(self.masks)
-        return NestedPlan(self._vectors, within, masks, self._nesting, self._loss)
+        return NestedPlan(self._vectors, within, masks, self._nesting, self._loss, self._raising)
 
 
 class NestedPlan(LocalPlan):
@@ -135,6 +159,8 @@ class NestedPlan(LocalPlan):
         Of the network that is trained; None if nothing is.
     loss
         Of the study.
+    raising
+        As for `Nested`.
     """
 
     def __init__(
@@ -144,8 +170,10 @@ class NestedPlan(LocalPlan):
         masks: MaskPolicy,
         nesting: Nesting | None,
         loss: Loss,
+        raising: float,
     ) -> None:
         super().__init__(masks)
+        self._raising = raising
         self._within = VectorTable(within)
         self._vectors, self._nesting, self._loss_of_study = vectors, nesting, loss
 
@@ -166,14 +194,14 @@ class NestedPlan(LocalPlan):
             return trainer.step(inputs, targets, counts)
         nesting = self._nesting
         assert nesting is not None, "Strategy.network() comes before any training"
-        added = adjusted(self._loss_of_study, self.labels)
+        added, known = adjusted(self._loss_of_study, self.labels), self.labels.unique()
 
         def objective(module: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
             outputs, *more = nesting.outputs(module, inputs, counts)
             total = self.loss(outputs, targets)
             for part in more:
                 outputs = outputs.detach() + part
-                total = total + added(outputs, targets)
+                total = total + added(outputs, targets) + self._raising * raised(part, known)
             return total
 
         loss = trainer.step(inputs, targets, counts, objective)

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from distreal_dse import Data, Study
+from distreal_dse.batches import fetch
 from distreal_dse.cost import MacCost
-from distreal_dse.dropout import DroppableNetwork, KeptCounts, make_policy
+from distreal_dse.dropout import DropoutTrainer, DroppableNetwork, KeptCounts, make_policy
 from distreal_dse.errors import InputError
 from distreal_dse.fronts import Front
 from distreal_dse.preparation import prepare
@@ -338,6 +339,34 @@ def test_nested_sends_the_levels_that_a_device_may_train(context: StrategyContex
     assert sent == sorted(set(sent)) and sent[-1] == context.network.full_counts
 
 
+def test_levels_that_know_some_classes_lower_logits_rather_than_raise_them(
+    context: StrategyContext, data: Data
+) -> None:
+    """A logit that is raised would win over the core's on inputs of all other classes."""
+    study, full = context.study, context.macs.full
+    labels = labels_of(data.train)
+    here = (labels < 2).nonzero().flatten()
+    inputs, targets = fetch(data.train, here)
+    others, _ = fetch(data.train, (labels >= 2).nonzero().flatten())
+    largest = {}
+    for raising in (0.0, 1.0):
+        strategy = make_strategy(f"nested:raising={raising}", context)
+        assert isinstance(strategy, Nested)
+        network = strategy.network(context.network)
+        plan = plan_of(strategy, full)
+        plan.labels, plan.loss = targets, study.loss
+        optimizer = torch.optim.SGD(network.module.parameters(), lr=0.2)
+        trainer = DropoutTrainer(network, optimizer, study.loss, plan.masks, torch.Generator())
+        for _ in range(100):
+            plan.step(trainer, inputs, targets, plan.pick(full))
+        assert strategy._nesting is not None
+        with torch.no_grad():
+            _, *added = strategy._nesting.outputs(network.module, others, network.full_counts)
+        assert (sum(added)[:, 2:] == 0).all()  # of classes that nobody here has seen
+        largest[raising] = max(float(part[:, :2].max()) for part in added)
+    assert largest[1.0] < 0.5 * largest[0.0], largest
+
+
 def test_fjord_draws_anew_for_each_device_and_round(context: StrategyContext) -> None:
     strategy, full = make_strategy("fjord", context), context.macs.full
     plans = [plan_of(strategy, full), plan_of(strategy, full, 1), plan_of(strategy, full, 0, 2)]
@@ -401,7 +430,7 @@ def test_distreal_has_the_form_of_its_front_and_nested_levels_without_one(
     for spec, given, message in (
         ("distreal:form=round", context, "form of strategy 'distreal': expected random or nested"),
         ("distreal:levels=2", context, "expected the settings form, averaging, .*found 'levels'"),
-        ("distreal:from=nested", bare, "expected the settings form, levels, .*mean form"),
+        ("distreal:from=nested", bare, "expected the settings form, levels, raising, .*mean form"),
         ("nested:form=random", bare, "expected the settings levels, .*found 'form'"),
     ):
         with pytest.raises(InputError, match=message):
