@@ -17,7 +17,7 @@ from sqlalchemy import Engine, event, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
-from distreal_dse.cli._federated import _carry_out
+from distreal_dse.cli._federated import _shown
 from distreal_dse.errors import StorageError
 from distreal_dse.fronts import (
     ConnectionLostError,
@@ -307,9 +307,10 @@ def test_a_run_whose_database_does_not_come_back_is_resumed_and_not_begun_again(
 ) -> None:
     monkeypatch.setattr(f"{LOGGER}.PATIENCE", 0.5)
     run_id, begun = begin_run(database, spec)
+    stored = load_run(database, run_id)
     server.stop()
-    with pytest.raises(ConnectionLostError) as error:
-        _carry_out(database, run_id, begun, workers=1, as_json=True)
+    with pytest.raises(ConnectionLostError) as error, _shown([], True, stored) as listen:
+        carry_out(database, run_id, begun, listen)
     server.start()
     advice = f"start it and run `distreal-dse fl resume {run_id}`: everything finished is kept"
     assert str(error.value).endswith(advice) and "within 0.5 s" in str(error.value)

@@ -62,7 +62,7 @@ def test_a_study_file_without_a_path_lies_in_the_app() -> None:
         ({"time": "real"}, "virtual"),
         ({"timeout": 0.0}, "timeout of the app configuration: expected above 0"),
         ({"study-options": "16"}, "expected NAME=VALUE"),
-        ({"strategy": "distreal"}, "expected a front"),
+        ({"strategy": "distreal:form=random"}, "expected a front"),
         ({"cohort": 99}, "expected at most the 20 devices"),
         ({"deadline": -1.0}, "deadline of rounds: expected more than 0"),
     ],

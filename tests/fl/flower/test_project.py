@@ -128,7 +128,7 @@ def test_a_folder_that_holds_something_is_refused_and_left_alone(ground: Ground)
 def test_what_can_not_be_trained_is_refused_before_anything_is_written(ground: Ground) -> None:
     ended = run(
         "fl", "flower-init", ground.folder / "project", "--study", ground.study,
-        "--strategy", "distreal", "--storage", ground.database.url.render_as_string(),
+        "--strategy", "distreal:form=random", "--storage", ground.database.url.render_as_string(),
     )  # fmt: skip
     assert "expected a front to look vectors up in" in ended.error(2)
     assert not (ground.folder / "project").exists()
