@@ -25,7 +25,8 @@ from botorch.models import SingleTaskGP
 from botorch.models.deterministic import GenericDeterministicModel
 from botorch.models.model import ModelList
 from botorch.models.transforms import Standardize
-from botorch.sampling import SobolQMCNormalSampler
+from botorch.sampling import ListSampler, SobolQMCNormalSampler
+from botorch.sampling.index_sampler import IndexSampler
 from gpytorch.mlls import ExactMarginalLogLikelihood
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial
@@ -94,7 +95,10 @@ class _Ranking:
             ref_point=[float(means.min()), -float(costs.max())],
             X_baseline=points,
             X_pending=torch.from_numpy(pending) if len(pending) else None,
-            sampler=SobolQMCNormalSampler(torch.Size([SAMPLES]), seed=0),
+            sampler=ListSampler(
+                SobolQMCNormalSampler(torch.Size([SAMPLES]), seed=0),
+                IndexSampler(torch.Size([SAMPLES]), seed=0),
+            ),
             prune_baseline=True,
         )
 
