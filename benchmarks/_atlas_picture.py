@@ -15,6 +15,7 @@ from fl.store.runs import Run
 
 REFERENCE = "small"
 ROW = 26  # pixels
+LEAST = -15.0  # points; what is less is drawn there, or it would squeeze all else
 
 
 def above_small(runs: Sequence[Run]) -> list[Difference]:
@@ -38,7 +39,7 @@ def picture(found: Sequence[tuple[Cell, Sequence[Run]]], ours: str) -> go.Figure
     figure = go.Figure(layout={"template": template()})
     for name, look in strategy_looks(names).items():
         points = [
-            (row, 100 * one.settled_accuracy.mean, 100 * one.settled_accuracy.high)
+            (row, max(LEAST, 100 * one.settled_accuracy.mean), 100 * one.settled_accuracy.high)
             for row, own in rows
             for one in own
             if name_of(one.strategy) == name
@@ -56,7 +57,10 @@ def picture(found: Sequence[tuple[Cell, Sequence[Run]]], ours: str) -> go.Figure
     figure.add_vline(0, line={"color": INK, "width": 1.5})
     figure.update_layout(
         title=f"Who is above the small network: {ours} with its interval",
-        xaxis={"title": f"points of settled accuracy above {REFERENCE}, paired by seed"},
+        xaxis={
+            "title": f"points of settled accuracy above {REFERENCE}, paired by seed; "
+            f"{LEAST:.0f} stands for less, too"
+        },
         yaxis={"autorange": "reversed", "gridcolor": GRID, "dtick": 1},
         height=150 + ROW * len(rows),
     )

@@ -37,7 +37,7 @@ from fl.compare.advice import advise
 from fl.compare.at_best import compare_at_best
 from fl.compare.paired import Difference, paired_differences
 from fl.compare.summaries import by_strategy, summarise
-from fl.store.runs import Run
+from fl.store.runs import Run, list_runs
 
 RATES = (0.1, 0.2, 0.4)
 FIT_TRIALS = 30
@@ -253,6 +253,7 @@ def main() -> None:
     arguments.add_argument("--strategies", default="*", help="such as 'small,nested'")
     arguments.add_argument("--workers", type=int, default=2)
     arguments.add_argument("--quick", action="store_true", help="digits in the extreme fleet")
+    arguments.add_argument("--stored", action="store_true", help="train nothing, tell what is kept")
     arguments.add_argument("--markdown", action="store_true", help="a table for documentation")
     arguments.add_argument(
         "--advise", type=int, metavar="ROUNDS", help="hold pilots of so many rounds against it"
@@ -273,9 +274,14 @@ def main() -> None:
     lost: dict[str, float] = {}
     for cell in cells:
         began = time.monotonic()
-        runs = runs_of(
-            engine, asked.storage, cell, asked.data, asked.seeds, strategies, asked.workers
-        )
+        if asked.stored:
+            runs: Sequence[Run] = [run for run in list_runs(engine, cell.name) if run.finished]
+            if not runs:
+                continue
+        else:
+            runs = runs_of(
+                engine, asked.storage, cell, asked.data, asked.seeds, strategies, asked.workers
+            )
         figure = lead(cell, runs)
         if figure is None:
             print(f"{cell.name}: nothing to compare {OURS} with", file=sys.stderr)
@@ -283,7 +289,7 @@ def main() -> None:
         found.append((cell, figure))
         filled.append((cell, runs))
         times += [one for one in [faster(cell, runs)] if one is not None]
-        if asked.advise:
+        if asked.advise and not asked.stored:
             lost[cell.name] = regret(engine, cell, runs, asked.data, asked.advise, asked.workers)
         told = f"{cell.name}: {figure.value:+.1f} points, {figure.settings}"
         print(f"{told}, {time.monotonic() - began:.0f} s", file=sys.stderr)
