@@ -141,16 +141,23 @@ def adjusted(loss: Loss, labels: Tensor) -> Loss:
     return of_adjusted
 
 
-def raised(outputs: Tensor, known: Tensor) -> Tensor:
-    """Return the mean square of what is added to the logits of some classes, where it raises them.
+def drift(core: Tensor, outputs: Tensor, part: Tensor, known: Tensor) -> Tensor:
+    """Return how far a part of some logits drifts from those that it is added to.
 
-    A softmax says the same of its classes if all others are lowered in place of raising one.
+    The mean square of what it raises, and of the change of the logarithm of Σ exp over the classes
+    that are known: by how much these become more or less probable, all together, against others.
 
     Parameters
     ----------
+    core
+        Logits that count as given, shape [N, classes].
     outputs
-        What is added to logits, shape [N, classes].
+        The logits with all parts so far, this one among them, shape [N, classes].
+    part
+        What is added, shape [N, classes].
     known
         The classes that count, shape [M], M ≥ 1.
     """
-    return outputs[:, known.to(outputs.device)].clamp(min=0).square().mean()
+    here = known.to(part.device)
+    together = outputs[:, here].logsumexp(1) - core[:, here].logsumexp(1)
+    return part[:, here].clamp(min=0).square().mean() + together.square().mean()

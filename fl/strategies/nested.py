@@ -14,10 +14,10 @@ what it leaves unused:
   it, and no others contradict them. So its loss adjusts logits to the device's own class
   frequencies and leaves classes out that it has no sample of (`fl.masking.adjusted`). With equal
   frequencies it is the ordinary loss.
-- A level may lower logits, and pays for raising them (`fl.masking.raised`). On an input of a class
-  that its devices lack, what it adds is arbitrary: a logit that it raises there wins over what
-  the core knows, one that it lowers does not. Among the classes that it learns to tell apart, both
-  say the same.
+- On an input of a class that its devices lack, what a level adds is arbitrary. So it is anchored to
+  what the core knows (`fl.masking.drift`): it pays for raising logits, which would win there over
+  all other classes, and for changing how probable the classes of the device are together, by which
+  these would win or lose against all others. It may tell them apart by lowering what is wrong.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from distreal_dse.dropout import (
 )
 from distreal_dse.errors import InputError
 from distreal_dse.specs import number, whole_number
-from fl.masking import Loss, adjusted, raised
+from fl.masking import Loss, adjusted, drift
 from fl.strategies.base import LocalPlan, PricedVector, Strategy, Vector
 from fl.strategies.context import StrategyContext, VectorTable
 from fl.strategies.setting import AVERAGING, CHOOSE, Chosen, Setting
@@ -47,8 +47,8 @@ from fl.world.devices import Device
 
 # A device of speed ¼ affords a level of a quarter of the cost, however the product is rounded.
 ROUNDING = 1 + 1e-9
-# Of what levels raise, in their loss. Our own choice; 10 does as well (docs/strategies.md).
-RAISING = 1.0
+# Our own choice (docs/strategies.md).
+ANCHOR = 1.0
 
 
 def check_levels(levels: int) -> None:
@@ -63,8 +63,8 @@ def check_levels(levels: int) -> None:
         raise InputError(f"levels of strategy nested: expected 2 or more, found {levels}")
 
 
-def check_raising(weight: float) -> None:
-    """Refuse a weight of what levels raise that is none.
+def check_anchor(weight: float) -> None:
+    """Refuse a weight of the anchor that is none.
 
     Raises
     ------
@@ -72,7 +72,7 @@ def check_raising(weight: float) -> None:
         If it is no finite number from 0 on.
     """
     if not 0 <= weight < math.inf:
-        raise InputError(f"raising of strategy nested: expected 0 or more, found {weight:g}")
+        raise InputError(f"anchor of strategy nested: expected 0 or more, found {weight:g}")
 
 
 class Nested(Strategy):
@@ -86,8 +86,8 @@ class Nested(Strategy):
     levels
         Number of nested widths, ≥ 2: that of `small`, the full one, and between them as many with
         equal steps.
-    raising
-        Weight, 0 or more, of the mean square of what a level raises logits by, in its loss.
+    anchor
+        Weight, 0 or more, of how far a level drifts from the core, in its loss.
 
     Raises
     ------
@@ -98,7 +98,7 @@ class Nested(Strategy):
     name = "nested"
     settings = {
         "levels": Setting(whole_number, check_levels),
-        "raising": Setting(number, check_raising),
+        "anchor": Setting(number, check_anchor),
         "averaging": AVERAGING,
         "choose": CHOOSE,
     }
@@ -106,11 +106,11 @@ class Nested(Strategy):
     masks = "ordered"
     averaging = "pooled"  # few devices train the higher levels; all train the core in every step
 
-    def __init__(self, context: StrategyContext, levels: int = 4, raising: float = RAISING) -> None:
+    def __init__(self, context: StrategyContext, levels: int = 4, anchor: float = ANCHOR) -> None:
         super().__init__(context)
         check_levels(levels)
-        check_raising(raising)
-        self._raising = raising
+        check_anchor(anchor)
+        self._anchor = anchor
         core = context.largest_within(context.weakest_budget).kept_counts
         full = context.full.kept_counts
         shares = [step / (levels - 1) for step in range(levels)]
@@ -141,7 +141,7 @@ class Nested(Strategy):
         if self.chosen != "per mini-batch":
             within = (self._vectors.pick(budget),)
         masks = make_policy(self.masks)
-        return NestedPlan(self._vectors, within, masks, self._nesting, self._loss, self._raising)
+        return NestedPlan(self._vectors, within, masks, self._nesting, self._loss, self._anchor)
 
 
 class NestedPlan(LocalPlan):
@@ -159,7 +159,7 @@ class NestedPlan(LocalPlan):
         Of the network that is trained; None if nothing is.
     loss
         Of the study.
-    raising
+    anchor
         As for `Nested`.
     """
 
@@ -170,10 +170,10 @@ class NestedPlan(LocalPlan):
         masks: MaskPolicy,
         nesting: Nesting | None,
         loss: Loss,
-        raising: float,
+        anchor: float,
     ) -> None:
         super().__init__(masks)
-        self._raising = raising
+        self._anchor = anchor
         self._within = VectorTable(within)
         self._vectors, self._nesting, self._loss_of_study = vectors, nesting, loss
 
@@ -198,10 +198,11 @@ class NestedPlan(LocalPlan):
 
         def objective(module: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
             outputs, *more = nesting.outputs(module, inputs, counts)
-            total = self.loss(outputs, targets)
+            total, core = self.loss(outputs, targets), outputs.detach()
             for part in more:
                 outputs = outputs.detach() + part
-                total = total + added(outputs, targets) + self._raising * raised(part, known)
+                total = total + added(outputs, targets)
+                total = total + self._anchor * drift(core, outputs, part, known)
             return total
 
         loss = trainer.step(inputs, targets, counts, objective)

@@ -339,18 +339,18 @@ def test_nested_sends_the_levels_that_a_device_may_train(context: StrategyContex
     assert sent == sorted(set(sent)) and sent[-1] == context.network.full_counts
 
 
-def test_levels_that_know_some_classes_lower_logits_rather_than_raise_them(
+def test_levels_that_know_some_classes_stay_near_what_the_core_says_of_them(
     context: StrategyContext, data: Data
 ) -> None:
-    """A logit that is raised would win over the core's on inputs of all other classes."""
+    """Else they would win over it, or lose to it, on inputs of all other classes."""
     study, full = context.study, context.macs.full
     labels = labels_of(data.train)
     here = (labels < 2).nonzero().flatten()
     inputs, targets = fetch(data.train, here)
     others, _ = fetch(data.train, (labels >= 2).nonzero().flatten())
-    largest = {}
-    for raising in (0.0, 1.0):
-        strategy = make_strategy(f"nested:raising={raising}", context)
+    largest, moved = {}, {}
+    for anchor in (0.0, 1.0):
+        strategy = make_strategy(f"nested:anchor={anchor}", context)
         assert isinstance(strategy, Nested)
         network = strategy.network(context.network)
         plan = plan_of(strategy, full)
@@ -362,9 +362,13 @@ def test_levels_that_know_some_classes_lower_logits_rather_than_raise_them(
         assert strategy._nesting is not None
         with torch.no_grad():
             _, *added = strategy._nesting.outputs(network.module, others, network.full_counts)
+            core, *more = strategy._nesting.outputs(network.module, inputs, network.full_counts)
         assert (sum(added)[:, 2:] == 0).all()  # of classes that nobody here has seen
-        largest[raising] = max(float(part[:, :2].max()) for part in added)
+        largest[anchor] = max(float(part[:, :2].max()) for part in added)
+        together = (core + sum(more))[:, :2].logsumexp(1) - core[:, :2].logsumexp(1)
+        moved[anchor] = float(together.abs().mean())
     assert largest[1.0] < 0.5 * largest[0.0], largest
+    assert moved[1.0] < 0.5 * moved[0.0], moved
 
 
 def test_fjord_draws_anew_for_each_device_and_round(context: StrategyContext) -> None:
@@ -430,7 +434,7 @@ def test_distreal_has_the_form_of_its_front_and_nested_levels_without_one(
     for spec, given, message in (
         ("distreal:form=round", context, "form of strategy 'distreal': expected random or nested"),
         ("distreal:levels=2", context, "expected the settings form, averaging, .*found 'levels'"),
-        ("distreal:from=nested", bare, "expected the settings form, levels, raising, .*mean form"),
+        ("distreal:from=nested", bare, "expected the settings form, levels, anchor, .*mean form"),
         ("nested:form=random", bare, "expected the settings levels, .*found 'form'"),
     ):
         with pytest.raises(InputError, match=message):
