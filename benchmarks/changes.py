@@ -62,8 +62,9 @@ def specs(
         "schedule": SCHEDULE,
         "rules": RoundRules(deadline=deadline, late="partial"),
     }
+    more = "," if ":" in strategy else ":"
     return [
-        RunSpec(**shared, strategy=f"{strategy}:choose={choice}", seed=seed)
+        RunSpec(**shared, strategy=f"{strategy}{more}choose={choice}", seed=seed)
         for choice in CHOICES
         for seed in range(seeds)
     ]

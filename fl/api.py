@@ -99,7 +99,7 @@ class FederatedResult:
 def run(
     study: Study | str | os.PathLike[str],
     *,
-    front: Front | str | None = None,
+    front: Front | str | os.PathLike[str] | None = None,
     strategy: str = "distreal",
     rounds: int = 30,
     devices: int = 20,
@@ -132,7 +132,7 @@ def run(
     progress: bool | Shown = True,
     listen: Listener | None = None,
 ) -> FederatedResult:
-    """Train on devices whose free compute changes; each looks its vectors up in the front.
+    """Train on devices whose free compute changes: by vectors of a front, or in nested levels.
 
     Every round is in the database when it is done. A run that is interrupted goes on with
     `resume`.

@@ -41,6 +41,8 @@ def test_a_notebook_runs_to_its_end_and_draws_what_is_stored(
     budgets = re.compile(r"budget +\d+%")
     assert budgets.findall(printed(found)) == budgets.findall(printed(stored)) != []
     assert not [one for one in outputs(found) if one.get("name") == "stderr"]  # no warnings
+    # What is shown to hold, holds.
+    assert not [one for one in outputs(found) if one.get("data", {}).get("text/plain") == "False"]
     assert (tmp_path / "example.db").exists()
 
 

@@ -21,6 +21,7 @@ from distreal_dse.fronts import (
     check_front_name,
     measured_vectors,
     save_front,
+    table_fit,
     useful_front,
     utc_now,
     verification_setting,
@@ -100,9 +101,10 @@ def reprice(
     if name:
         check_front_name(name)
     if front.cheapest_useful is None:
+        rest = "its table was judged as a whole, for MACs" if table_fit(front) else "search again"
         raise FrontError(
             f"{subject.label} can't be re-priced: expected a point that gains, found that all "
-            f"{len(front.points)} harm (their loss gain is below 0); search again"
+            f"{len(front.points)} harm (their loss gain is below 0); {rest}"
         )
     family = _uniform_family(front, subject.network)
     verified = _verified(front, subject.network)

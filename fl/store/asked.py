@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ DEFAULTS: dict[str, Any] = {"availability": "markov", "classes": None, "speeds":
 def spec_arguments(
     source: StudySource | GivenStudy,
     engine: Engine,
-    front: Front | str | None,
+    front: Front | str | os.PathLike[str] | None,
     device: str,
     *,
     rounds: int,
@@ -128,10 +129,10 @@ def _of_fleet(fleet: Fleet | str, world: dict[str, Any]) -> dict[str, Any]:
     return {"classes": found.classes, "pace": found.pace, "availability": found.availability}
 
 
-def _label(engine: Engine, front: Front | str | None) -> str | None:
+def _label(engine: Engine, front: Front | str | os.PathLike[str] | None) -> str | None:
     """The exact label of a front; one that the database lacks, and that is at hand, is stored."""
     if not isinstance(front, Front):
-        return exact_front(engine, front)
+        return exact_front(engine, None if front is None else os.fspath(front))
     try:
         if find_front(engine, front.label).content_hash == front.content_hash:
             return exact_front(engine, front.label)

@@ -188,7 +188,10 @@ class NestedPlan(LocalPlan):
     def step(
         self, trainer: DropoutTrainer, inputs: Tensor, targets: Tensor, vector: PricedVector
     ) -> float:
-        """Train all levels of the vector by one step; return the mean of their losses."""
+        """Train all levels of the vector by one step; return the mean of their losses.
+
+        What the anchor costs is part of them.
+        """
         counts = vector.kept_counts
         if counts == self._vectors.vectors[0].kept_counts:
             return trainer.step(inputs, targets, counts)

@@ -16,7 +16,7 @@ from command_line import run as command
 from distreal_dse import Data, Front, Study, make_fleet
 from distreal_dse.cli._federated_options import RunOptions
 from distreal_dse.errors import InputError, StudyError
-from distreal_dse.fronts import find_front, open_database
+from distreal_dse.fronts import export_front, find_front, open_database
 from distreal_dse.preparation import prepare
 from fl.results import RoundResult
 from fl.store.runs import list_runs
@@ -152,6 +152,14 @@ def test_a_front_that_the_database_lacks_is_stored(
     other = replace(table, points=table.points[:2], version=1)
     done = fl.run(tiny, front=other, storage=url, **{**SMALL, "rounds": 1})
     assert done.run.front_label == "tiny@2" and done.run.front_hash == other.content_hash
+
+
+def test_a_front_may_be_the_path_of_a_file(tiny: Study, table: Front, tmp_path: Path) -> None:
+    file = tmp_path / "front.json"
+    export_front(table, file)
+    settings = {**SMALL, "rounds": 1}
+    done = fl.run(tiny, front=file, storage=tmp_path / "runs.db", **settings)
+    assert done.run.front_hash == table.content_hash
 
 
 def test_a_fleet_takes_the_place_of_classes_and_not_both(tiny: Study, storage: Path) -> None:
