@@ -47,7 +47,7 @@ from fl.world.devices import Device
 
 # A device of speed ¼ affords a level of a quarter of the cost, however the product is rounded.
 ROUNDING = 1 + 1e-9
-# Our own choice (docs/strategies.md).
+# Our own choice; no other weight was tried (docs/strategies.md).
 ANCHOR = 1.0
 
 
