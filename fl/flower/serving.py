@@ -34,6 +34,10 @@ from fl.world.exact import Seconds, exact
 # start of their apps, take the rest. Our own choice.
 FOR_TRAINING = Fraction(4, 5)
 
+# Where devices are waited for in virtual time, nothing says how long: three centuries, so that the
+# clock stays a clock. Our own choice.
+MOST_SECONDS = 1e10
+
 
 @dataclass(frozen=True, eq=False)
 class RoundTimes:
@@ -52,6 +56,11 @@ class RoundTimes:
     start: Seconds
     deadline: Seconds
     limit: Seconds
+
+    @property
+    def most_seconds(self) -> Seconds:
+        """What a device that has trained a mini-batch can say that its round took."""
+        return MOST_SECONDS if math.isinf(self.deadline) else self.limit
 
 
 class Serving:

@@ -30,7 +30,7 @@ from fl.flower.records import (
 from fl.flower.serving import RoundTimes, Serving
 from fl.flower.words import Order, Plan, read_update, said
 from fl.results import RoundResult, State, Update
-from fl.server import select_cohort
+from fl.server import fault_of_figures, select_cohort
 
 _logger = logging.getLogger("flwr")
 
@@ -243,7 +243,8 @@ class FlowerStrategy(Strategy):
             why = "no answer in time" if message is None else message.error.reason
             _logger.warning("round %d, device %d: missed: %s", number, greeting.device, why)
             return _nothing(greeting.device, down, mini_batches=0)
-        assert self._nodes is not None
+        under_way = self._round
+        assert self._nodes is not None and under_way is not None
         units = sum(network.full_counts)
         try:
             record = self._nodes.answer(message)
@@ -253,11 +254,14 @@ class FlowerStrategy(Strategy):
             trained = unpack_bits(said(record, "units", bytes), units)
             if bool((update.masks.any(0) & ~trained).any()):
                 raise InputError("units: expected all that the masks say, found fewer")
+            # Before anything else looks at them: late and rejected updates are stored, too.
+            if fault := fault_of_figures(update, under_way.times.most_seconds):
+                raise InputError(fault)
             part = arrays_in(message.content, WEIGHTS)
             state: State = put(part, self._serving.state, trained, network.channels)
-        except InputError as fault:
+        except InputError as refusal:
             _logger.warning("round %d, device %d: update left out: %s", number, greeting.device,
-                            fault)  # fmt: skip
+                            refusal)  # fmt: skip
             return _nothing(greeting.device, down, mini_batches=1)
         up = size_of(message.content)
         return replace(update, state=state, bytes_down=down, bytes_up=up)

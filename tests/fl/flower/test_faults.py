@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -79,6 +80,13 @@ def no_number(message: Message) -> Message:
     return message
 
 
+def with_costs(message: Message, cost: float) -> Message:
+    arrays = arrays_in(message.content, FIGURES)
+    arrays["costs"] = np.full_like(arrays["costs"], cost)
+    message.content[FIGURES] = arrays_of(arrays)
+    return message
+
+
 FAULTS: dict[str, tuple[Callable[[Message], Message | None], str]] = {
     "NaN": (lambda m: with_arrays(m, WEIGHTS, poisoned), "expected finite values"),
     "shapes": (lambda m: with_arrays(m, WEIGHTS, lambda a: a[:-1]), "part of a state: expected"),
@@ -89,6 +97,17 @@ FAULTS: dict[str, tuple[Callable[[Message], Message | None], str]] = {
     "samples": (lambda m: with_answer(m, samples=10**6), "samples: expected at most the"),
     "who": (lambda m: with_answer(m, device=3), "device: expected 1, found 3"),
     "loss": (lambda m: with_answer(m, loss="low"), "loss: expected float, found str"),
+    "NaN seconds": (lambda m: with_answer(m, seconds=math.nan), "seconds: expected 0 to"),
+    "infinite seconds": (lambda m: with_answer(m, seconds=math.inf), "seconds: expected 0 to"),
+    "negative seconds": (lambda m: with_answer(m, seconds=-1e9), "seconds: expected 0 to"),
+    "long seconds": (lambda m: with_answer(m, seconds=1e11), "seconds: expected at most the 1e+10"),
+    "NaN MACs": (lambda m: with_answer(m, macs=math.nan), "training MACs: expected 0 to"),
+    "large MACs": (lambda m: with_answer(m, macs=1.7e308), "training MACs: expected 0 to"),
+    "over budget": (lambda m: with_answer(m, **{"over-budget": 2**63 - 1}), "over the budget"),
+    "NaN costs": (lambda m: with_costs(m, math.nan), "cost shares: expected 0 to"),
+    "late lies": (
+        lambda m: with_answer(m, complete=False, seconds=math.nan), "seconds: expected 0 to",
+    ),
 }  # fmt: skip
 
 
@@ -105,9 +124,26 @@ def test_an_update_that_can_not_be_merged_is_left_out_and_the_round_completes(
             "accepted"
         ]
     assert all(torch.isfinite(one).all() for one in found.state.values())
+    # What it lied about is in no figure and not in the clock.
+    assert found.rounds[-1].virtual_seconds < 100
+    assert 0 <= found.rounds[-1].over_budget <= found.rounds[-1].mini_batches
+    assert 0 <= found.rounds[-1].training_macs < 1e9
     warnings = [one for one in log() if "device 1: update left out" in one]
     assert len(warnings) == 2
     assert said in warnings[0]
+
+
+@pytest.mark.parametrize("own", [{"deadline": 1.0}, {"time": "live", "timeout": 60.0}])
+def test_no_device_says_that_it_took_longer_than_the_round_lets_it(
+    ground: Ground, log: Callable[[], list[str]], own: dict[str, Any]
+) -> None:
+    def spoil(message: Message) -> Message:
+        return with_answer(message, seconds=100.0) if of_device(message, 1) else message
+
+    found = ground.on_flower(ground.config(**ALL, **own), change=spoil)
+    assert [result.devices[1].seconds for result in found.rounds[1:]] == [0.0, 0.0]
+    assert any("seconds: expected at most the" in one for one in log())
+    assert found.rounds[-1].virtual_seconds < 100
 
 
 @pytest.mark.parametrize("how", ["silent", "error"])
