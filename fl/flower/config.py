@@ -7,7 +7,6 @@ in the node configuration of its SuperNode, and takes the place of the app's own
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any, Literal, get_args
 
 from distreal_dse.errors import InputError
 from distreal_dse.specs import unknown_name
+from distreal_dse.storage import storage_url
 from fl.store.specs import RunSpec
 from fl.world.deadlines import RoundRules
 from fl.world.fleet import make_fleet
@@ -23,9 +23,6 @@ Config = Mapping[str, bool | float | int | str]
 """As Flower gives the configuration of apps and nodes."""
 
 Time = Literal["virtual", "live"]
-
-LOCAL_STORAGE = "sqlite:///distreal.db"
-"""Where nothing says where it is; as the command line has it."""
 
 # What a run is called here, and there.
 _OF_SPEC = {
@@ -139,7 +136,7 @@ def read_config(config: Config, folder: Path) -> AppConfig:
     timeout = float(config.get("timeout", 3600))
     if not 0 < timeout < math.inf:
         raise InputError(f"timeout of the app configuration: expected above 0, found {timeout:g}")
-    storage = str(config.get("storage") or os.environ.get("DISTREAL_STORAGE") or LOCAL_STORAGE)
+    storage = storage_url(str(config.get("storage") or "") or None)
     return AppConfig(spec, storage, time, timeout)  # type: ignore[arg-type]
 
 

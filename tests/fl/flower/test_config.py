@@ -42,8 +42,13 @@ def test_no_deadline_is_written_as_0() -> None:
     assert read_config(LEAST | {"deadline": 0.0}, HOME).spec.rules.deadline is None
 
 
-def test_without_a_storage_it_is_that_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DISTREAL_STORAGE", "sqlite:///from-environment.db")
+@pytest.mark.parametrize("name", ["DISTREAL_STORAGE", "OPTUNA_STORAGE"])
+def test_without_a_storage_it_is_that_of_the_environment(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    for one in ("DISTREAL_STORAGE", "OPTUNA_STORAGE"):
+        monkeypatch.delenv(one, raising=False)
+    monkeypatch.setenv(name, "sqlite:///from-environment.db")
     assert read_config(LEAST | {"storage": ""}, HOME).storage == "sqlite:///from-environment.db"
 
 
