@@ -15,6 +15,7 @@ from distreal_dse.catalogue import StudySource
 from distreal_dse.errors import InputError
 from distreal_dse.files import write_whole
 from distreal_dse.fronts import export_front, find_front
+from distreal_dse.fronts._urls import secrets_of
 from distreal_dse.specs import slug
 from fl.store.specs import RunSpec
 
@@ -123,10 +124,10 @@ def _text(value: str) -> str:
 def _absolute(engine: Engine) -> str:
     """Return the URL of a database that holds from any folder.
 
-    Nothing where it holds a password, as devices get the configuration of the app, too.
+    Nothing where it holds a secret, as devices get the configuration of the app, too.
     """
     url = make_url(engine.url)
-    if url.password is not None:
+    if secrets_of(url):
         return ""
     if url.get_backend_name() == "sqlite" and url.database and url.database != ":memory:":
         url = url.set(database=str(Path(url.database).absolute()))

@@ -106,12 +106,11 @@ def test_certificates_are_signed_and_keys_are_for_their_owner(ground: Ground) ->
     assert {one.name: one.read_bytes() for one in found.iterdir()} == before  # all is kept
 
 
-def test_a_password_of_the_database_is_not_sent_to_devices(
-    ground: Ground, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("url", ["me:secret@db/runs", "me@db/runs?password=secret"])
+def test_a_password_of_the_database_is_not_sent_to_devices(ground: Ground, url: str) -> None:
     from sqlalchemy import create_engine
 
-    engine = create_engine("postgresql+psycopg://me:secret@db/runs")
+    engine = create_engine(f"postgresql+psycopg://{url}")
     write_project(ground.folder / "project", project_of(ground, None, "heterofl"), engine)
     written = (ground.folder / "project" / "pyproject.toml").read_text()
     assert "secret" not in written
