@@ -18,6 +18,7 @@ from distreal_dse.fronts import export_front, find_front
 from distreal_dse.fronts._urls import secrets_of
 from distreal_dse.specs import slug
 from fl.store.specs import RunSpec
+from fl.world.fleet import make_fleet
 
 TEMPLATES = Path(__file__).with_name("project")
 PACKAGE = "distreal_app"
@@ -63,7 +64,7 @@ def write_project(folder: Path, project: Project, engine: Engine) -> None:
     Raises
     ------
     InputError
-        If the folder holds something, or study, front or strategy can't be used.
+        If the folder holds something, or study, front, strategy or fleet can't be used.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(
@@ -73,9 +74,11 @@ def write_project(folder: Path, project: Project, engine: Engine) -> None:
     source = StudySource(project.study)
     study = source.load()
     front = find_front(engine, project.front) if project.front else None
+    fleet = make_fleet(project.fleet)
     RunSpec(
         study=project.study, front=project.front, strategy=project.strategy,
         rounds=project.rounds, devices=project.devices, cohort=project.cohort,
+        classes=fleet.classes, availability=fleet.availability, pace=fleet.pace,
     ).check()  # fmt: skip
     home = folder.absolute()
     package = home / PACKAGE

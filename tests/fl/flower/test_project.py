@@ -124,10 +124,19 @@ def test_a_folder_that_holds_something_is_refused_and_left_alone(ground: Ground)
     assert sorted(ground.folder.iterdir()) == before
 
 
-def test_what_can_not_be_trained_is_refused_before_anything_is_written(ground: Ground) -> None:
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("--strategy", "distreal:form=random", "expected a front to look vectors up in"),
+        ("--fleet", "nonsense", "nonsense"),
+    ],
+)
+def test_what_can_not_be_trained_is_refused_before_anything_is_written(
+    ground: Ground, option: str, value: str, said: str
+) -> None:
     ended = run(
-        "fl", "flower-init", ground.folder / "project", "--study", ground.study,
-        "--strategy", "distreal:form=random", "--storage", ground.database.url.render_as_string(),
+        "fl", "flower-init", ground.folder / "project", "--study", ground.study, option, value,
+        "--storage", ground.database.url.render_as_string(),
     )  # fmt: skip
-    assert "expected a front to look vectors up in" in ended.error(2)
+    assert said in ended.error(2)
     assert not (ground.folder / "project").exists()
