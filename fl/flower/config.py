@@ -33,7 +33,10 @@ _OF_SPEC = {
     "checkpoint-every": "checkpoint_every", "torch-device": "device",
 }  # fmt: skip
 RULES = ("deadline", "late", "overcommit")
-_OWN = ("study-options", "fleet", "storage", "time", "timeout", "partition-id", "num-partitions")
+_OWN = (
+    "study-options", "fleet", "storage", "time", "timeout", "most-samples", "partition-id",
+    "num-partitions",
+)  # fmt: skip
 KEYS = (*_OF_SPEC, *RULES, *_OWN)
 """What an app can be told."""
 
@@ -60,12 +63,16 @@ class AppConfig:
     timeout
         Seconds that the server waits for the answers of a round, > 0. Devices in their own time
         train for four fifths of it at most.
+    most_samples
+        That a device may say that it has, as samples are weights; 0 for no limit. Those that say
+        more take no part.
     """
 
     spec: RunSpec
     storage: str
     time: Time
     timeout: float
+    most_samples: int = 0
 
 
 @dataclass(frozen=True)
@@ -137,7 +144,13 @@ def read_config(config: Config, folder: Path) -> AppConfig:
     if not 0 < timeout < math.inf:
         raise InputError(f"timeout of the app configuration: expected above 0, found {timeout:g}")
     storage = storage_url(str(config.get("storage") or "") or None)
-    return AppConfig(spec, storage, time, timeout)  # type: ignore[arg-type]
+    most = config.get("most-samples", 0)
+    if not isinstance(most, int) or isinstance(most, bool) or most < 0:
+        raise InputError(
+            "most-samples of the app configuration: expected a whole number, 0 for no limit, found "
+            f"{most!r}"
+        )
+    return AppConfig(spec, storage, time, timeout, most)  # type: ignore[arg-type]
 
 
 def for_node(config: Config, node: Config) -> dict[str, bool | float | int | str]:

@@ -53,10 +53,15 @@ class Nodes:
         Of the run.
     timeout
         Seconds that a node has to answer.
+    most_samples
+        That a device may say that it has; 0 for no limit.
     """
 
-    def __init__(self, grid: Grid, hello: Hello, devices: int, timeout: float) -> None:
+    def __init__(
+        self, grid: Grid, hello: Hello, devices: int, timeout: float, most_samples: int = 0
+    ) -> None:
         self._grid, self._hello, self._devices, self._timeout = grid, hello, devices, timeout
+        self._most_samples = most_samples
         self._known: dict[int, Node] = {}
         self._refused: dict[int, int] = {}  # rounds left until a node is asked again
         self._said: set[str] = set()
@@ -133,6 +138,13 @@ class Nodes:
             if not 0 <= greeting.device < self._devices:
                 raise InputError(
                     f"expected one of devices 0 to {self._devices - 1}, found {greeting.device}"
+                )
+            # None of its updates may say more than this greeting.
+            if 0 < self._most_samples < greeting.samples:
+                raise InputError(
+                    f"samples of device {greeting.device}: expected at most the "
+                    f"{self._most_samples} of most-samples, found {greeting.samples}; check the "
+                    "device, or raise the setting"
                 )
             if (other := self.by_device.get(greeting.device)) is not None:
                 raise InputError(

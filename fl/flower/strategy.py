@@ -94,8 +94,10 @@ class FlowerStrategy(Strategy):
         """Draw the cohort, ask it for plans, and give messages with what these need."""
         serving = self._serving
         if self._nodes is None:
-            timeout, devices = serving.app.timeout, serving.app.spec.devices
-            self._nodes = Nodes(grid, serving.hello, devices, timeout)
+            app = serving.app
+            self._nodes = Nodes(
+                grid, serving.hello, app.spec.devices, app.timeout, app.most_samples
+            )
         number = serving.round + 1
         self._wait_for_devices(self._nodes, first=server_round == 1)
         nodes = self._nodes.by_device

@@ -14,8 +14,7 @@ from sqlalchemy.engine import make_url
 from distreal_dse.catalogue import StudySource
 from distreal_dse.errors import InputError
 from distreal_dse.files import write_whole
-from distreal_dse.fronts import export_front, find_front
-from distreal_dse.fronts._urls import secrets_of
+from distreal_dse.fronts import export_front, find_front, has_secret
 from distreal_dse.specs import slug
 from fl.store.specs import RunSpec
 from fl.world.fleet import make_fleet
@@ -130,7 +129,7 @@ def _absolute(engine: Engine) -> str:
     Nothing where it holds a secret, as devices get the configuration of the app, too.
     """
     url = make_url(engine.url)
-    if secrets_of(url):
+    if has_secret(url.render_as_string(hide_password=False)):
         return ""
     if url.get_backend_name() == "sqlite" and url.database and url.database != ":memory:":
         url = url.set(database=str(Path(url.database).absolute()))

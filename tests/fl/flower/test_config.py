@@ -69,6 +69,8 @@ def test_a_study_file_without_a_path_lies_in_the_app() -> None:
         ({"study-options": "16"}, "expected NAME=VALUE"),
         ({"strategy": "distreal:form=random"}, "expected a front"),
         ({"cohort": 99}, "expected at most the 20 devices"),
+        ({"most-samples": -1}, "most-samples of the app configuration: expected a whole number"),
+        ({"most-samples": 9.5}, "most-samples of the app configuration: expected a whole number"),
         ({"deadline": -1.0}, "deadline of rounds: expected more than 0"),
     ],
 )

@@ -232,6 +232,23 @@ def test_a_node_that_is_told_wrong_takes_no_part_and_says_why_in_a_line(
     assert "\n" not in refusal
 
 
+def test_a_device_that_says_it_has_more_samples_than_allowed_takes_no_part(
+    ground: Ground, log: Callable[[], list[str]]
+) -> None:
+    def greedy(message: Message) -> Message:
+        answer = message.content[ANSWER]
+        is_greeting = isinstance(answer, ConfigRecord) and "everything" in answer
+        if is_greeting and answer["device"] == 1:
+            return with_answer(message, samples=10**9)
+        return message
+
+    own = {"cohort": 3, "timeout": 0.5, "most_samples": 10**6}
+    found = ground.on_flower(ground.config(**ALL | own), change=greedy)
+    assert [one.cohort for one in found.rounds[1:]] == 2 * [(0, 2, 3)]
+    (refusal,) = [one for one in log() if "takes no part" in one]
+    assert "expected at most the 1000000 of most-samples, found 1000000000" in refusal
+
+
 def test_without_any_device_the_run_fails_in_a_line_and_is_gone_on_with(ground: Ground) -> None:
     config = ground.config(**ALL | {"timeout": 0.5})
     with pytest.raises(DistrealError, match="expected a device to train it, found none"):
