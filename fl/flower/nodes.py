@@ -21,7 +21,7 @@ from fl.flower.words import Greeting, Hello, RefusedError
 _logger = logging.getLogger("flwr")
 
 ASK_AGAIN = 10
-"""Rounds after which a node that refused is asked again."""
+"""Rounds after which a node that refused, or was silent, is asked again."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +94,8 @@ class Nodes:
         for number in new:  # in their order, whoever answers first
             if number in answers:
                 self._admit(number, answers[number])
+            else:  # else each round would wait for it in full
+                self._refuse(number, "expected an answer in time, found none")
 
     def message(
         self,
@@ -152,9 +154,13 @@ class Nodes:
                     f"{greeting.device}, too; give each SuperNode a partition-id of its own"
                 )
         except InputError as refusal:
-            self._refused[number] = ASK_AGAIN
-            if (text := f"node {number} takes no part: {refusal}") not in self._said:
-                self._said.add(text)
-                _logger.warning(text)
+            self._refuse(number, str(refusal))
             return
         self._known[number] = Node(number, greeting)
+
+    def _refuse(self, number: int, why: str) -> None:
+        """Leave a node out for a while; says so where it is the first time."""
+        self._refused[number] = ASK_AGAIN
+        if (text := f"node {number} takes no part: {why}") not in self._said:
+            self._said.add(text)
+            _logger.warning(text)

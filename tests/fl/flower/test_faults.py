@@ -232,6 +232,22 @@ def test_a_node_that_is_told_wrong_takes_no_part_and_says_why_in_a_line(
     assert "\n" not in refusal
 
 
+def test_a_node_that_never_says_who_it_is_is_not_waited_for_in_each_round(
+    ground: Ground, log: Callable[[], list[str]]
+) -> None:
+    def mute(message: Message) -> Message | None:
+        answer = message.content[ANSWER]
+        is_greeting = isinstance(answer, ConfigRecord) and "everything" in answer
+        return None if is_greeting and answer["device"] == 1 else message
+
+    own = {"cohort": 3, "timeout": 0.5, "rounds": 3}
+    found = ground.on_flower(ground.config(**ALL | own), change=mute)
+    assert [one.cohort for one in found.rounds[1:]] == 3 * [(0, 2, 3)]
+    assert [kind for kind, _ in found.grid.sent].count("query.hello") == 4
+    (refusal,) = [one for one in log() if "takes no part" in one]
+    assert "expected an answer in time, found none" in refusal
+
+
 def test_a_device_that_says_it_has_more_samples_than_allowed_takes_no_part(
     ground: Ground, log: Callable[[], list[str]]
 ) -> None:
