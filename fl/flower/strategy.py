@@ -250,7 +250,8 @@ class FlowerStrategy(Strategy):
         units = sum(network.full_counts)
         try:
             record = self._nodes.answer(message)
-            update = read_update(record, arrays_in(message.content, FIGURES), units)
+            figures, due = arrays_in(message.content, FIGURES), self._serving.due(greeting)
+            update = read_update(record, figures, units, due)
             if update.device != greeting.device:
                 raise InputError(f"device: expected {greeting.device}, found {update.device}")
             trained = unpack_bits(said(record, "units", bytes), units)
