@@ -69,6 +69,10 @@ def test_a_study_file_without_a_path_lies_in_the_app() -> None:
         ({"study-options": "16"}, "expected NAME=VALUE"),
         ({"strategy": "distreal:form=random"}, "expected a front"),
         ({"cohort": 99}, "expected at most the 20 devices"),
+        ({"timeout": "soon"}, "timeout of the app configuration: expected a number, found 'soon'"),
+        ({"deadline": "soon"}, "deadline of the app configuration: expected a number"),
+        ({"deadline": True}, "deadline of the app configuration: expected a number, found True"),
+        ({"overcommit": "a"}, "overcommit of the app configuration: expected a number, found 'a'"),
         ({"most-samples": -1}, "most-samples of the app configuration: expected a whole number"),
         ({"most-samples": 9.5}, "most-samples of the app configuration: expected a whole number"),
         ({"deadline": -1.0}, "deadline of rounds: expected more than 0"),
@@ -78,6 +82,20 @@ def test_what_is_told_wrong_is_said_in_a_line(change: dict[str, Any], said: str)
     with pytest.raises(InputError, match=said) as caught:
         read_config(LEAST | change, HOME)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"speed": "fast"}, "speed of the node configuration: expected a number, found 'fast'"),
+        ({"slot": "long"}, "slot of the node configuration: expected a number, found 'long'"),
+        ({"threads": "two"}, "threads of the node configuration: expected a whole number"),
+        ({"threads": 1.5}, "threads of the node configuration: expected a whole number"),
+    ],
+)
+def test_what_a_node_is_told_wrong_is_said_in_a_line(change: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        read_node({"partition-id": 0} | change, 3)
 
 
 def test_a_node_has_its_own_front_and_nothing_else_of_the_run() -> None:
