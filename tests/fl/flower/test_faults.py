@@ -325,6 +325,19 @@ def test_an_unfinished_run_is_not_gone_on_with_another_front(
         ground.on_flower(config)
 
 
+def test_an_unfinished_run_is_not_gone_on_with_another_availability_trace(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashes = {"study": "one", "availability trace": "before"}
+    with monkeypatch.context() as patched:
+        patched.setattr("fl.flower.serving.study_hash", lambda *_: "one")
+        patched.setattr("fl.flower.serving.file_hashes", lambda _: hashes)
+        stopped_in_round(ground, ground.config(), 2, monkeypatch)
+        patched.setitem(hashes, "availability trace", "after")
+        with pytest.raises(InputError, match="run 1 was begun with another availability trace"):
+            ground.on_flower(ground.config())
+
+
 def test_an_unfinished_run_on_flower_is_not_resumed_in_process(
     ground: Ground, monkeypatch: pytest.MonkeyPatch
 ) -> None:
