@@ -12,7 +12,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
-from distreal_dse.errors import DistrealError, InputError
+from distreal_dse.errors import DistrealError, InputError, in_one_line
 from fl.flower.nodes import Node, Nodes
 from fl.flower.pieces import put, take, unpack_bits
 from fl.flower.records import (
@@ -242,7 +242,8 @@ class FlowerStrategy(Strategy):
         """
         greeting, network = node.greeting, self._serving.network
         if message is None or message.has_error():
-            why = "no answer in time" if message is None else message.error.reason
+            # What another machine says must not steer a terminal.
+            why = "no answer in time" if message is None else in_one_line(message.error.reason)
             _logger.warning("round %d, device %d: missed: %s", number, greeting.device, why)
             return _nothing(greeting.device, down, mini_batches=0)
         under_way = self._round

@@ -155,7 +155,7 @@ def test_a_device_that_does_not_answer_is_missed_and_the_round_completes(
             return message
         if how == "silent":
             return None
-        gone = Message(Error(3, "node is gone"), reply_to=message)
+        gone = Message(Error(3, "node is gone\n\x1b[2J"), reply_to=message)
         # From the server, as Flower answers for a node that it has lost.
         gone.metadata.__dict__["_reply_to_message_id"] = message.metadata.reply_to_message_id
         return gone
@@ -164,7 +164,8 @@ def test_a_device_that_does_not_answer_is_missed_and_the_round_completes(
     outcomes = [[one.outcome for one in result.devices] for result in found.rounds[1:]]
     assert outcomes == 2 * [["accepted", "accepted", "missed", "accepted"]]
     said = "no answer in time" if how == "silent" else "node is gone"
-    assert [one for one in log() if "device 2: missed" in one and said in one]
+    missed = [one for one in log() if "device 2: missed" in one and said in one]
+    assert missed and all(one.isprintable() for one in missed)
     assert load_run(ground.database, found.run_id).finished
 
 
