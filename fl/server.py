@@ -25,11 +25,15 @@ from distreal_dse.seeding import generator
 from fl.averaging import is_statistic
 from fl.results import State, Update
 from fl.world.devices import Device
+from fl.world.exact import Seconds
 
 # Times the median change per mini-batch of a round that an update may change the parameters by for
 # each of its own. Our own choice: the largest seen was 5.0, on digits with devices from full speed
 # to a fiftieth and all strategies (docs/strategies.md).
 LARGEST_CHANGE = 20.0
+
+# No honest round comes near, and no sum of such numbers leaves the range of floats. Our own choice.
+LARGEST_FIGURE = 1e24
 
 
 def select_cohort(
@@ -144,6 +148,32 @@ def fault_of(
         return f"expected an update, found something that can't be read: {described(error)}"
 
 
+def fault_of_figures(update: Update, most_seconds: Seconds = math.inf) -> str | None:
+    """Say why the figures of an update must be neither stored nor added up; None if they may.
+
+    Parameters
+    ----------
+    update
+        As it came from a device.
+    most_seconds
+        That a device which has trained a mini-batch can have taken.
+    """
+    figures = {"seconds": (update.seconds,), "training MACs": (update.training_macs,)}
+    for name, values in {**figures, "cost shares": update.cost_shares}.items():
+        for value in values:
+            if not 0 <= value <= LARGEST_FIGURE:  # nor is NaN
+                return f"{name}: expected 0 to {LARGEST_FIGURE:g}, found {value!r}"
+    if update.mini_batches and update.seconds > most_seconds:
+        most = float(most_seconds)
+        return f"seconds: expected at most the {most:g} of the round, found {update.seconds!r}"
+    if not 0 <= update.over_budget <= update.mini_batches:
+        return (
+            f"mini-batches over the budget: expected 0 to {update.mini_batches}, found "
+            f"{update.over_budget!r}"
+        )
+    return None
+
+
 def _fault_of_numbers(update: Update, held: int | None) -> str | None:
     samples = update.samples
     if not isinstance(samples, int) or isinstance(samples, bool) or samples < 1:
@@ -153,7 +183,7 @@ def _fault_of_numbers(update: Update, held: int | None) -> str | None:
         return f"samples: expected at most the {held} that the device holds, found more"
     if not isinstance(update.loss, (int, float)) or not math.isfinite(update.loss):
         return f"loss: expected a finite number, found {update.loss!r}"
-    return None
+    return fault_of_figures(update)
 
 
 def _fault_of_masks(update: Update, units: int | None, due: int | None) -> str | None:

@@ -7,7 +7,6 @@ in the node configuration of its SuperNode, and takes the place of the app's own
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any, Literal, get_args
 
 from distreal_dse.errors import InputError
 from distreal_dse.specs import unknown_name
+from distreal_dse.storage import storage_url
 from fl.store.specs import RunSpec
 from fl.world.deadlines import RoundRules
 from fl.world.fleet import make_fleet
@@ -23,9 +23,6 @@ Config = Mapping[str, bool | float | int | str]
 """As Flower gives the configuration of apps and nodes."""
 
 Time = Literal["virtual", "live"]
-
-LOCAL_STORAGE = "sqlite:///distreal.db"
-"""Where nothing says where it is; as the command line has it."""
 
 # What a run is called here, and there.
 _OF_SPEC = {
@@ -36,9 +33,14 @@ _OF_SPEC = {
     "checkpoint-every": "checkpoint_every", "torch-device": "device",
 }  # fmt: skip
 RULES = ("deadline", "late", "overcommit")
-_OWN = ("study-options", "fleet", "storage", "time", "timeout", "partition-id", "num-partitions")
+_OWN = (
+    "study-options", "fleet", "storage", "time", "timeout", "most-samples", "partition-id",
+    "num-partitions",
+)  # fmt: skip
 KEYS = (*_OF_SPEC, *RULES, *_OWN)
 """What an app can be told."""
+
+_OF_APP, _OF_NODE = "app configuration", "node configuration"
 
 OF_NODES = (
     "study", "study-options", "front", "storage", "torch-device", "partition-id", "num-partitions",
@@ -63,12 +65,16 @@ class AppConfig:
     timeout
         Seconds that the server waits for the answers of a round, > 0. Devices in their own time
         train for four fifths of it at most.
+    most_samples
+        That a device may say that it has, as samples are weights; 0 for no limit. Those that say
+        more take no part.
     """
 
     spec: RunSpec
     storage: str
     time: Time
     timeout: float
+    most_samples: int = 0
 
 
 @dataclass(frozen=True)
@@ -111,7 +117,7 @@ def read_config(config: Config, folder: Path) -> AppConfig:
     InputError
         If a key is not known, or a value is none.
     """
-    _check_keys("app configuration", config, KEYS)
+    _check_keys(_OF_APP, config, KEYS)
     values: dict[str, Any] = {
         field: _read(key, config[key], field) for key, field in _OF_SPEC.items() if key in config
     }
@@ -128,7 +134,8 @@ def read_config(config: Config, folder: Path) -> AppConfig:
             "classes": fleet.classes, "availability": fleet.availability, "pace": fleet.pace,
         }  # fmt: skip
     rules: dict[str, Any] = {key: config[key] for key in RULES if key in config}
-    rules["deadline"] = float(rules.get("deadline", 0)) or None
+    rules["deadline"] = _number(_OF_APP, config, "deadline", 0.0) or None
+    rules["overcommit"] = _number(_OF_APP, config, "overcommit", 0.0)
     values["rules"] = RoundRules(**rules)
     # A server has no samples of devices to measure statistics on.
     spec = RunSpec(**values, statistics="averaged")
@@ -136,16 +143,22 @@ def read_config(config: Config, folder: Path) -> AppConfig:
     time = str(config.get("time", "virtual"))
     if time not in get_args(Time):
         raise unknown_name("time of the app configuration", time, time, get_args(Time))
-    timeout = float(config.get("timeout", 3600))
+    timeout = _number(_OF_APP, config, "timeout", 3600.0)
     if not 0 < timeout < math.inf:
         raise InputError(f"timeout of the app configuration: expected above 0, found {timeout:g}")
-    storage = str(config.get("storage") or os.environ.get("DISTREAL_STORAGE") or LOCAL_STORAGE)
-    return AppConfig(spec, storage, time, timeout)  # type: ignore[arg-type]
+    storage = storage_url(str(config.get("storage") or "") or None)
+    most = config.get("most-samples", 0)
+    if not isinstance(most, int) or isinstance(most, bool) or most < 0:
+        raise InputError(
+            "most-samples of the app configuration: expected a whole number, 0 for no limit, found "
+            f"{most!r}"
+        )
+    return AppConfig(spec, storage, time, timeout, most)  # type: ignore[arg-type]
 
 
 def for_node(config: Config, node: Config) -> dict[str, bool | float | int | str]:
     """Return the configuration of the app as it holds on a node."""
-    _check_keys("node configuration", node, OF_NODES)
+    _check_keys(_OF_NODE, node, OF_NODES)
     return {**config, **{key: value for key, value in node.items() if key in KEYS}}
 
 
@@ -164,7 +177,7 @@ def read_node(node: Config, devices: int) -> NodeConfig:
     InputError
         If a key is not known, a value is none, or it is none of the devices.
     """
-    _check_keys("node configuration", node, OF_NODES)
+    _check_keys(_OF_NODE, node, OF_NODES)
     found = node.get("partition-id")
     if not isinstance(found, int) or isinstance(found, bool) or not 0 <= found < devices:
         raise InputError(
@@ -172,8 +185,10 @@ def read_node(node: Config, devices: int) -> NodeConfig:
             f"{devices - 1}, found {'none' if found is None else found}; give "
             "--node-config 'partition-id=0' to its SuperNode"
         )
-    slot = float(node["slot"]) if "slot" in node else None
-    speed, threads = float(node.get("speed", 1.0)), int(node.get("threads", 1))
+    slot = _number(_OF_NODE, node, "slot", 0.0) if "slot" in node else None
+    speed, threads = _number(_OF_NODE, node, "speed", 1.0), node.get("threads", 1)
+    if not isinstance(threads, int) or isinstance(threads, bool):
+        raise InputError(f"threads of the {_OF_NODE}: expected a whole number, found {threads!r}")
     for name, value in (("slot", slot), ("speed", speed), ("threads", threads)):
         if value is not None and not 0 < value < math.inf:
             raise InputError(f"{name} of the node configuration: expected above 0, found {value:g}")
@@ -184,6 +199,13 @@ def _check_keys(what: str, found: Config, known: tuple[str, ...]) -> None:
     for key in found:
         if key not in known:
             raise unknown_name(f"key of the {what}", key, key, known)
+
+
+def _number(what: str, config: Config, key: str, default: float) -> float:
+    found = config.get(key, default)
+    if not isinstance(found, (int, float)) or isinstance(found, bool):
+        raise InputError(f"{key} of the {what}: expected a number, found {found!r}")
+    return float(found)
 
 
 def _read(key: str, value: object, field: str) -> Any:

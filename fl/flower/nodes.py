@@ -21,7 +21,7 @@ from fl.flower.words import Greeting, Hello, RefusedError
 _logger = logging.getLogger("flwr")
 
 ASK_AGAIN = 10
-"""Rounds after which a node that refused is asked again."""
+"""Rounds after which a node that refused, or was silent, is asked again."""
 
 
 @dataclass(frozen=True)
@@ -53,10 +53,15 @@ class Nodes:
         Of the run.
     timeout
         Seconds that a node has to answer.
+    most_samples
+        That a device may say that it has; 0 for no limit.
     """
 
-    def __init__(self, grid: Grid, hello: Hello, devices: int, timeout: float) -> None:
+    def __init__(
+        self, grid: Grid, hello: Hello, devices: int, timeout: float, most_samples: int = 0
+    ) -> None:
         self._grid, self._hello, self._devices, self._timeout = grid, hello, devices, timeout
+        self._most_samples = most_samples
         self._known: dict[int, Node] = {}
         self._refused: dict[int, int] = {}  # rounds left until a node is asked again
         self._said: set[str] = set()
@@ -89,6 +94,8 @@ class Nodes:
         for number in new:  # in their order, whoever answers first
             if number in answers:
                 self._admit(number, answers[number])
+            else:  # else each round would wait for it in full
+                self._refuse(number, "expected an answer in time, found none")
 
     def message(
         self,
@@ -134,15 +141,26 @@ class Nodes:
                 raise InputError(
                     f"expected one of devices 0 to {self._devices - 1}, found {greeting.device}"
                 )
+            # None of its updates may say more than this greeting.
+            if 0 < self._most_samples < greeting.samples:
+                raise InputError(
+                    f"samples of device {greeting.device}: expected at most the "
+                    f"{self._most_samples} of most-samples, found {greeting.samples}; check the "
+                    "device, or raise the setting"
+                )
             if (other := self.by_device.get(greeting.device)) is not None:
                 raise InputError(
                     f"expected one node for each device, found {other.number} to be device "
                     f"{greeting.device}, too; give each SuperNode a partition-id of its own"
                 )
         except InputError as refusal:
-            self._refused[number] = ASK_AGAIN
-            if (text := f"node {number} takes no part: {refusal}") not in self._said:
-                self._said.add(text)
-                _logger.warning(text)
+            self._refuse(number, str(refusal))
             return
         self._known[number] = Node(number, greeting)
+
+    def _refuse(self, number: int, why: str) -> None:
+        """Leave a node out for a while; says so where it is the first time."""
+        self._refused[number] = ASK_AGAIN
+        if (text := f"node {number} takes no part: {why}") not in self._said:
+            self._said.add(text)
+            _logger.warning(text)

@@ -34,6 +34,10 @@ from fl.world.exact import Seconds, exact
 # start of their apps, take the rest. Our own choice.
 FOR_TRAINING = Fraction(4, 5)
 
+# Where devices are waited for in virtual time, nothing says how long: three centuries, so that the
+# clock stays a clock. Our own choice.
+MOST_SECONDS = 1e10
+
 
 @dataclass(frozen=True, eq=False)
 class RoundTimes:
@@ -52,6 +56,11 @@ class RoundTimes:
     start: Seconds
     deadline: Seconds
     limit: Seconds
+
+    @property
+    def most_seconds(self) -> Seconds:
+        """What a device that has trained a mini-batch can say that its round took."""
+        return MOST_SECONDS if math.isinf(self.deadline) else self.limit
 
 
 class Serving:
@@ -160,6 +169,11 @@ class Serving:
             limit = self._training.clock.slots(exact(deadline) * batches)
         return RoundTimes(start, math.inf if self.rules.late == "wait" else start + limit, limit)
 
+    def due(self, member: Greeting) -> int:
+        """Return the mini-batches that a device has to train in a round, ≥ 1."""
+        batch_size, epochs = self._training.study.batch_size, self._training.epochs
+        return max(1, count_mini_batches(member.samples, batch_size, epochs))
+
     def finish(
         self, updates: Sequence[Update], members: Sequence[Greeting], times: RoundTimes
     ) -> tuple[Judged, RoundResult]:
@@ -181,10 +195,9 @@ class Serving:
         result
             Figures of the round, without accuracy.
         """
-        batch_size, epochs = self._training.study.batch_size, self._training.epochs
         held = [one.samples for one in members]
         classes = {one.device: one.device_class for one in members}
-        due = [max(1, count_mini_batches(samples, batch_size, epochs)) for samples in held]
+        due = [self.due(one) for one in members]
         judged = self._merging.judge(self.state, updates, Held(held, due), times.limit)
         merged = self._merging.merge(self.state, judged)
         if merged is not None:

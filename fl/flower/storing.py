@@ -13,6 +13,7 @@ from distreal_dse.errors import InputError, StorageError
 from fl.flower.serving import Serving
 from fl.results import RoundResult
 from fl.store.checkpoints import load_checkpoint, save_checkpoint
+from fl.store.conditions import check_contents
 from fl.store.execution import reason
 from fl.store.leases import Owner, RunHeldError, holding
 from fl.store.runs import (
@@ -28,6 +29,8 @@ from fl.store.runs import (
 from fl.store.specs import ON_FLOWER
 
 _logger = logging.getLogger("flwr")
+
+ANEW = "change a setting to begin another"
 
 
 class StoredRun:
@@ -138,10 +141,10 @@ def _check_unchanged(run: Run, serving: Serving) -> None:
     for what, expected, found in (
         ("front", run.front_hash, front),
         ("model", run.model_fingerprint, serving.fingerprint),
-        ("study", run.contents.get("study"), serving.contents["study"]),
     ):
         if expected != found:
             raise InputError(
                 f"{what} of unfinished run {run.id} is not what it was begun with: expected hash "
-                f"{expected}, found {found}; bring it back, or change a setting to begin another"
+                f"{expected}, found {found}; bring it back, or {ANEW}"
             )
+    check_contents(f"unfinished run {run.id}", serving.contents, run.contents, ANEW)

@@ -12,7 +12,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
-from distreal_dse.errors import DistrealError, InputError
+from distreal_dse.errors import DistrealError, InputError, in_one_line
 from fl.flower.nodes import Node, Nodes
 from fl.flower.pieces import put, take, unpack_bits
 from fl.flower.records import (
@@ -30,7 +30,7 @@ from fl.flower.records import (
 from fl.flower.serving import RoundTimes, Serving
 from fl.flower.words import Order, Plan, read_update, said
 from fl.results import RoundResult, State, Update
-from fl.server import select_cohort
+from fl.server import fault_of_figures, select_cohort
 
 _logger = logging.getLogger("flwr")
 
@@ -94,8 +94,10 @@ class FlowerStrategy(Strategy):
         """Draw the cohort, ask it for plans, and give messages with what these need."""
         serving = self._serving
         if self._nodes is None:
-            timeout, devices = serving.app.timeout, serving.app.spec.devices
-            self._nodes = Nodes(grid, serving.hello, devices, timeout)
+            app = serving.app
+            self._nodes = Nodes(
+                grid, serving.hello, app.spec.devices, app.timeout, app.most_samples
+            )
         number = serving.round + 1
         self._wait_for_devices(self._nodes, first=server_round == 1)
         nodes = self._nodes.by_device
@@ -240,24 +242,30 @@ class FlowerStrategy(Strategy):
         """
         greeting, network = node.greeting, self._serving.network
         if message is None or message.has_error():
-            why = "no answer in time" if message is None else message.error.reason
+            # What another machine says must not steer a terminal.
+            why = "no answer in time" if message is None else in_one_line(message.error.reason)
             _logger.warning("round %d, device %d: missed: %s", number, greeting.device, why)
             return _nothing(greeting.device, down, mini_batches=0)
-        assert self._nodes is not None
+        under_way = self._round
+        assert self._nodes is not None and under_way is not None
         units = sum(network.full_counts)
         try:
             record = self._nodes.answer(message)
-            update = read_update(record, arrays_in(message.content, FIGURES), units)
+            figures, due = arrays_in(message.content, FIGURES), self._serving.due(greeting)
+            update = read_update(record, figures, units, due)
             if update.device != greeting.device:
                 raise InputError(f"device: expected {greeting.device}, found {update.device}")
             trained = unpack_bits(said(record, "units", bytes), units)
             if bool((update.masks.any(0) & ~trained).any()):
                 raise InputError("units: expected all that the masks say, found fewer")
+            # Before anything else looks at them: late and rejected updates are stored, too.
+            if fault := fault_of_figures(update, under_way.times.most_seconds):
+                raise InputError(fault)
             part = arrays_in(message.content, WEIGHTS)
             state: State = put(part, self._serving.state, trained, network.channels)
-        except InputError as fault:
+        except InputError as refusal:
             _logger.warning("round %d, device %d: update left out: %s", number, greeting.device,
-                            fault)  # fmt: skip
+                            refusal)  # fmt: skip
             return _nothing(greeting.device, down, mini_batches=1)
         up = size_of(message.content)
         return replace(update, state=state, bytes_down=down, bytes_up=up)

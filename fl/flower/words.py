@@ -249,8 +249,19 @@ def update_record(update: Update) -> tuple[Record, dict[str, npt.NDArray[np.gene
     return record, arrays
 
 
-def read_update(record: Mapping[str, Any], arrays: Arrays, units: int) -> Update:
+def read_update(
+    record: Mapping[str, Any], arrays: Arrays, units: int, due: int | None = None
+) -> Update:
     """Read what `update_record` gave; its state is empty.
+
+    Parameters
+    ----------
+    record, arrays
+        As they came.
+    units
+        Of the network.
+    due
+        Mini-batches that the device has to train at most; None where that is not known.
 
     Raises
     ------
@@ -263,6 +274,11 @@ def read_update(record: Mapping[str, Any], arrays: Arrays, units: int) -> Update
     if kinds != [("uint8", 2), ("uint32", 1), ("float64", 1)]:
         raise InputError(f"masks and costs of an update: expected numbers, found {kinds}")
     assert masks is not None and order is not None and costs is not None
+    # First of all: a mask for each mini-batch takes far more memory than what came.
+    if due is not None and len(order) > due:
+        raise InputError(
+            f"mini-batches: expected at most the {due} that the device has, found {len(order)}"
+        )
     shapes = (masks.shape[1:], costs.shape)
     if shapes != ((-(-units // 8),), order.shape) or (order.astype(np.int64) >= len(masks)).any():
         raise InputError(

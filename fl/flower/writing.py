@@ -14,9 +14,10 @@ from sqlalchemy.engine import make_url
 from distreal_dse.catalogue import StudySource
 from distreal_dse.errors import InputError
 from distreal_dse.files import write_whole
-from distreal_dse.fronts import export_front, find_front
+from distreal_dse.fronts import export_front, find_front, has_secret
 from distreal_dse.specs import slug
 from fl.store.specs import RunSpec
+from fl.world.fleet import make_fleet
 
 TEMPLATES = Path(__file__).with_name("project")
 PACKAGE = "distreal_app"
@@ -62,7 +63,7 @@ def write_project(folder: Path, project: Project, engine: Engine) -> None:
     Raises
     ------
     InputError
-        If the folder holds something, or study, front or strategy can't be used.
+        If the folder holds something, or study, front, strategy or fleet can't be used.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(
@@ -72,9 +73,11 @@ def write_project(folder: Path, project: Project, engine: Engine) -> None:
     source = StudySource(project.study)
     study = source.load()
     front = find_front(engine, project.front) if project.front else None
+    fleet = make_fleet(project.fleet)
     RunSpec(
         study=project.study, front=project.front, strategy=project.strategy,
         rounds=project.rounds, devices=project.devices, cohort=project.cohort,
+        classes=fleet.classes, availability=fleet.availability, pace=fleet.pace,
     ).check()  # fmt: skip
     home = folder.absolute()
     package = home / PACKAGE
@@ -123,10 +126,10 @@ def _text(value: str) -> str:
 def _absolute(engine: Engine) -> str:
     """Return the URL of a database that holds from any folder.
 
-    Nothing where it holds a password, as devices get the configuration of the app, too.
+    Nothing where it holds a secret, as devices get the configuration of the app, too.
     """
     url = make_url(engine.url)
-    if url.password is not None:
+    if has_secret(url.render_as_string(hide_password=False)):
         return ""
     if url.get_backend_name() == "sqlite" and url.database and url.database != ":memory:":
         url = url.set(database=str(Path(url.database).absolute()))

@@ -42,8 +42,13 @@ def test_no_deadline_is_written_as_0() -> None:
     assert read_config(LEAST | {"deadline": 0.0}, HOME).spec.rules.deadline is None
 
 
-def test_without_a_storage_it_is_that_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DISTREAL_STORAGE", "sqlite:///from-environment.db")
+@pytest.mark.parametrize("name", ["DISTREAL_STORAGE", "OPTUNA_STORAGE"])
+def test_without_a_storage_it_is_that_of_the_environment(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    for one in ("DISTREAL_STORAGE", "OPTUNA_STORAGE"):
+        monkeypatch.delenv(one, raising=False)
+    monkeypatch.setenv(name, "sqlite:///from-environment.db")
     assert read_config(LEAST | {"storage": ""}, HOME).storage == "sqlite:///from-environment.db"
 
 
@@ -64,6 +69,12 @@ def test_a_study_file_without_a_path_lies_in_the_app() -> None:
         ({"study-options": "16"}, "expected NAME=VALUE"),
         ({"strategy": "distreal:form=random"}, "expected a front"),
         ({"cohort": 99}, "expected at most the 20 devices"),
+        ({"timeout": "soon"}, "timeout of the app configuration: expected a number, found 'soon'"),
+        ({"deadline": "soon"}, "deadline of the app configuration: expected a number"),
+        ({"deadline": True}, "deadline of the app configuration: expected a number, found True"),
+        ({"overcommit": "a"}, "overcommit of the app configuration: expected a number, found 'a'"),
+        ({"most-samples": -1}, "most-samples of the app configuration: expected a whole number"),
+        ({"most-samples": 9.5}, "most-samples of the app configuration: expected a whole number"),
         ({"deadline": -1.0}, "deadline of rounds: expected more than 0"),
     ],
 )
@@ -71,6 +82,20 @@ def test_what_is_told_wrong_is_said_in_a_line(change: dict[str, Any], said: str)
     with pytest.raises(InputError, match=said) as caught:
         read_config(LEAST | change, HOME)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"speed": "fast"}, "speed of the node configuration: expected a number, found 'fast'"),
+        ({"slot": "long"}, "slot of the node configuration: expected a number, found 'long'"),
+        ({"threads": "two"}, "threads of the node configuration: expected a whole number"),
+        ({"threads": 1.5}, "threads of the node configuration: expected a whole number"),
+    ],
+)
+def test_what_a_node_is_told_wrong_is_said_in_a_line(change: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        read_node({"partition-id": 0} | change, 3)
 
 
 def test_a_node_has_its_own_front_and_nothing_else_of_the_run() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -79,6 +80,13 @@ def no_number(message: Message) -> Message:
     return message
 
 
+def with_costs(message: Message, cost: float) -> Message:
+    arrays = arrays_in(message.content, FIGURES)
+    arrays["costs"] = np.full_like(arrays["costs"], cost)
+    message.content[FIGURES] = arrays_of(arrays)
+    return message
+
+
 FAULTS: dict[str, tuple[Callable[[Message], Message | None], str]] = {
     "NaN": (lambda m: with_arrays(m, WEIGHTS, poisoned), "expected finite values"),
     "shapes": (lambda m: with_arrays(m, WEIGHTS, lambda a: a[:-1]), "part of a state: expected"),
@@ -89,6 +97,17 @@ FAULTS: dict[str, tuple[Callable[[Message], Message | None], str]] = {
     "samples": (lambda m: with_answer(m, samples=10**6), "samples: expected at most the"),
     "who": (lambda m: with_answer(m, device=3), "device: expected 1, found 3"),
     "loss": (lambda m: with_answer(m, loss="low"), "loss: expected float, found str"),
+    "NaN seconds": (lambda m: with_answer(m, seconds=math.nan), "seconds: expected 0 to"),
+    "infinite seconds": (lambda m: with_answer(m, seconds=math.inf), "seconds: expected 0 to"),
+    "negative seconds": (lambda m: with_answer(m, seconds=-1e9), "seconds: expected 0 to"),
+    "long seconds": (lambda m: with_answer(m, seconds=1e11), "seconds: expected at most the 1e+10"),
+    "NaN MACs": (lambda m: with_answer(m, macs=math.nan), "training MACs: expected 0 to"),
+    "large MACs": (lambda m: with_answer(m, macs=1.7e308), "training MACs: expected 0 to"),
+    "over budget": (lambda m: with_answer(m, **{"over-budget": 2**63 - 1}), "over the budget"),
+    "NaN costs": (lambda m: with_costs(m, math.nan), "cost shares: expected 0 to"),
+    "late lies": (
+        lambda m: with_answer(m, complete=False, seconds=math.nan), "seconds: expected 0 to",
+    ),
 }  # fmt: skip
 
 
@@ -105,9 +124,26 @@ def test_an_update_that_can_not_be_merged_is_left_out_and_the_round_completes(
             "accepted"
         ]
     assert all(torch.isfinite(one).all() for one in found.state.values())
+    # What it lied about is in no figure and not in the clock.
+    assert found.rounds[-1].virtual_seconds < 100
+    assert 0 <= found.rounds[-1].over_budget <= found.rounds[-1].mini_batches
+    assert 0 <= found.rounds[-1].training_macs < 1e9
     warnings = [one for one in log() if "device 1: update left out" in one]
     assert len(warnings) == 2
     assert said in warnings[0]
+
+
+@pytest.mark.parametrize("own", [{"deadline": 1.0}, {"time": "live", "timeout": 60.0}])
+def test_no_device_says_that_it_took_longer_than_the_round_lets_it(
+    ground: Ground, log: Callable[[], list[str]], own: dict[str, Any]
+) -> None:
+    def spoil(message: Message) -> Message:
+        return with_answer(message, seconds=100.0) if of_device(message, 1) else message
+
+    found = ground.on_flower(ground.config(**ALL, **own), change=spoil)
+    assert [result.devices[1].seconds for result in found.rounds[1:]] == [0.0, 0.0]
+    assert any("seconds: expected at most the" in one for one in log())
+    assert found.rounds[-1].virtual_seconds < 100
 
 
 @pytest.mark.parametrize("how", ["silent", "error"])
@@ -119,7 +155,7 @@ def test_a_device_that_does_not_answer_is_missed_and_the_round_completes(
             return message
         if how == "silent":
             return None
-        gone = Message(Error(3, "node is gone"), reply_to=message)
+        gone = Message(Error(3, "node is gone\n\x1b[2J"), reply_to=message)
         # From the server, as Flower answers for a node that it has lost.
         gone.metadata.__dict__["_reply_to_message_id"] = message.metadata.reply_to_message_id
         return gone
@@ -128,7 +164,8 @@ def test_a_device_that_does_not_answer_is_missed_and_the_round_completes(
     outcomes = [[one.outcome for one in result.devices] for result in found.rounds[1:]]
     assert outcomes == 2 * [["accepted", "accepted", "missed", "accepted"]]
     said = "no answer in time" if how == "silent" else "node is gone"
-    assert [one for one in log() if "device 2: missed" in one and said in one]
+    missed = [one for one in log() if "device 2: missed" in one and said in one]
+    assert missed and all(one.isprintable() for one in missed)
     assert load_run(ground.database, found.run_id).finished
 
 
@@ -196,6 +233,39 @@ def test_a_node_that_is_told_wrong_takes_no_part_and_says_why_in_a_line(
     assert "\n" not in refusal
 
 
+def test_a_node_that_never_says_who_it_is_is_not_waited_for_in_each_round(
+    ground: Ground, log: Callable[[], list[str]]
+) -> None:
+    def mute(message: Message) -> Message | None:
+        answer = message.content[ANSWER]
+        is_greeting = isinstance(answer, ConfigRecord) and "everything" in answer
+        return None if is_greeting and answer["device"] == 1 else message
+
+    own = {"cohort": 3, "timeout": 0.5, "rounds": 3}
+    found = ground.on_flower(ground.config(**ALL | own), change=mute)
+    assert [one.cohort for one in found.rounds[1:]] == 3 * [(0, 2, 3)]
+    assert [kind for kind, _ in found.grid.sent].count("query.hello") == 4
+    (refusal,) = [one for one in log() if "takes no part" in one]
+    assert "expected an answer in time, found none" in refusal
+
+
+def test_a_device_that_says_it_has_more_samples_than_allowed_takes_no_part(
+    ground: Ground, log: Callable[[], list[str]]
+) -> None:
+    def greedy(message: Message) -> Message:
+        answer = message.content[ANSWER]
+        is_greeting = isinstance(answer, ConfigRecord) and "everything" in answer
+        if is_greeting and answer["device"] == 1:
+            return with_answer(message, samples=10**9)
+        return message
+
+    own = {"cohort": 3, "timeout": 0.5, "most_samples": 10**6}
+    found = ground.on_flower(ground.config(**ALL | own), change=greedy)
+    assert [one.cohort for one in found.rounds[1:]] == 2 * [(0, 2, 3)]
+    (refusal,) = [one for one in log() if "takes no part" in one]
+    assert "expected at most the 1000000 of most-samples, found 1000000000" in refusal
+
+
 def test_without_any_device_the_run_fails_in_a_line_and_is_gone_on_with(ground: Ground) -> None:
     config = ground.config(**ALL | {"timeout": 0.5})
     with pytest.raises(DistrealError, match="expected a device to train it, found none"):
@@ -254,6 +324,19 @@ def test_an_unfinished_run_is_not_gone_on_with_another_front(
     ground.export.write_text(other_front(ground).read_text())
     with pytest.raises(InputError, match="front of unfinished run 1 is not what it was begun"):
         ground.on_flower(config)
+
+
+def test_an_unfinished_run_is_not_gone_on_with_another_availability_trace(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashes = {"study": "one", "availability trace": "before"}
+    with monkeypatch.context() as patched:
+        patched.setattr("fl.flower.serving.study_hash", lambda *_: "one")
+        patched.setattr("fl.flower.serving.file_hashes", lambda _: hashes)
+        stopped_in_round(ground, ground.config(), 2, monkeypatch)
+        patched.setitem(hashes, "availability trace", "after")
+        with pytest.raises(InputError, match="run 1 was begun with another availability trace"):
+            ground.on_flower(ground.config())
 
 
 def test_an_unfinished_run_on_flower_is_not_resumed_in_process(

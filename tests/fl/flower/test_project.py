@@ -106,12 +106,11 @@ def test_certificates_are_signed_and_keys_are_for_their_owner(ground: Ground) ->
     assert {one.name: one.read_bytes() for one in found.iterdir()} == before  # all is kept
 
 
-def test_a_password_of_the_database_is_not_sent_to_devices(
-    ground: Ground, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("url", ["me:secret@db/runs", "me@db/runs?password=secret"])
+def test_a_password_of_the_database_is_not_sent_to_devices(ground: Ground, url: str) -> None:
     from sqlalchemy import create_engine
 
-    engine = create_engine("postgresql+psycopg://me:secret@db/runs")
+    engine = create_engine(f"postgresql+psycopg://{url}")
     write_project(ground.folder / "project", project_of(ground, None, "heterofl"), engine)
     written = (ground.folder / "project" / "pyproject.toml").read_text()
     assert "secret" not in written
@@ -125,10 +124,19 @@ def test_a_folder_that_holds_something_is_refused_and_left_alone(ground: Ground)
     assert sorted(ground.folder.iterdir()) == before
 
 
-def test_what_can_not_be_trained_is_refused_before_anything_is_written(ground: Ground) -> None:
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("--strategy", "distreal:form=random", "expected a front to look vectors up in"),
+        ("--fleet", "nonsense", "nonsense"),
+    ],
+)
+def test_what_can_not_be_trained_is_refused_before_anything_is_written(
+    ground: Ground, option: str, value: str, said: str
+) -> None:
     ended = run(
-        "fl", "flower-init", ground.folder / "project", "--study", ground.study,
-        "--strategy", "distreal:form=random", "--storage", ground.database.url.render_as_string(),
+        "fl", "flower-init", ground.folder / "project", "--study", ground.study, option, value,
+        "--storage", ground.database.url.render_as_string(),
     )  # fmt: skip
-    assert "expected a front to look vectors up in" in ended.error(2)
+    assert said in ended.error(2)
     assert not (ground.folder / "project").exists()

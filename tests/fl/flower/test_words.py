@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 import pickle
+import tracemalloc
 from dataclasses import fields
 from fractions import Fraction
 from typing import Any
@@ -77,6 +78,19 @@ def test_masks_that_do_not_fit_are_refused(change: dict[str, Any]) -> None:
     record, arrays = update_record(update(torch.ones(2, UNITS, dtype=torch.bool)))
     with pytest.raises(InputError, match="masks and costs of an update: expected"):
         read_update(record, {**arrays, **change}, UNITS)
+
+
+def test_more_mini_batches_than_are_due_are_refused_before_they_take_memory() -> None:
+    record, arrays = update_record(update(torch.ones(2, UNITS, dtype=torch.bool)))
+    many = {"order": np.zeros(10**6, dtype=np.uint32), "costs": np.zeros(10**6)}
+    tracemalloc.start()
+    try:
+        with pytest.raises(InputError, match="expected at most the 2 that .*, found 1000000"):
+            read_update(record, {**arrays, **many}, UNITS, due=2)
+        assert tracemalloc.get_traced_memory()[1] < 10**6
+    finally:
+        tracemalloc.stop()
+    read_update(record, arrays, UNITS, due=2)
 
 
 @pytest.mark.parametrize("deadline", [math.inf, Fraction(10**30 + 1, 7)])
