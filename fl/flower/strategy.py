@@ -243,7 +243,9 @@ class FlowerStrategy(Strategy):
         greeting, network = node.greeting, self._serving.network
         if message is None or message.has_error():
             # What another machine says must not steer a terminal.
-            why = "no answer in time" if message is None else in_one_line(message.error.reason)
+            why = (
+                "no answer in time" if message is None else in_one_line(message.error.reason or "")
+            )
             _logger.warning("round %d, device %d: missed: %s", number, greeting.device, why)
             return _nothing(greeting.device, down, mini_batches=0)
         under_way = self._round
