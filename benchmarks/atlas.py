@@ -221,7 +221,8 @@ def rate_of(strategy: str) -> float | None:
 
 def markdown(found: Sequence[tuple[Cell, Figure]]) -> str:
     """Return a table of settled accuracies, for the documentation."""
-    names = [name_of(one) for one in STRATEGIES]
+    met = {name for _, figure in found for name in figure.settings["settled"]}
+    names = [name for one in STRATEGIES if (name := name_of(one)) in met]
     head = ["cell", *(f"`{name}`" for name in names), f"`{OURS}` − best other"]
     lines = [head, ["---"] * len(head)]
     for cell, figure in found:
