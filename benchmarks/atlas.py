@@ -84,6 +84,21 @@ def runs_of(
     return compared.runs
 
 
+def kept_runs(engine: Engine, cell: Cell, strategies: Sequence[str]) -> Sequence[Run]:
+    """Return the finished runs of a cell, of each strategy those at the rate that was best last.
+
+    Another rate was best before, where seeds or strategies were added, and ranges widened.
+    """
+    names = set(map(name_of, strategies))
+    runs = [run for run in list_runs(engine, cell.name) if run.finished]
+    last = {
+        name_of(run.strategy): run.strategy
+        for run in sorted(runs, key=lambda run: run.id)
+        if name_of(run.strategy) in names
+    }
+    return [run for run in runs if run.strategy in last.values()]
+
+
 def settled_points(runs: Sequence[Run]) -> dict[str, float]:
     """Return the mean settled accuracy of each strategy, in per cent, the best first."""
     found, _ = summarise(runs)
@@ -278,12 +293,7 @@ def main() -> None:
     for cell in cells:
         began = time.monotonic()
         if asked.stored:
-            names = set(map(name_of, strategies))
-            runs: Sequence[Run] = [
-                run
-                for run in list_runs(engine, cell.name)
-                if run.finished and name_of(run.strategy) in names
-            ]
+            runs: Sequence[Run] = kept_runs(engine, cell, strategies)
             if not runs:
                 continue
         else:
