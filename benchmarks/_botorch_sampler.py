@@ -33,6 +33,7 @@ from optuna.trial import FrozenTrial
 from torch import Tensor
 
 from distreal_dse.search.proposer import CostAwareSampler
+from distreal_dse.search.proposer._cost_aware import rising
 from distreal_dse.search.proposer._unit_cube import UnitCube
 
 Floats = npt.NDArray[np.float64]
@@ -86,10 +87,7 @@ class _Ranking:
         with torch.no_grad():
             means = gain.posterior(points).mean[:, 0].numpy()
         costs = price(tried)[0]
-        order = np.lexsort((-means, costs))
-        rising = np.maximum.accumulate(means[order])
-        front = order[np.concatenate([[True], rising[1:] > rising[:-1]])]
-        self._best: Floats = tried[front]
+        self._best: Floats = tried[rising(costs, means)]
         self._value = qLogNoisyExpectedHypervolumeImprovement(
             ModelList(gain, GenericDeterministicModel(cheapness, num_outputs=1)),
             ref_point=[float(means.min()), -float(costs.max())],

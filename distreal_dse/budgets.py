@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from distreal_dse.errors import InputError
+from distreal_dse.errors import InputError, brief
 from distreal_dse.json_types import is_of
 
 
@@ -76,11 +76,6 @@ def budgets_of(stored: Mapping[str, Any]) -> Budgets:
     """
     if not is_of(stored, Budgets):
         raise InputError(
-            f"budgets of a fleet: expected its name, shares and weights, found {_short(stored)}"
+            f"budgets of a fleet: expected its name, shares and weights, found {brief(stored)}"
         )
     return Budgets(str(stored["fleet"]), tuple(stored["shares"]), tuple(stored["weights"]))
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}…"

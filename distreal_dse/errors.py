@@ -29,6 +29,12 @@ def described(error: BaseException) -> str:
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
+def brief(value: object, most: int = 60) -> str:
+    """Return how Python writes a value, for what was found: no more than so many characters."""
+    text = repr(value)
+    return text if len(text) <= most else f"{text[:most]}…"
+
+
 class InputError(DistrealError):
     """What the user gave is wrong: an argument, a file, a model, a data set (exit code 2)."""
 

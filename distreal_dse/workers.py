@@ -174,3 +174,16 @@ def _start_worker(
     # while it is busy would leave behind.
     tqdm.set_lock(threading.RLock())
     initializer(*arguments)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let PyTorch compute with one thread; two beside another busy process are far slower."""
+    import torch  # takes seconds, and whoever only starts processes needs none
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -9,7 +9,6 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import torch
 from sqlalchemy import Engine
 from torch import nn
 
@@ -20,6 +19,7 @@ from distreal_dse.given_studies import GivenStudy, source_of
 from distreal_dse.progress import console, progress_bar
 from distreal_dse.storage import storage_url
 from distreal_dse.tables import make_table
+from distreal_dse.workers import one_thread
 from fl.compare.export import device_rows, round_rows
 from fl.engine import FederatedRun
 from fl.results import RoundResult
@@ -193,7 +193,7 @@ schedule, robust, masked_loss
         If the database can't be written.
     """
     source = source_of(study, options, workers=workers)
-    with _opened(storage) as engine, _one_thread():
+    with _opened(storage) as engine, one_thread():
         arguments = spec_arguments(
             source,
             engine,
@@ -260,7 +260,7 @@ def resume(
     if study is not None:
         source = source_of(study, workers=workers)
         given = source if isinstance(source, GivenStudy) else source.spec
-    with _opened(storage) as engine, _one_thread():
+    with _opened(storage) as engine, one_thread():
         return _go_on(engine, run_id, None, given, workers, _shown(progress, listen))
 
 
@@ -293,17 +293,6 @@ def _opened(storage: str | os.PathLike[str] | None) -> Iterator[Engine]:
         yield engine
     finally:
         engine.dispose()
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """As in the search: faster beside any other process."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _shown(progress: bool | Shown, listen: Listener | None) -> Shown:

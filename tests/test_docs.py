@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 import subprocess
 import sys
@@ -35,6 +36,11 @@ def test_the_site_builds_without_a_warning_and_has_every_public_name(tmp_path: P
         for name in documented(module):
             assert f'id="{module}.{name}"' in page, f"{module}.{name}"
     assert 'href="reference/generated/cli.html"' in (tmp_path / "index.html").read_text()
+    # Sphinx has pages of its own, such as search.html, that would take the place of one of ours.
+    for source in (ROOT / "docs").glob("*.md"):
+        title = source.read_text().partition("\n")[0].removeprefix("# ")
+        page = (tmp_path / source.with_suffix(".html").name).read_text()
+        assert f"<h1>{html.escape(title, quote=False)}" in page, source.name
 
 
 def test_a_broken_link_or_heading_fails_the_build(tmp_path: Path) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import optuna
 from optuna.trial import FrozenTrial
 
+from distreal_dse import Study
 from distreal_dse.fronts import Front
 from distreal_dse.search import SearchSettings
 
@@ -49,6 +50,16 @@ study = Study(
     short_run=ShortRun(warm_up=2, mini_batches=3, replicates=2, verification_replicates=2),
 )
 '''
+
+
+def study_object() -> Study:
+    """The study as an object whose functions belong to no module, as those of a notebook."""
+    made: dict[str, object] = {}
+    exec(STUDY, made)
+    found = made["study"]
+    assert isinstance(found, Study)
+    return replace(found, name="tiny")
+
 
 # The short runs whose first convolution keeps fewer than three filters fail.
 DIVERGES_WHEN_NARROW = """

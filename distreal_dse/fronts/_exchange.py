@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any, NoReturn
 
-from distreal_dse.errors import FrontError
+from distreal_dse.errors import FrontError, brief
 from distreal_dse.files import write_whole
 from distreal_dse.fronts._front import Front
 
@@ -79,7 +79,7 @@ def import_front(path: str | os.PathLike[str]) -> Front:
     if schema != SCHEMA:
         raise FrontError(
             f"{where}: expected a front with schema {SCHEMA!r}, found "
-            f"{_short(schema) if schema is not None else 'no schema'}; export it again with "
+            f"{brief(schema) if schema is not None else 'no schema'}; export it again with "
             f"`distreal-dse front export`, or update distreal-dse"
         )
     _check_shape(document, _FILE, where)
@@ -119,10 +119,10 @@ def _check_shape(value: Any, shape: Any, where: str) -> None:
     # ``type`` and not ``isinstance``, because True is an int; whole numbers may stand for floats.
     if type(value) not in kinds and not (float in kinds and type(value) is int):
         names = " or ".join(_JSON_NAMES[kind] for kind in kinds)
-        raise FrontError(f"{where}: expected {names}, found {_short(value)}; get an unchanged copy")
+        raise FrontError(f"{where}: expected {names}, found {brief(value)}; get an unchanged copy")
     if float not in kinds and type(value) is int and value.bit_length() > _BITS:
         raise FrontError(
-            f"{where}: expected a whole number that fits into 32 bits, found {_short(value)}; get "
+            f"{where}: expected a whole number that fits into 32 bits, found {brief(value)}; get "
             "an unchanged copy"
         )
     if isinstance(shape, dict):
@@ -137,8 +137,3 @@ def _check_shape(value: Any, shape: Any, where: str) -> None:
     elif isinstance(shape, list):
         for index, element in enumerate(value):
             _check_shape(element, shape[0], f"{where}[{index}]")
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 40 else f"{text[:40]}…"

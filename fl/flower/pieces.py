@@ -7,6 +7,7 @@ the units; tensors that belong to no units are always sent whole.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 
 import numpy as np
@@ -83,8 +84,8 @@ def put(
     whole = {}
     for name, tensor in sorted(state.items()):
         kind, places = _kind(tensor), dict(_places(name, tensor, units, channels))
-        shape = [len(places[axis]) if axis in places else n for axis, n in enumerate(tensor.shape)]
-        end = begin[kind] + int(np.prod(shape))
+        shape = _shape(tensor, places)
+        end = begin[kind] + math.prod(shape)
         new = flat[kind][begin[kind] : end].reshape(shape).to(tensor.device)
         begin[kind] = end
         whole[name] = _with(tensor, new, places)
@@ -94,11 +95,15 @@ def put(
 def sizes(state: State, units: Tensor, channels: ChannelMap) -> dict[str, int]:
     """Return how many elements of each type `take` gives."""
     found: dict[str, int] = {}
-    for name, tensor in sorted(state.items()):
-        places = dict(_places(name, tensor, units, channels))
-        shape = [len(places[axis]) if axis in places else n for axis, n in enumerate(tensor.shape)]
-        found[_kind(tensor)] = found.get(_kind(tensor), 0) + int(np.prod(shape))
+    for name, tensor in state.items():
+        size = math.prod(_shape(tensor, dict(_places(name, tensor, units, channels))))
+        found[_kind(tensor)] = found.get(_kind(tensor), 0) + size
     return found
+
+
+def _shape(tensor: Tensor, places: Mapping[int, Tensor]) -> list[int]:
+    """Shape of the part of a tensor that lies in some places along some of its axes."""
+    return [len(places[axis]) if axis in places else n for axis, n in enumerate(tensor.shape)]
 
 
 def _with(tensor: Tensor, new: Tensor, places: Mapping[int, Tensor]) -> Tensor:

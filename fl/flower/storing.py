@@ -10,18 +10,17 @@ from contextlib import contextmanager, suppress
 from sqlalchemy import Engine
 
 from distreal_dse.errors import InputError, StorageError
+from distreal_dse.fronts import ConnectionLostError
 from fl.flower.serving import Serving
 from fl.results import RoundResult
-from fl.store.checkpoints import load_checkpoint, save_checkpoint
+from fl.store.checkpoints import save_checkpoint
 from fl.store.conditions import check_contents
-from fl.store.execution import reason
+from fl.store.execution import go_back, reason
 from fl.store.leases import Owner, RunHeldError, holding
 from fl.store.runs import (
     Run,
     finish_run,
-    forget_rounds,
     list_runs,
-    missing_round,
     note_failure,
     save_round,
     start_run,
@@ -71,7 +70,7 @@ class StoredRun:
             try:
                 stored._go_on(found)
                 yield stored
-            except RunHeldError:
+            except (RunHeldError, ConnectionLostError):  # which notes would wait for, too
                 raise
             except Exception as error:
                 with suppress(StorageError, RunHeldError):
@@ -94,19 +93,16 @@ class StoredRun:
         if found is None:
             _logger.info("run %d begins", self.id)
             return
-        engine, serving = self._engine, self._serving
+        serving = self._serving
         _check_unchanged(found, serving)
         if found.failure is not None:
-            note_failure(engine, self.id, None, self._owner)
-        numbers = [result.round for result in found.rounds]
-        missing = missing_round(numbers)
-        up_to = (len(numbers) if missing is None else missing) - 1
-        checkpoint = load_checkpoint(engine, self.id, serving.checkpoint(), up_to)
+            note_failure(self._engine, self.id, None, self._owner)
+        checkpoint = go_back(self._engine, found, serving.checkpoint(), self._owner)
         if checkpoint is not None:
             serving.resume(checkpoint)
-        after = checkpoint.round if checkpoint else -1
-        forget_rounds(engine, self.id, after=after, owner=self._owner)
-        _logger.info("run %d goes on after round %d", self.id, max(0, after))
+        _logger.info(
+            "run %d goes on after round %d", self.id, checkpoint.round if checkpoint else 0
+        )
 
 
 def settings_of(serving: Serving) -> dict[str, object]:

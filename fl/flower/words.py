@@ -29,6 +29,9 @@ PROTOCOL = 1
 # Digits of a time: twice the bits of `fl.world.exact`, and room for the whole seconds.
 LONGEST = 1000
 
+# Characters of the name of a device's class, which is stored and shown. Our own choice.
+LONGEST_NAME = 100
+
 Record = dict[str, Any]
 """Numbers, text and bytes by name."""
 
@@ -135,6 +138,11 @@ class Greeting:
         )
         if found.samples < 1:
             raise InputError(f"samples of a device: expected 1 or more, found {found.samples}")
+        if len(found.device_class) > LONGEST_NAME:
+            raise InputError(
+                f"class of a device: expected up to {LONGEST_NAME} characters, found "
+                f"{len(found.device_class)}"
+            )
         return found
 
 

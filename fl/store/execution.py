@@ -146,6 +146,37 @@ def reason(error: Exception) -> str:
     return str(error) if isinstance(error, DistrealError) else described(error)
 
 
+def go_back(engine: Engine, run: Run, begun: Checkpoint, owner: Owner) -> Checkpoint | None:
+    """Return the checkpoint that a run goes on from, and forget the rounds behind it.
+
+    Parameters
+    ----------
+    engine, run
+        The opened database; the run, which its owner carries out.
+    begun
+        What the run begins with.
+    owner
+        Who carries it out.
+
+    Returns
+    -------
+    Checkpoint
+        The newest that is whole; None where the run begins again.
+
+    Raises
+    ------
+    StorageError
+        As for `load_checkpoint`.
+    """
+    # A checkpoint has no figures of rounds before it that are missing.
+    numbers = [result.round for result in run.rounds]
+    missing = missing_round(numbers)
+    up_to = (len(numbers) if missing is None else missing) - 1
+    checkpoint = load_checkpoint(engine, run.id, begun, up_to)
+    forget_rounds(engine, run.id, after=checkpoint.round if checkpoint else -1, owner=owner)
+    return checkpoint
+
+
 def _go_on(
     engine: Engine,
     run: Run,
@@ -160,14 +191,9 @@ def _go_on(
     _check_unchanged(run, spec, federated)
     if run.failure is not None:
         note_failure(engine, run.id, None, owner)
-    # A checkpoint has no figures of rounds before it that are missing.
-    numbers = [result.round for result in run.rounds]
-    missing = missing_round(numbers)
-    up_to = (len(numbers) if missing is None else missing) - 1
-    checkpoint = load_checkpoint(engine, run.id, federated.checkpoint(), up_to)
+    checkpoint = go_back(engine, run, federated.checkpoint(), owner)
     if checkpoint is not None:
         federated.resume(checkpoint)
-    forget_rounds(engine, run.id, after=checkpoint.round if checkpoint else -1, owner=owner)
     url = engine.url.render_as_string(hide_password=False)
     clients = (
         InProcess(federated.training)

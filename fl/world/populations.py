@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from distreal_dse.errors import InputError
+from distreal_dse.errors import InputError, brief
 from distreal_dse.seeding import derive_seed
 from fl.world.devices import (
     DEFAULT_CLASSES,
@@ -122,7 +122,7 @@ def read_speeds(path: StrPath) -> Floats:
     if not isinstance(entries, list) or not all(isinstance(one, dict) for one in entries):
         raise InputError(
             f"{where}: expected a list of objects, one for each model, found "
-            f"{_short(entries)}; give a file in the form of AI-Benchmark's scores"
+            f"{brief(entries)}; give a file in the form of AI-Benchmark's scores"
         )
     given = [(number, one[SCORE]) for number, one in enumerate(entries) if not _is_empty(one)]
     if not given:
@@ -158,7 +158,7 @@ def read_links(path: StrPath) -> Floats:
     users = _read_json(path, where)
     if not isinstance(users, dict) or not users:
         raise InputError(
-            f"{where}: expected an object with at least one user, found {_short(users)}; give a "
+            f"{where}: expected an object with at least one user, found {brief(users)}; give a "
             "file in the form of FLASH's network speeds"
         )
     return BYTES_PER_KBIT * np.array([_link(where, name, user) for name, user in users.items()])
@@ -206,7 +206,7 @@ def _positive(where: str, value: object) -> float:
     number = _number(value)
     if not 0 < number < math.inf:
         raise InputError(
-            f"{where}: expected a number above 0, found {_short(value)}; mend the entry or leave "
+            f"{where}: expected a number above 0, found {brief(value)}; mend the entry or leave "
             "it out"
         )
     return number
@@ -223,9 +223,9 @@ def _link(where: str, name: str, user: object) -> list[float]:
     if values and fits:
         return numbers
     raise InputError(
-        f"{where}: user {_short(name)}: expected the numbers {', '.join(LINK_FIELDS)} in kbit/s, "
+        f"{where}: user {brief(name)}: expected the numbers {', '.join(LINK_FIELDS)} in kbit/s, "
         f"means from {SLOWEST_LINK:g} to {FASTEST_LINK:g} and deviations of 0 to "
-        f"{LARGEST_SPREAD:g} times the mean, found {_short(user)}; mend or leave it out"
+        f"{LARGEST_SPREAD:g} times the mean, found {brief(user)}; mend or leave it out"
     )
 
 
@@ -250,8 +250,3 @@ def _read_json(path: StrPath, where: str) -> Any:
         raise InputError(
             f"{where}: expected JSON, found: {error}; get an unchanged copy"
         ) from error
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:60]}…"

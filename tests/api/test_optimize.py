@@ -16,7 +16,7 @@ import pytest
 from command_line import run
 from distreal_dse import Front, Study, load_front, make_fleet, optimize, plot, save_front
 from distreal_dse.errors import InputError, StudyError
-from tiny_study import STUDY, write_study
+from tiny_study import STUDY, study_object, write_study
 
 # As a notebook or a script without a guard has it: its functions lie in no module on the path.
 SCRIPT = f"""{STUDY}
@@ -31,11 +31,7 @@ print(front.content_hash)
 
 @pytest.fixture(scope="module")
 def study() -> Study:
-    made: dict[str, object] = {}
-    exec(STUDY, made)  # functions of no module, as those of a notebook
-    found = made["study"]
-    assert isinstance(found, Study)
-    return replace(found, name="tiny")
+    return study_object()
 
 
 @pytest.fixture(scope="module")

@@ -21,18 +21,14 @@ from distreal_dse.preparation import prepare
 from fl.results import RoundResult
 from fl.store.runs import list_runs
 from fl.testing import hand_made_front
-from tiny_study import STUDY, write_study
+from tiny_study import study_object, write_study
 
 SMALL = {"rounds": 3, "devices": 6, "cohort": 3, "checkpoint_every": 1, "progress": False}
 
 
 @pytest.fixture(scope="module")
 def tiny() -> Study:
-    made: dict[str, object] = {}
-    exec(STUDY, made)  # functions of no module, as those of a notebook
-    found = made["study"]
-    assert isinstance(found, Study)
-    return replace(found, name="tiny")
+    return study_object()
 
 
 @pytest.fixture(scope="module")

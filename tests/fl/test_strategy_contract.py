@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -18,6 +19,7 @@ from distreal_dse.fronts import Front
 from distreal_dse.preparation import prepare
 from fl.client import VirtualTraining, train_virtually
 from fl.engine import FederatedRun
+from fl.masking import drift
 from fl.results import Update
 from fl.settings import RunSettings
 from fl.strategies import (
@@ -369,6 +371,16 @@ def test_levels_that_know_some_classes_stay_near_what_the_core_says_of_them(
         moved[anchor] = float(together.abs().mean())
     assert largest[1.0] < 0.5 * largest[0.0], largest
     assert moved[1.0] < 0.5 * moved[0.0], moved
+
+
+def test_drift_is_what_is_raised_and_how_known_classes_change_together() -> None:
+    core, part = torch.tensor([[1.0, 2.0, 0.0]]), torch.tensor([[0.5, -1.0, 3.0]])
+    together = math.log(math.exp(1.5) + math.exp(1.0)) - math.log(math.exp(1.0) + math.exp(2.0))
+    found = drift(core, core + part, part, torch.tensor([0, 1]))
+    assert found.item() == pytest.approx(0.5**2 / 2 + together**2, rel=1e-6)
+    shifted = torch.tensor([[-0.7, -0.7, 9.0]])
+    down = drift(core, core + shifted, shifted, torch.tensor([0, 1]))
+    assert down.item() == pytest.approx(0.7**2, rel=1e-6)  # raises nothing, and loses to the third
 
 
 def test_fjord_draws_anew_for_each_device_and_round(context: StrategyContext) -> None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +12,7 @@ from distreal_dse.convergence import FleetTable, Replicate, ShortRuns, TableRuns
 from distreal_dse.dropout import DroppableNetwork, KeptCounts
 from distreal_dse.errors import DistrealError, DivergedError, StudyError, described
 from distreal_dse.study import Data, Study
+from distreal_dse.workers import one_thread
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Evaluator:
     ) -> None:
         self._arguments = study, data, network, seed, torch.device(device)
         try:
-            with _one_thread():
+            with one_thread():
                 self._runs = ShortRuns(*self._arguments, progress)
         except DistrealError:
             raise
@@ -97,7 +97,7 @@ class Evaluator:
         replicates: tuple[Replicate, ...] = ()
         failure = ""
         try:
-            with _one_thread():
+            with one_thread():
                 for number in task.replicates:
                     replicates += (self._run(task, number),)
         except DivergedError as error:
@@ -118,14 +118,3 @@ class Evaluator:
         if self._among is None or self._among[0] != others:
             self._among = others, ShortRuns(*self._arguments, others=others)
         return self._among[1]
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Two threads beside another busy process are far slower than one."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -276,9 +276,7 @@ class _Score:
         if costs is None:
             self._front = np.array([int(self._means.argmax())])
         else:
-            order = np.lexsort((-self._means, costs))
-            rising = np.maximum.accumulate(self._means[order])
-            self._front = order[np.concatenate([[True], rising[1:] > rising[:-1]])]
+            self._front = rising(costs, self._means)
 
     def best_so_far(self) -> Floats:
         """Points of the front by expected gains, [n, dimensions]."""
@@ -295,3 +293,17 @@ class _Score:
         return expected_hypervolume_improvement(
             mean, deviation, costs, errors, starts, levels, float(self._costs.max())
         )
+
+
+def rising(costs: Floats, gains: Floats) -> npt.NDArray[np.intp]:
+    """Return which points gain more than all that cost no more, by rising cost, [m].
+
+    Parameters
+    ----------
+    costs, gains
+        [n] each, n ≥ 1.
+    """
+    order = np.lexsort((-gains, costs))
+    best = np.maximum.accumulate(gains[order])
+    front: npt.NDArray[np.intp] = order[np.concatenate([[True], best[1:] > best[:-1]])]
+    return front

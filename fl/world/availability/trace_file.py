@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from distreal_dse.errors import InputError
+from distreal_dse.errors import InputError, brief
 
 COLUMNS = ("device", "time", "availability")
 # What is shorter is a mistake of units; and times far into a run could not be told apart.
@@ -119,7 +119,7 @@ def _rows(
     if tuple(header) != COLUMNS:
         raise InputError(
             f"{path}, line 1: expected the columns {','.join(COLUMNS)}, found "
-            f"{_short(','.join(header))}; mend the header"
+            f"{brief(','.join(header))}; mend the header"
         )
     numbers: dict[str, int] = {}
     latest: list[float] = []  # time of the last row of each device
@@ -144,7 +144,7 @@ def _rows(
         if number == len(latest):
             latest.append(-1.0)
         if time <= latest[number]:
-            expected = f"a time after {latest[number]:g}, the one before of device {_short(label)}"
+            expected = f"a time after {latest[number]:g}, the one before of device {brief(label)}"
             raise _bad(path, line, expected, time_text)
         latest[number] = time
         devices.append(number)
@@ -170,7 +170,7 @@ def _trace(
         label = labels[int(short.argmax())]
         raise InputError(
             f"{path}: expected {SHORTEST_SECONDS:g} virtual seconds or more up to the last row of "
-            f"device {_short(label)}, found {ends[last][short][0]:g}; give times in seconds"
+            f"device {brief(label)}, found {ends[last][short][0]:g}; give times in seconds"
         )
     # The piece that ends with a row has the share of the row before; that which ends with a
     # device's first row has the share of its last one.
@@ -185,7 +185,7 @@ def _trace(
         label = labels[int(never.argmax())]
         raise InputError(
             f"{path}: expected every device to be available at some time, found 0 throughout for "
-            f"device {_short(label)}; leave the device out"
+            f"device {brief(label)}; leave the device out"
         )
     return Trace(np.append(first, len(devices)), ends, held)
 
@@ -205,11 +205,6 @@ def _number(text: str) -> float:
 
 def _bad(path: str, line: int, expected: str, found: str) -> InputError:
     return InputError(
-        f"{path}, line {line}: expected {expected}, found {_short(found)}; mend the line or leave "
+        f"{path}, line {line}: expected {expected}, found {brief(found)}; mend the line or leave "
         "it out"
     )
-
-
-def _short(text: str) -> str:
-    shown = repr(text)
-    return shown if len(shown) <= 40 else f"{shown[:40]}…"

@@ -123,6 +123,11 @@ def test_a_device_without_samples_is_refused() -> None:
         Greeting.read(Greeting(0, "any", 0, True).record())
 
 
+def test_a_class_that_is_no_name_is_refused() -> None:
+    with pytest.raises(InputError, match="class of a device: expected up to 100 characters"):
+        Greeting.read(Greeting(0, "x" * 101, 1, True).record())
+
+
 class Harm:
     def __reduce__(self) -> tuple[Any, ...]:
         return pytest.fail, ("something was unpickled",)
