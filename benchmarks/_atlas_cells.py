@@ -52,6 +52,7 @@ class Training:
 
 TRAININGS: Mapping[str, Training] = {
     "digits": Training("digits-cnn", (), 30, 10, 120, 5),
+    "digits-plain": Training("digits-plain", (), 30, 10, 120, 5),
     "cifar10": Training(
         "cifar10-cnn", (("subset", "20000"), ("size", "16")), 100, 20, 150, 10, images=True
     ),

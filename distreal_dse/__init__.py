@@ -19,7 +19,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from distreal_dse.api import load_front, optimize, plot, save_front
+    from distreal_dse.api import load_front, optimize, plot, reprice, save_front, verify
     from distreal_dse.dropout import DropoutTrainer, DroppableNetwork, kept_counts, make_policy
     from distreal_dse.errors import DistrealError, DistrealWarning
     from distreal_dse.fronts import Front, FrontPoint, LookupTable
@@ -44,11 +44,13 @@ __all__ = [
     "make_policy",
     "optimize",
     "plot",
+    "reprice",
     "save_front",
+    "verify",
 ]
 
 _HOMES = {
-    "distreal_dse.api": ("load_front", "optimize", "plot", "save_front"),
+    "distreal_dse.api": ("load_front", "optimize", "plot", "reprice", "save_front", "verify"),
     "distreal_dse.dropout": ("DroppableNetwork", "DropoutTrainer", "kept_counts", "make_policy"),
     "distreal_dse.errors": ("DistrealError", "DistrealWarning"),
     "distreal_dse.fronts": ("Front", "FrontPoint", "LookupTable"),

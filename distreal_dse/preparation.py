@@ -80,6 +80,8 @@ def prepare_network(
 
 
 def _check_place(seed: int, device: str) -> None:
+    if device not in ("cpu", "cuda"):
+        raise InputError(f"--device is '{device}': expected cpu or cuda")
     if device == "cuda" and not torch.cuda.is_available():
         raise InputError("--device is cuda: expected a CUDA device, found none; use cpu")
     if not 0 <= seed < 2**63:  # what a database column holds

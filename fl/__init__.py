@@ -13,7 +13,8 @@ does it round by round on virtual time, and `fl.flower` on Flower. Beside it:
 Client and server are plain functions of tensors: whatever drives them gets the same weights.
 Nothing here imports the search or a plotting library, and only training imports PyTorch.
 
-`fl.run` and `fl.resume` carry a run out from Python (`fl.api`).
+From Python, `fl.run` and `fl.resume` carry a run out, `fl.compare_strategies` a comparison, and
+`fl.advise` tries which strategy suits a fleet (`fl.api`).
 """
 
 from __future__ import annotations
@@ -22,9 +23,25 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fl.api import FederatedResult, resume, run
+    from fl.api import (
+        ComparisonResult,
+        FederatedResult,
+        RunFailedWarning,
+        advise,
+        compare_strategies,
+        resume,
+        run,
+    )
 
-__all__ = ["FederatedResult", "resume", "run"]
+__all__ = [
+    "ComparisonResult",
+    "FederatedResult",
+    "RunFailedWarning",
+    "advise",
+    "compare_strategies",
+    "resume",
+    "run",
+]
 
 
 def __getattr__(name: str) -> Any:

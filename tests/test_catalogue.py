@@ -37,7 +37,7 @@ def described(path: Path, *given: tuple[str, str]) -> str:
 def test_shipped_studies_are_known_by_name() -> None:
     assert shipped_studies() == [
         "cifar10-cnn", "cifar10-densenet40", "cifar10-resnet20", "cifar100-resnet20", "digits-cnn",
-        "femnist-cnn",
+        "digits-plain", "femnist-cnn",
     ]  # fmt: skip
     assert StudySource("digits-cnn").load().name == "digits-cnn"
 

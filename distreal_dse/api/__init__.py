@@ -3,6 +3,7 @@
 `distreal_dse` has the names that matter; federated runs are in `fl`.
 """
 
+from distreal_dse.api._again import reprice, verify
 from distreal_dse.api._fronts import load_front, save_front
 from distreal_dse.api._optimize import optimize
 from distreal_dse.api._pictures import plot
@@ -12,7 +13,9 @@ __all__ = [
     "load_front",
     "optimize",
     "plot",
+    "reprice",
     "save_front",
     "shown_search",
     "stage_listener",
+    "verify",
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,12 +14,14 @@ from distreal_dse.cli._arguments import (
     StorageOption,
     StudyArgument,
     StudyOptions,
+    check_device,
     study_source,
 )
 from distreal_dse.cli._comparison_tables import (
     show_comparison,
     summaries_json,
     tell_failures,
+    told_at_the_end,
 )
 from distreal_dse.cli._console import interruptible, print_json
 from distreal_dse.cli._federated_options import (
@@ -32,9 +33,7 @@ from distreal_dse.cli._federated_options import (
     read_schedules,
 )
 from distreal_dse.cli._option_groups import with_options
-from distreal_dse.errors import InputError
-from distreal_dse.progress import console, progress_bar
-from distreal_dse.storage import storage_url
+from distreal_dse.progress import console
 
 if TYPE_CHECKING:
     from fl.compare.advice import Advice
@@ -81,30 +80,28 @@ def advise(
     as_json: JsonOption = False,
 ) -> None:
     """Try which strategy and learning rate suit a fleet and data, by short runs."""
-    import torch
-
-    from distreal_dse.fronts import open_database
+    import fl
     from distreal_dse.specs import split_specs
-    from fl.compare.advice import CANDIDATES, advise
-    from fl.store.specs import RunSpec
 
-    torch.set_num_threads(1)
-    if seeds < 2:
-        raise InputError(f"--seeds: expected at least 2, as seeds are paired, found {seeds}")
     source = study_source(study, data, option)
-    rates = read_rates(learning_rates)
-    tried = read_schedules(schedules, learning_rates, asked.schedule)
-    engine = open_database(storage_url(storage))
-    shared = asked.settings(source, engine, front, device)
-    spec = RunSpec(**shared, strategy=CANDIDATES[0], seed=seed)
     comparison = name or f"{source.load().name} advice"
     kept = f"finished rounds of '{comparison}' are kept; the same command goes on"
-    with interruptible(lambda: kept), progress_bar(console()) as bar:
-        found = advise(
-            engine, comparison, spec, seeds, rates,
-            lambda stage: partial(bar.show, stage), workers,
-            strategies=split_specs(strategies) if strategies else None, schedules=tried,
-        )  # fmt: skip
+    with interruptible(lambda: kept), told_at_the_end():
+        found = fl.advise(
+            study,
+            split_specs(strategies) if strategies else None,
+            front=front,
+            seeds=seeds,
+            learning_rates=read_rates(learning_rates) or AUTO,
+            schedules=read_schedules(schedules),
+            name=comparison,
+            storage=storage,
+            workers=workers,
+            seed=seed,
+            device=check_device(device),
+            options=dict(source.options),
+            **vars(asked),
+        )
     if as_json:
         print_json(_json(found))
     else:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,12 +15,14 @@ from distreal_dse.cli._arguments import (
     StorageOption,
     StudyArgument,
     StudyOptions,
+    check_device,
     study_source,
 )
 from distreal_dse.cli._comparison_tables import (
     show_comparison,
     summaries_json,
     tell_failures,
+    told_at_the_end,
 )
 from distreal_dse.cli._console import interruptible, print_json
 from distreal_dse.cli._federated_options import (
@@ -33,12 +33,10 @@ from distreal_dse.cli._federated_options import (
     read_schedules,
 )
 from distreal_dse.cli._option_groups import with_options
-from distreal_dse.errors import InputError
-from distreal_dse.progress import console, progress_bar
-from distreal_dse.storage import storage_url
+from distreal_dse.progress import console
 
 if TYPE_CHECKING:
-    from fl.compare.at_best import Compared
+    from fl import ComparisonResult
 
 
 @with_options
@@ -97,73 +95,42 @@ def compare(
     as_json: JsonOption = False,
 ) -> None:
     """Train strategies under the same conditions; run it again to go on with what is left."""
-    import torch
+    import fl
 
-    from distreal_dse.fronts import open_database
-    from distreal_dse.specs import split_specs
-    from fl.compare.at_best import compare_as_given, compare_at_best
-    from fl.compare.paired import reference_strategy
-    from fl.store.specs import RunSpec
-    from fl.strategies import built_in_strategies
-
-    torch.set_num_threads(1)
-    if seeds < 1:
-        raise InputError(f"--seeds: expected at least 1, found {seeds}")
-    if target is not None and not 0 < target <= 1:
-        raise InputError(f"--target: expected an accuracy above 0 and up to 1, found {target}")
     source = study_source(study, data, option)
-    engine = open_database(storage_url(storage))
-    shared = asked.settings(source, engine, front, device)
-    names = built_in_strategies() if strategies == "all" else split_specs(strategies)
-    if strategies == "all" and front is None:
-        names.remove("distreal")  # without a front it is nested
-    if against is not None:
-        reference_strategy(names, against)  # before anything is trained
-    rates = read_rates(learning_rates) if learning_rates is not None else None
-    tried = read_schedules(schedules, learning_rates, asked.schedule)
-    specs = [
-        RunSpec(**shared, strategy=one, seed=number)
-        for number in range(seed, seed + seeds)
-        for one in names
-    ]
     comparison = name or source.load().name
     kept = f"finished rounds of comparison '{comparison}' are kept; the same command goes on"
-    with interruptible(lambda: kept), progress_bar(console()) as bar:
+    with interruptible(lambda: kept), told_at_the_end():
+        result = fl.compare_strategies(
+            study,
+            strategies,
+            front=front,
+            seeds=seeds,
+            learning_rates=read_rates(learning_rates),
+            schedules=read_schedules(schedules),
+            against=against,
+            target=target,
+            name=comparison,
+            storage=storage,
+            workers=workers,
+            seed=seed,
+            device=check_device(device),
+            options=dict(source.options),
+            **vars(asked),
+        )
+    _show(result, out, as_json)
+    tell_failures(result.failures)
 
-        def listen(stage: str) -> Callable[[int, int], None]:
-            return partial(bar.show, stage)
 
-        if learning_rates is None:
-            done = compare_as_given(engine, comparison, specs, listen, workers)
-        else:
-            done = compare_at_best(
-                engine, comparison, specs, rates, listen, workers, schedules=tried
-            )
-    if done.runs:
-        _show_comparison(comparison, done, target, against, out, as_json)
-    tell_failures(done.failures)
-
-
-def _show_comparison(
-    name: str,
-    done: Compared,
-    target: float | None,
-    against: str | None,
-    out: Path | None,
-    as_json: bool,
-) -> None:
-    from fl.compare.paired import paired_differences, reference_strategy
-    from fl.compare.summaries import summarise
-
+def _show(result: ComparisonResult, out: Path | None, as_json: bool) -> None:
     if out is not None:
         from dashboards.report import write_report
 
-        write_report(out, (), done.runs)
+        write_report(out, (), result.runs)
         console().print(f"Report written to {out}", markup=False)
-    found, reached = summarise(done.runs, target)
-    base = reference_strategy([one.strategy for one in found], against)
-    differences = paired_differences(done.runs, base)
+    found, reached = result.summaries()
+    tuned, differences = result.compared.tuned, result.paired()
     if as_json:
-        print_json(summaries_json(name, found, reached, done.runs, done.tuned, differences))
+        print_json(summaries_json(result.name, found, reached, result.runs, tuned, differences))
     else:
-        show_comparison(name, found, reached, done.tuned, differences)
+        show_comparison(result.name, found, reached, tuned, differences)

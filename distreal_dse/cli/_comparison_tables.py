@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -126,6 +128,23 @@ def show_comparison(
         screen.print(table)
     if differences:
         screen.print(difference_table(name, differences))
+
+
+@contextmanager
+def told_at_the_end() -> Iterator[None]:
+    """Keep quiet of runs that fail while others go on: `tell_failures` comes behind.
+
+    Where all of them fail, nothing comes behind: then they are told, and the command ends.
+    """
+    from fl import RunFailedWarning
+    from fl.compare.comparison import RunsFailedError
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RunFailedWarning)
+        try:
+            yield
+        except RunsFailedError as error:
+            tell_failures(error.failures)
 
 
 def tell_failures(failures: Sequence[Failure]) -> None:

@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
-from distreal_dse.cli._arguments import check_device
 from distreal_dse.errors import InputError
-
-if TYPE_CHECKING:
-    from sqlalchemy import Engine
-
-    from distreal_dse.catalogue import StudySource
 
 FrontOption = Annotated[
     str | None,
@@ -73,7 +67,7 @@ class RunOptions:
         typer.Option(
             metavar="FLEET",
             help="Classes, availability and pace in one, as `optimize --fleet` takes them: thirds, "
-            "wide, extreme, or strong=0.1@1,weak=0.9@1/16;markov;pace=1.6.",
+            "wide, extreme, spread, or strong=0.1@1,weak=0.9@1/16;markov;pace=1.6.",
         ),
     ] = None
     availability: Annotated[
@@ -141,20 +135,6 @@ class RunOptions:
         ),
     ] = False
 
-    def settings(
-        self, source: StudySource, engine: Engine, front: str | None, device: str
-    ) -> dict[str, Any]:
-        """Return the arguments of a spec, but for its strategy, seed and checkpoints.
-
-        Raises
-        ------
-        DistrealError
-            If a value is out of range, or there is no such front.
-        """
-        from fl.store.asked import spec_arguments
-
-        return spec_arguments(source, engine, front, check_device(device), **vars(self))
-
 
 @dataclass(frozen=True, kw_only=True)
 class CompareOptions(RunOptions):
@@ -173,16 +153,16 @@ class AdviseOptions(CompareOptions):
 AUTO = "auto"
 
 
-def read_rates(text: str) -> tuple[float, ...] | None:
-    """Return the learning rates of ``--learning-rates``; None where the study's decides.
+def read_rates(text: str | None) -> str | tuple[float, ...] | None:
+    """Return the learning rates of ``--learning-rates``, which may be ``auto``.
 
     Raises
     ------
     InputError
         If the text is neither ``auto`` nor a list of numbers.
     """
-    if text.strip() == AUTO:
-        return None
+    if text is None or text.strip() == AUTO:
+        return text and text.strip()
     try:
         return tuple(float(part) for part in text.split(","))
     except ValueError as error:
@@ -191,31 +171,8 @@ def read_rates(text: str) -> tuple[float, ...] | None:
         ) from error
 
 
-def read_schedules(text: str | None, rates: str | None, schedule: str) -> tuple[str, ...]:
-    """Return the schedules of ``--schedules``; none where it is not given.
-
-    Parameters
-    ----------
-    text, rates, schedule
-        What ``--schedules``, ``--learning-rates`` and ``--schedule`` were given.
-
-    Raises
-    ------
-    InputError
-        If the other two don't go with it.
-    """
+def read_schedules(text: str | None) -> tuple[str, ...]:
+    """Return the schedules of ``--schedules``; none where it is not given."""
     from distreal_dse.specs import split_specs
 
-    if text is None:
-        return ()
-    if rates is None:
-        raise InputError(
-            "--schedules: expected --learning-rates beside it, as schedules want rates of their "
-            f"own, found none; give --learning-rates {AUTO}"
-        )
-    if schedule != RunOptions().schedule:
-        raise InputError(
-            "--schedule beside --schedules: expected one of them, found both; name all that are "
-            "to be tried in --schedules"
-        )
-    return tuple(split_specs(text))
+    return () if text is None else tuple(split_specs(text))

@@ -129,22 +129,23 @@ def reprice_(
     as_json: JsonOption = False,
 ) -> None:
     """Measure a front's points on this device, and store a front with these costs."""
-    from distreal_dse.fronts import find_front, open_database
-    from distreal_dse.pricing import MeasureSettings, Wanted, reprice, subject_of_front
+    from distreal_dse.api import reprice as reprice_front
 
-    wanted = Wanted(
-        options=study_source(front, data, option).options,
-        study_file=study,
-        input_shape=shape(input_shape),
-        seed=seed,
-        device=check_device(device),
-    )
-    settings = MeasureSettings(repetitions, threads, seed=seed)
     screen = console()
     with measuring(screen, front) as progress:
-        engine = open_database(storage_url(storage))
-        subject = subject_of_front(find_front(engine, front), wanted)
-        repriced = reprice(subject, settings, engine, name, progress)
+        repriced = reprice_front(
+            front,
+            study=study,
+            name=name,
+            repetitions=repetitions,
+            threads=threads,
+            seed=seed,
+            input_shape=shape(input_shape),
+            storage=storage,
+            device=check_device(device),
+            options=dict(study_source(front, data, option).options),
+            listen=progress,
+        )
     new = repriced.front
     if as_json:
         print_json(front_json(new))

@@ -76,7 +76,7 @@ def measure(
 
     wanted = Wanted(
         options=study_source(subject, data, option).options,
-        study_file=study,
+        study=study,
         rates=rates(rates_text),
         input_shape=shape(input_shape),
         seed=seed,

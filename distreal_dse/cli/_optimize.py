@@ -67,8 +67,8 @@ def optimize(
         typer.Option(
             metavar="FLEET",
             help="Fit a table to a fleet: NAME=SHARE@SPEED,… as --classes of fl compare, with "
-            "';markov' and ';pace=1.6' behind it if need be; or thirds, wide, extreme; or a .txt "
-            "file.",
+            "';markov' and ';pace=1.6' behind it if need be; or thirds, wide, extreme, spread; or "
+            "a .txt file.",
         ),
     ] = None,
     masks: Annotated[

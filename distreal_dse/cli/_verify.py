@@ -20,8 +20,7 @@ from distreal_dse.cli._arguments import (
 )
 from distreal_dse.cli._console import interruptible, kept_heading, point_cells, print_json
 from distreal_dse.cli._kept_counts import KeptCounts
-from distreal_dse.progress import console, progress_bar
-from distreal_dse.storage import storage_url
+from distreal_dse.progress import console
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -51,22 +50,21 @@ def verify(
 
     Exit code 1 where a vector that was certainly better than one rate for all layers was not again.
     """
-    from distreal_dse.api import stage_listener
-    from distreal_dse.fronts import find_front, open_database
-    from distreal_dse.pricing import Wanted, source_of_front
-    from distreal_dse.search import reverify
+    from distreal_dse.api import verify as verify_front
 
-    wanted = Wanted(options=study_source(front, data, option).options, study_file=study)
     screen = console()
     kept = "finished short runs are kept; the same command goes on"
-    with interruptible(lambda: kept), progress_bar(screen) as bar:
-        engine = open_database(storage_url(storage))
-        found = find_front(engine, front)
-        source = source_of_front(found, wanted)
-        again = reverify(
-            found, source, engine, seed, replicates, workers, check_device(device),
-            stage_listener(bar),
-        )  # fmt: skip
+    with interruptible(lambda: kept):
+        again = verify_front(
+            front,
+            study=study,
+            replicates=replicates,
+            seed=seed,
+            workers=workers,
+            storage=storage,
+            device=check_device(device),
+            options=dict(study_source(front, data, option).options),
+        )
     if as_json:
         print_json(_verified_json(again))
     else:

@@ -11,6 +11,7 @@ from distreal_dse.catalogue import StudySource, shipped_studies, study_file_besi
 from distreal_dse.dropout import DroppableNetwork, KeptCounts, kept_counts
 from distreal_dse.errors import FrontError, InputError
 from distreal_dse.fronts import ChannelCounts, Front, find_front
+from distreal_dse.given_studies import GivenStudy
 from distreal_dse.preparation import prepare_network
 from distreal_dse.study import Study
 from distreal_dse.trusted_studies import trusted_file
@@ -26,8 +27,9 @@ class Wanted:
     ----------
     options
         Options of the study; they add to those that a front was searched with.
-    study_file
-        The study of a front, where it is not a shipped one.
+    study
+        The study of a front: its file, or an object of this program. None where it is a shipped
+        one, or one whose file this user gave before.
     rates
         Uniform rates of a study; None for `DEFAULT_RATES`.
     input_shape
@@ -39,7 +41,7 @@ class Wanted:
     """
 
     options: tuple[tuple[str, str], ...] = ()
-    study_file: str | None = None
+    study: str | GivenStudy | None = None
     rates: tuple[float, ...] | None = None
     input_shape: tuple[int, ...] | None = None
     seed: int = 0
@@ -101,7 +103,7 @@ def find_subject(spec: str, wanted: Wanted, engine: Engine) -> Subject:
     return subject_of_front(front, wanted)
 
 
-def source_of_front(front: Front, wanted: Wanted) -> StudySource:
+def source_of_front(front: Front, wanted: Wanted) -> StudySource | GivenStudy:
     """The study that a front was searched for, with the options of the search.
 
     A front names its study, and no file: what a database or an exchanged file says is not imported.
@@ -112,13 +114,16 @@ def source_of_front(front: Front, wanted: Wanted) -> StudySource:
     InputError
         If it is not a shipped one, no file is given, and none is remembered, or it was changed.
     """
-    spec = wanted.study_file or front.study
-    if wanted.study_file is None and spec not in shipped_studies():
+    if isinstance(wanted.study, GivenStudy):
+        return wanted.study
+    spec = wanted.study or front.study
+    if wanted.study is None and spec not in shipped_studies():
         file = trusted_file(front.study)
         if file is None:
             raise InputError(
                 f"front {front.label} was searched for the study '{spec}', which is not a shipped "
-                "one, and you gave no file of this name here before: give it with --study FILE"
+                "one, and you gave no file of this name here before: give it with --study FILE, or "
+                "the Study object where it is one"
             )
         spec = str(file)
     searched = front.settings.get("options")
@@ -140,7 +145,7 @@ def subject_of_front(front: Front, wanted: Wanted) -> Subject:
     source = source_of_front(front, wanted)
     study = source.load()
     network, shape = prepare_network(study, wanted.seed, wanted.device, wanted.input_shape)
-    where = f" ({source.spec})" if source.is_file else ""
+    where = f" ({source.spec})" if isinstance(source, StudySource) and source.is_file else ""
     what = f"study {study.name}{where} with inputs {shape}"
     front.check_model(network.channels.fingerprint, what)
     return Subject(study, network, shape, tuple(point.kept_counts for point in front.points), front)

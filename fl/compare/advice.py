@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from sqlalchemy import Engine
 
+from distreal_dse.given_studies import GivenStudy
 from distreal_dse.specs import name_of
 from fl.compare.at_best import Compared, StageListener, compare_at_best
 from fl.compare.comparison import RunsFailedError
@@ -91,6 +92,7 @@ def advise(
     *,
     strategies: Sequence[str] | None = None,
     schedules: Sequence[str] = (),
+    given: GivenStudy | None = None,
 ) -> Advice:
     """Compare strategies, each at its best learning rate.
 
@@ -109,7 +111,7 @@ def advise(
         How many to compare with, from that of the spec on.
     strategies
         What to choose from; None for `CANDIDATES`, and ``distreal`` where the spec has a front.
-    rates, schedules, listen, workers
+    rates, schedules, listen, workers, given
         As for `compare_at_best`.
 
     Raises
@@ -126,7 +128,9 @@ def advise(
         for one in strategies
         for number in range(seeds)
     ]
-    compared = compare_at_best(engine, name, specs, rates, listen, workers, schedules=schedules)
+    compared = compare_at_best(
+        engine, name, specs, rates, listen, workers, schedules=schedules, given=given
+    )
     if not compared.runs:
         raise RunsFailedError(compared.failures, [])
     return Advice(name, compared)

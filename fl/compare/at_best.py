@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from sqlalchemy import Engine
 
+from distreal_dse.given_studies import GivenStudy
 from fl.compare.candidates import Tuned
 from fl.compare.comparison import Failure, Listener, RunsFailedError, compare
 from fl.compare.tuning import tune
@@ -42,6 +43,7 @@ def compare_as_given(
     specs: Sequence[RunSpec],
     listen: StageListener = lambda stage: lambda done, total: None,
     workers: int = 1,
+    given: GivenStudy | None = None,
 ) -> Compared:
     """Carry out a comparison as `compare` does, and return failures beside the runs.
 
@@ -52,8 +54,8 @@ def compare_as_given(
     ConnectionLostError
         As for `compare`.
     """
-    _rehearse(engine, specs)
-    return _compared(engine, name, specs, listen, workers)
+    _rehearse(engine, specs, given)
+    return _compared(engine, name, specs, listen, workers, given)
 
 
 def compare_at_best(
@@ -65,6 +67,7 @@ def compare_at_best(
     workers: int = 1,
     *,
     schedules: Sequence[str] = (),
+    given: GivenStudy | None = None,
 ) -> Compared:
     """Give each strategy its best learning rate by `tune`, and carry out the comparison.
 
@@ -72,7 +75,7 @@ def compare_at_best(
 
     Parameters
     ----------
-    engine, name, specs, rates, workers, schedules
+    engine, name, specs, rates, workers, schedules, given
         As for `tune`.
     listen
         Told of progress, of both parts.
@@ -84,25 +87,31 @@ def compare_at_best(
     ConnectionLostError
         As for `compare`.
     """
-    _rehearse(engine, specs)
+    _rehearse(engine, specs, given)
     tuned, failures = tune(
-        engine, name, specs, rates, listen("learning rates"), workers, schedules=schedules
-    )
+        engine, name, specs, rates, listen("learning rates"), workers,
+        schedules=schedules, given=given,
+    )  # fmt: skip
     at_best = {one.strategy: one.at_best for one in tuned}
     best = [replace(spec, strategy=at_best[spec.strategy]) for spec in specs]
-    done = _compared(engine, name, best, listen, workers)
+    done = _compared(engine, name, best, listen, workers, given)
     return Compared(done.runs, tuple(tuned), (*failures, *done.failures))
 
 
-def _rehearse(engine: Engine, specs: Sequence[RunSpec]) -> None:
+def _rehearse(engine: Engine, specs: Sequence[RunSpec], given: GivenStudy | None) -> None:
     for spec in {spec.strategy: spec for spec in reversed(specs)}.values():
-        spec.rehearse(engine)
+        spec.rehearse(engine, given)
 
 
 def _compared(
-    engine: Engine, name: str, specs: Sequence[RunSpec], listen: StageListener, workers: int
+    engine: Engine,
+    name: str,
+    specs: Sequence[RunSpec],
+    listen: StageListener,
+    workers: int,
+    given: GivenStudy | None,
 ) -> Compared:
     try:
-        return Compared(tuple(compare(engine, name, specs, listen("rounds"), workers)))
+        return Compared(tuple(compare(engine, name, specs, listen("rounds"), workers, given)))
     except RunsFailedError as error:
         return Compared(error.runs, failures=error.failures)

@@ -13,6 +13,7 @@ from sqlalchemy import Engine
 
 from distreal_dse.errors import DistrealError, described
 from distreal_dse.fronts import ConflictError, ConnectionLostError, find_front, reopen_database
+from distreal_dse.given_studies import GivenStudy
 from distreal_dse.workers import end_processes, interruptible_task, process_pool
 from fl.contents import file_hashes
 from fl.store.conditions import Conditions, check_same
@@ -66,6 +67,7 @@ def compare(
     specs: Sequence[RunSpec],
     listen: Listener = lambda done, total: None,
     workers: int = 1,
+    given: GivenStudy | None = None,
 ) -> list[Run]:
     """Carry out the runs of a comparison that are not finished; return all, in the specs' order.
 
@@ -85,6 +87,8 @@ def compare(
         Told of progress.
     workers
         Runs that are trained at the same time, in processes of one thread.
+    given
+        The study, where it is an object of this program.
 
     Raises
     ------
@@ -114,9 +118,9 @@ def compare(
 
     tell()
     if workers == 1:
-        failures = _one_by_one(engine, name, left, tell)
+        failures = _one_by_one(engine, name, left, given, tell)
     else:
-        failures = _in_processes(engine, name, left, workers, tell) if left else []
+        failures = _in_processes(engine, name, left, given, workers, tell) if left else []
     by_key = {(run.strategy, run.seed): run for run in list_runs(engine, name)}
     runs = [by_key[key] for key in wanted if key in by_key]
     if failures:
@@ -149,14 +153,18 @@ def check_comparison(engine: Engine, name: str, specs: Sequence[RunSpec]) -> lis
 
 
 def _one_by_one(
-    engine: Engine, name: str, left: Sequence[RunSpec], tell: Callable[[], None]
+    engine: Engine,
+    name: str,
+    left: Sequence[RunSpec],
+    study: GivenStudy | None,
+    tell: Callable[[], None],
 ) -> list[Failure]:
     failures: list[Failure] = []
     while left:
         held = []
         for spec in left:
             try:
-                _carry_out(engine, name, spec, lambda _: tell())
+                _carry_out(engine, name, spec, study, lambda _: tell())
             except RunHeldError:
                 held.append(spec)
             except ConnectionLostError:  # so would all others
@@ -171,7 +179,12 @@ def _one_by_one(
 
 
 def _in_processes(
-    engine: Engine, name: str, left: Sequence[RunSpec], workers: int, tell: Callable[[], None]
+    engine: Engine,
+    name: str,
+    left: Sequence[RunSpec],
+    study: GivenStudy | None,
+    workers: int,
+    tell: Callable[[], None],
 ) -> list[Failure]:
     url = engine.url.render_as_string(hide_password=False)
     pool = process_pool(min(workers, len(left)), _start_worker, ())
@@ -179,7 +192,7 @@ def _in_processes(
     failures: list[Failure] = []
     try:
         while left or under_way:
-            under_way |= {pool.submit(_run, url, name, spec): spec for spec in left}
+            under_way |= {pool.submit(_run, url, name, spec, study): spec for spec in left}
             done, _ = wait(under_way, timeout=POLL)
             left = []
             for future in done:
@@ -208,11 +221,11 @@ def _start_worker() -> None:
     torch.set_num_threads(1)
 
 
-def _run(url: str, name: str, spec: RunSpec) -> Failure | None:
+def _run(url: str, name: str, spec: RunSpec, study: GivenStudy | None) -> Failure | None:
     with interruptible_task():
         engine = reopen_database(url)
         try:
-            _carry_out(engine, name, spec)
+            _carry_out(engine, name, spec, study)
         except (RunHeldError, ConnectionLostError):
             raise
         except Exception as error:  # not sent as it is: whatever it holds may not travel
@@ -226,14 +239,15 @@ def _carry_out(
     engine: Engine,
     name: str,
     spec: RunSpec,
+    study: GivenStudy | None,
     listen: Callable[[Any], None] = lambda result: None,
 ) -> None:
     run_id, begun = find_run(engine, name, spec.strategy, spec.seed), None
     if run_id is None:
         try:
-            run_id, begun = begin_run(engine, spec, name)
+            run_id, begun = begin_run(engine, spec, name, study)
         except ConflictError:  # another process was faster: it is the same run
             run_id = find_run(engine, name, spec.strategy, spec.seed)
             if run_id is None:
                 raise
-    carry_out(engine, run_id, begun, listen, study=spec.study)
+    carry_out(engine, run_id, begun, listen, study=study or spec.study)

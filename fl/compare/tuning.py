@@ -9,7 +9,7 @@ from itertools import count, islice
 
 from sqlalchemy import Engine
 
-from distreal_dse.catalogue import StudySource
+from distreal_dse.given_studies import GivenStudy
 from distreal_dse.seeding import seeded
 from fl.compare.candidates import (
     Candidate,
@@ -59,6 +59,7 @@ def tune(
     workers: int = 1,
     *,
     schedules: Sequence[str] = (),
+    given: GivenStudy | None = None,
 ) -> tuple[list[Tuned], tuple[Failure, ...]]:
     """Train each strategy with each learning rate and schedule, evaluated on validation data.
 
@@ -80,7 +81,7 @@ def tune(
         What it is to train, at least one.
     rates
         Two or more different ones to begin with; None for some around that of the study.
-    listen, workers
+    listen, workers, given
         As for `compare`.
     schedules
         Two or more different ones, as `make_schedule` takes them; none for that of the specs.
@@ -91,7 +92,7 @@ def tune(
         If there are fewer rates or schedules, or as for `compare`; then nothing is trained.
     """
     schedules = check_schedules(schedules)
-    begin = around(_rate_of_study(specs[0])) if rates is None else check_rates(rates)
+    begin = around(_rate_of_study(specs[0], given)) if rates is None else check_rates(rates)
     check_comparison(engine, name, specs)
     strategies = list(dict.fromkeys(spec.strategy for spec in specs))
     seeds = tuning_seeds(specs)
@@ -107,7 +108,9 @@ def tune(
             if (pair.of(one), seed) not in failed
         ]
         try:
-            runs = compare(engine, tuning_name(name), trials, listen, workers) if trials else []
+            runs = (
+                compare(engine, tuning_name(name), trials, listen, workers, given) if trials else []
+            )
         except RunsFailedError as error:
             runs = list(error.runs)
             failed |= {(one.strategy, one.seed): one for one in error.failures}
@@ -141,9 +144,9 @@ def _tuned(
     )
 
 
-def _rate_of_study(spec: RunSpec) -> float:
+def _rate_of_study(spec: RunSpec, given: GivenStudy | None) -> float:
     """The learning rate that devices have where nothing else is said."""
-    study = StudySource(spec.study, spec.options).load()
+    study = spec.source(given).load()
     with seeded(0, "learning rate"):  # layers draw their values
         rate = fastest_rate(study.optimizer(study.model().parameters()))
     check_learning_rate(

@@ -156,8 +156,13 @@ masked_loss, pace, rules, until
         make_server_optimizer(self.server).schedule.check(self.rounds)
         check_strategy(self.strategy, None, self.rounds, with_front=self.front is not None)
 
-    def rehearse(self, engine: Engine) -> None:
+    def rehearse(self, engine: Engine, given: GivenStudy | None = None) -> None:
         """Refuse a strategy of a plug-in that no run could use; built-in ones are not asked.
+
+        Parameters
+        ----------
+        engine, given
+            As for `begin`.
 
         Raises
         ------
@@ -166,7 +171,7 @@ masked_loss, pace, rules, until
         """
         if name_of(self.strategy) not in built_in_strategies():
             self.check()
-            self.begin(engine)
+            self.begin(engine, given)
 
     def source(self, given: GivenStudy | None = None) -> StudySource | GivenStudy:
         """Return where the study comes from: ``given``, where it is an object."""

@@ -21,8 +21,13 @@ FLEETS: Mapping[str, str] = {
     "thirds": "strong=1/3@1,medium=1/3@1/2,weak=1/3@1/4",
     "wide": "strong=1/3@1,medium=1/3@1/4,weak=1/3@1/16",
     "extreme": "strong=0.1@1,medium=0.2@1/4,weak=0.3@1/16,tiny=0.4@1/50",
+    "spread": ",".join(f"s{2**n}=1/7@1/{2**n}" for n in range(7)),
 }
-"""Fleets that have a name; ours. The speeds of ``extreme`` are those of sensors beside phones."""
+"""Fleets that have a name; ours.
+
+The speeds of ``extreme`` are those of sensors beside phones. ``spread`` is for those who know no
+fleet: each halving from 1 to 1/64 is as frequent.
+"""
 
 # Budgets that a changing availability is summed up in; each stands for as many mini-batches.
 QUANTILES = 64

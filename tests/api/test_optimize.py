@@ -14,7 +14,17 @@ from pathlib import Path
 import pytest
 
 from command_line import run
-from distreal_dse import Front, Study, load_front, make_fleet, optimize, plot, save_front
+from distreal_dse import (
+    Front,
+    Study,
+    load_front,
+    make_fleet,
+    optimize,
+    plot,
+    reprice,
+    save_front,
+    verify,
+)
 from distreal_dse.errors import InputError, StudyError
 from tiny_study import STUDY, study_object, write_study
 
@@ -141,6 +151,32 @@ def test_a_front_goes_through_a_file_and_a_picture_shows_all_its_points(
     assert len(searched.data) >= len(alone.data)
     with pytest.raises(InputError, match="found nothing"):
         plot()
+
+
+def test_a_front_is_verified_with_its_study_object_and_not_without(
+    study: Study, front: Front, storage: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))  # no file of that name was given before
+    asked = {"replicates": 2, "storage": storage, "progress": False}
+    again = verify(front, study=study, **asked)
+    assert len(again.points) == len(front.points) == len(again.non_dominated)
+    heard: list[object] = []
+    repeated = verify(front.label, study=study, listen=heard.append, **asked)
+    assert repeated.points == again.points  # of the same short runs
+    assert heard
+    with pytest.raises(InputError, match="or the Study object"):
+        verify(front, **asked)
+
+
+def test_a_front_is_priced_anew_with_its_study_object(
+    study: Study, front: Front, storage: Path
+) -> None:
+    asked = {"repetitions": 1, "storage": storage, "progress": False}
+    priced = reprice(front, study=study, name="here", **asked)
+    assert priced.front.cost_metric == "latency"
+    assert load_front("here", storage) == priced.front
+    with pytest.raises(InputError, match="cpu or cuda"):
+        reprice(front, study=study, device="phone", **asked)
 
 
 def test_progress_is_told_in_lines_where_no_terminal_is(

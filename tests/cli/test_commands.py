@@ -27,7 +27,7 @@ def test_studies_lists_the_shipped_ones_as_json() -> None:
     names = [study["name"] for study in ended.json]
     assert names == [
         "cifar10-cnn", "cifar10-densenet40", "cifar10-resnet20", "cifar100-resnet20", "digits-cnn",
-        "femnist-cnn",
+        "digits-plain", "femnist-cnn",
     ]  # fmt: skip
     assert all(study["description"] for study in ended.json)
 

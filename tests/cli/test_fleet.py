@@ -79,7 +79,7 @@ def test_a_federated_run_uses_the_table(fitted: tuple[str, Ended], study: Path) 
     ("fleet", "said"),
     [
         ("strong=0.5@1,weak=0.4@0.1", "expected shares that sum to 1, found 0.9"),
-        ("extrem", "fleet 'extrem': expected one of thirds, wide, extreme, or"),
+        ("extrem", "fleet 'extrem': expected one of thirds, wide, extreme, spread, or"),
         ("strong=0.5@1,weak=0.5@0.001", "expected at least the"),
     ],
 )

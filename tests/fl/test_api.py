@@ -171,3 +171,85 @@ def test_python_and_the_command_line_have_the_same_options_and_defaults() -> Non
     python = inspect.signature(fl.run).parameters
     for option in fields(RunOptions):
         assert python[option.name].default == option.default, option.name
+
+
+CONDITIONS = {"rounds": 2, "devices": 6, "cohort": 3, "progress": False}
+
+
+def test_a_comparison_of_an_object_goes_on_and_gives_tables(tiny: Study, tmp_path: Path) -> None:
+    storage = tmp_path / "runs.db"
+    asked = {**CONDITIONS, "storage": storage, "against": "small"}
+    first = fl.compare_strategies(tiny, "small,fedavg:lr=0.05", seeds=1, **asked)
+    assert [run.strategy for run in first.runs] == ["small", "fedavg:lr=0.05"]
+    assert list(first.differences["verdict"]) == ["open"]
+    again = fl.compare_strategies(tiny, ["small", "fedavg:lr=0.05"], seeds=2, workers=2, **asked)
+    assert again.name == "tiny" and not again.failures
+    assert {run.id for run in first.runs} < {run.id for run in again.runs}  # nothing twice
+    rows = {row["strategy"]: row for row in again.strategies}
+    ours = [run.rounds[-1].accuracy for run in again.runs if run.strategy == "small"]
+    assert rows["small"]["final accuracy"] == pytest.approx(sum(ours) / 2)
+    assert rows["small"]["low"] <= rows["small"]["settled accuracy"] <= rows["small"]["high"]
+    (row,) = again.differences
+    found = [row["low"], row["difference"], row["high"]]
+    assert row["against"] == "small" and found == sorted(found)
+    assert again._repr_html_().count("<table") == 2
+
+
+def test_learning_rates_of_an_object_are_tuned(tiny: Study, tmp_path: Path) -> None:
+    asked = {**CONDITIONS, "storage": tmp_path / "runs.db", "rounds": 1}
+    found = fl.compare_strategies(tiny, ["small"], seeds=1, learning_rates="auto", **asked)
+    (tuned,) = found.compared.tuned
+    assert len(tuned.tried) >= 3 and found.runs[0].strategy == tuned.at_best
+
+
+def test_advice_on_an_object_is_by_validation_data(tiny: Study, tmp_path: Path) -> None:
+    asked = {**CONDITIONS, "storage": tmp_path / "runs.db", "rounds": 1}
+    found = fl.advise(tiny, "small,fedavg", seeds=2, learning_rates=[0.05, 0.1], **asked)
+    assert found.name == "tiny advice" and "Take" in found.sentences()
+    assert {run.settings["evaluate_on"] for run in found.compared.runs} == {"validation"}
+
+
+def test_a_run_that_fails_is_warned_of_and_the_others_are_there(
+    tiny: Study, tmp_path: Path
+) -> None:
+    calls = iter(range(10_000))
+
+    def loss(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        if next(calls) == 0:
+            raise ValueError("not today")
+        return nn.functional.cross_entropy(outputs, targets)
+
+    asked = {**CONDITIONS, "storage": tmp_path / "runs.db", "rounds": 1, "seeds": 1}
+    with pytest.warns(fl.RunFailedWarning, match="run of small, seed 0: ValueError: not today"):
+        found = fl.compare_strategies(replace(tiny, loss=loss), "small,fedavg", **asked)
+    assert [run.strategy for run in found.runs] == ["fedavg"]
+    assert [one.strategy for one in found.failures] == ["small"]
+
+
+def test_what_a_comparison_can_not_use_is_refused_before_training(
+    tiny: Study, tmp_path: Path
+) -> None:
+    storage = tmp_path / "runs.db"
+    for changes, error, words in (
+        ({"seeds": 0}, InputError, "--seeds: expected at least 1"),
+        ({"target": 2.0}, InputError, "--target"),
+        ({"against": "heterofl"}, InputError, "--against 'heterofl'"),
+        ({"learning_rates": "best"}, InputError, "--learning-rates"),
+        ({"schedules": ["cosine"]}, InputError, "expected --learning-rates beside it"),
+        ({"round": 3}, TypeError, "round.*rounds"),
+    ):
+        with pytest.raises(error, match=words):
+            fl.compare_strategies(tiny, "small", storage=storage, **changes)
+    with pytest.raises(InputError, match="expected at least 2"):
+        fl.advise(tiny, storage=storage, seeds=1)
+    assert not storage.exists() or not list_runs(open_database(f"sqlite:///{storage}"))
+
+
+def test_conditions_of_a_comparison_are_arguments_of_a_run() -> None:
+    from fl.api import Conditions
+
+    python = inspect.signature(fl.run).parameters
+    assert {option.name for option in fields(RunOptions)} == set(Conditions.__annotations__)
+    assert set(Conditions.__annotations__) <= set(python)
+    for name, annotation in Conditions.__annotations__.items():
+        assert python[name].annotation in str(annotation), name

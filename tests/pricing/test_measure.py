@@ -93,7 +93,7 @@ def test_a_name_is_a_front_where_one_is_stored_and_else_a_study(
     front = replace(make_front(study, {(2, 3): 0.1, (4, 5): 0.2}), name="digits-cnn")
     assert find_subject("digits-cnn", Wanted(), database).label == "study digits-cnn"
     save_front(database, front)
-    own = Wanted(study_file=str(study))
+    own = Wanted(study=str(study))
     subject = find_subject("digits-cnn", own, database)
     assert subject.label == "front digits-cnn@1"
     assert subject.vectors == ((2, 3), (4, 5))
@@ -118,7 +118,7 @@ def test_a_front_from_a_file_is_measured_with_the_options_it_was_searched_with(
     )
     export_front(front, tmp_path / "front.json")
     file = str(tmp_path / "front.json")
-    own = Wanted(study_file=str(path))
+    own = Wanted(study=str(path))
     assert find_subject(file, own, database).network.full_counts == (10,)
     with pytest.raises(FrontError, match="for another model than study wide"):
         find_subject(file, replace(own, options=(("width", "9"),)), database)
@@ -128,7 +128,7 @@ def test_only_the_points_of_a_front_are_shown_of_what_is_stored(
     study: Path, database: Engine
 ) -> None:
     measure(find_subject(str(study), Wanted(rates=(0.25, 0.5)), database), QUICK, database)
-    subject = subject_of_front(make_front(study, {(3, 4): 0.1}), Wanted(study_file=str(study)))
+    subject = subject_of_front(make_front(study, {(3, 4): 0.1}), Wanted(study=str(study)))
     assert [one.kept_counts for one in stored_latencies(subject, database)] == [FULL, (3, 4)]
     assert len(load_latencies(database, subject.network.channels.fingerprint)) == 3
 
@@ -153,7 +153,7 @@ def test_no_data_is_needed_where_the_shape_is_known(tmp_path: Path, database: En
 def test_a_front_is_refused_for_inputs_of_another_shape(study: Path) -> None:
     front = make_front(study, {(3, 4): 0.1})
     with pytest.raises(FrontError, match=r"another model than study tiny .* inputs \(1, 8, 8\)"):
-        subject_of_front(front, Wanted(study_file=str(study), input_shape=(1, 8, 8)))
+        subject_of_front(front, Wanted(study=str(study), input_shape=(1, 8, 8)))
 
 
 def test_a_study_that_the_user_never_gave_has_to_be_named(study: Path) -> None:
@@ -172,7 +172,7 @@ def test_a_study_that_the_user_gave_is_found_by_its_name_until_it_is_changed(
     path.write_text(path.read_text() + "\n# changed\n")
     with pytest.raises(StudyError, match="found it changed; give its file with --study FILE"):
         source_of_front(front, Wanted())
-    assert source_of_front(front, Wanted(study_file=str(path))).load().name == "known"
+    assert source_of_front(front, Wanted(study=str(path))).load().name == "known"
 
 
 def test_a_file_that_a_front_names_is_not_imported(study: Path, tmp_path: Path) -> None:
@@ -188,7 +188,7 @@ def test_a_file_that_a_front_names_is_not_imported(study: Path, tmp_path: Path) 
 def test_rates_are_not_for_fronts(study: Path, database: Engine) -> None:
     save_front(database, make_front(study, {(3, 4): 0.1}))
     with pytest.raises(InputError, match="--rates are for a study"):
-        find_subject("tiny@1", Wanted(rates=(0.5,), study_file=str(study)), database)
+        find_subject("tiny@1", Wanted(rates=(0.5,), study=str(study)), database)
 
 
 def test_programs_get_channels_beside_units(tmp_path: Path, database: Engine) -> None:

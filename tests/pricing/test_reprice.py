@@ -61,7 +61,7 @@ def slow(tmp_path: Path) -> Path:
 
 
 def repriced(front: Front, study: Path, database: Engine, name: str = "") -> Repricing:
-    subject = subject_of_front(front, Wanted(study_file=str(study)))
+    subject = subject_of_front(front, Wanted(study=str(study)))
     return reprice(subject, QUICK, database, name)
 
 

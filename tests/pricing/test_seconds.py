@@ -194,7 +194,7 @@ def measured_ratios(samples: LatencySamples, vectors: Sequence[KeptCounts], alon
 def test_repricing_times_networks_of_one_rate_beside_the_points(
     study: Path, database: Engine, front: Front, macs: MacCost, network: DroppableNetwork
 ) -> None:
-    subject = subject_of_front(front, Wanted(study_file=str(study)))
+    subject = subject_of_front(front, Wanted(study=str(study)))
     made = reprice(subject, MeasureSettings(repetitions=3), database).front
     stored = load_front(database, made.label)
     knots = one_rate_knots(network.groups, 1)
@@ -215,9 +215,7 @@ def test_repricing_times_networks_of_one_rate_beside_the_points(
 
 def test_what_can_not_be_timed_is_no_knot(tmp_path: Path, database: Engine, front: Front) -> None:
     picky = write_study(tmp_path, "picky", PICKY)
-    subject = subject_of_front(
-        replace(front, points=front.points[1:]), Wanted(study_file=str(picky))
-    )
+    subject = subject_of_front(replace(front, points=front.points[1:]), Wanted(study=str(picky)))
     made = reprice(subject, MeasureSettings(repetitions=1), database).front
     knots = made.settings["latency"][ONE_RATE]["cut"]
     assert knots and all(second >= 3 for _, second in knots)

@@ -18,6 +18,7 @@ from distreal_dse.errors import DataError
 # DenseNet-40 with growth 12 has 1,019,722 (Huang et al., table 2: 1.0 M).
 PARAMETERS = {
     "digits-cnn": 36_000,
+    "digits-plain": 36_000,
     "cifar10-cnn": 9 * (3 * 32 + 32**2 + 32 * 64 + 64**2 + 64 * 128 + 128**2) + 896 + 1290,
     "cifar10-resnet20": 272_474,
     "cifar10-densenet40": 1_019_722,

@@ -30,6 +30,7 @@ from distreal_dse.fronts import (
     verdict_on,
     verification_keys,
 )
+from distreal_dse.given_studies import GivenStudy
 from distreal_dse.preparation import prepare
 from distreal_dse.search._settings import Listener, SearchProgress
 from distreal_dse.search._tried import FLEET
@@ -124,7 +125,7 @@ class Reverified:
 
 def reverify(
     front: Front,
-    source: StudySource,
+    source: StudySource | GivenStudy,
     engine: Engine,
     seed: int | None = None,
     replicates: int | None = None,

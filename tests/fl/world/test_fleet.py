@@ -57,7 +57,7 @@ def test_budgets_are_drawn_as_often_as_they_weigh() -> None:
     [
         ("strong=0.5@1,weak=0.4@0.1", "shares that sum to 1, found 0.9"),
         ("", "expected NAME=SHARE@SPEED"),
-        ("extrem", "fleet 'extrem': expected one of thirds, wide, extreme, or"),
+        ("extrem", "fleet 'extrem': expected one of thirds, wide, extreme, spread, or"),
         ("strong=1@fast", "expected a number such as 0.3 or 1/3, found 'fast'"),
         ("strong=1@1/0", "found '1/0'"),
         ("strong=1@0", "a speed > 0"),

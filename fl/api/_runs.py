@@ -14,12 +14,12 @@ from torch import nn
 
 from distreal_dse.errors import InputError
 from distreal_dse.evaluation import measure_statistics
-from distreal_dse.fronts import Front, open_database
+from distreal_dse.fronts import Front
 from distreal_dse.given_studies import GivenStudy, source_of
 from distreal_dse.progress import console, progress_bar
-from distreal_dse.storage import storage_url
 from distreal_dse.tables import make_table
 from distreal_dse.workers import one_thread
+from fl.api._opening import opened
 from fl.compare.export import device_rows, round_rows
 from fl.engine import FederatedRun
 from fl.results import RoundResult
@@ -193,7 +193,7 @@ schedule, robust, masked_loss
         If the database can't be written.
     """
     source = source_of(study, options, workers=workers)
-    with _opened(storage) as engine, one_thread():
+    with opened(storage) as engine, one_thread():
         arguments = spec_arguments(
             source,
             engine,
@@ -260,7 +260,7 @@ def resume(
     if study is not None:
         source = source_of(study, workers=workers)
         given = source if isinstance(source, GivenStudy) else source.spec
-    with _opened(storage) as engine, one_thread():
+    with opened(storage) as engine, one_thread():
         return _go_on(engine, run_id, None, given, workers, _shown(progress, listen))
 
 
@@ -284,15 +284,6 @@ def _trained(federated: FederatedRun, stored: Run) -> nn.Module:
     where = next(module.parameters()).device
     measure_statistics(module, federated.calibration(stored.rounds[-1].devices), where)
     return module
-
-
-@contextmanager
-def _opened(storage: str | os.PathLike[str] | None) -> Iterator[Engine]:
-    engine = open_database(storage_url(storage))
-    try:
-        yield engine
-    finally:
-        engine.dispose()
 
 
 def _shown(progress: bool | Shown, listen: Listener | None) -> Shown:
