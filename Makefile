@@ -16,7 +16,7 @@ $(VENV)/installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "error: $(PYTHON) is $$($(PYTHON) -V 2>&1): expected Python 3.11 or newer; run make PYTHON=python3.12"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,docs,flower,images,postgres,tensorboard]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,docs,flower,images,mlflow,postgres,tensorboard,wandb]'
 	@touch $@
 
 demo: $(VENV)/installed

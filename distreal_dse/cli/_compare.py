@@ -28,6 +28,7 @@ from distreal_dse.cli._console import interruptible, print_json
 from distreal_dse.cli._federated_options import (
     CompareOptions,
     FrontOption,
+    TrackOption,
     WorkersOption,
     read_rates,
     read_schedules,
@@ -86,6 +87,7 @@ def compare(
         Path | None, typer.Option(metavar="FILE", help="Also write figures, as an HTML file.")
     ] = None,
     asked: CompareOptions,
+    track: TrackOption = "",
     workers: WorkersOption = 1,
     seed: SeedOption = 0,
     storage: StorageOption = None,
@@ -116,6 +118,7 @@ def compare(
             seed=seed,
             device=check_device(device),
             options=dict(source.options),
+            track=track,
             **vars(asked),
         )
     _show(result, out, as_json)

@@ -22,11 +22,12 @@ from distreal_dse.cli._arguments import (
     study_source,
 )
 from distreal_dse.cli._compare import compare
-from distreal_dse.cli._console import interruptible, print_json
+from distreal_dse.cli._console import interruptible, plain_warnings, print_json
 from distreal_dse.cli._federated_options import (
     CheckpointOption,
     FrontOption,
     RunOptions,
+    TrackOption,
     WorkersOption,
 )
 from distreal_dse.cli._flower import flower_init
@@ -65,6 +66,7 @@ def run(
     ] = "distreal",
     asked: RunOptions,
     checkpoint_every: CheckpointOption = 10,
+    track: TrackOption = "",
     workers: WorkersOption = 1,
     seed: SeedOption = 0,
     storage: StorageOption = None,
@@ -89,6 +91,7 @@ def run(
             storage=storage,
             device=check_device(device),
             options=dict(source.options),
+            track=track,
             progress=partial(_shown, kept, as_json),
         )
     _tell(result.run, as_json)
@@ -105,6 +108,7 @@ def resume(
             help="Its study, where the run was begun on another machine or the file was changed.",
         ),
     ] = None,
+    track: TrackOption = "",
     storage: StorageOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -117,6 +121,7 @@ def resume(
             study=study,
             storage=storage,
             workers=workers,
+            track=track,
             progress=partial(_shown, kept, as_json),
         )
     _tell(result.run, as_json)
@@ -184,7 +189,7 @@ def export(
 def _kept() -> Iterator[list[str]]:
     """Turn an interrupt into an error; the list's last text says what is kept."""
     kept = ["nothing was begun"]
-    with interruptible(lambda: kept[-1]):
+    with interruptible(lambda: kept[-1]), plain_warnings(console()):
         yield kept
 
 

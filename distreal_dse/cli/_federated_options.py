@@ -28,6 +28,13 @@ DeadlineOption = Annotated[
     ),
 ]
 CheckpointOption = Annotated[int, typer.Option(help="Rounds from one checkpoint to the next.")]
+TrackOption = Annotated[
+    str,
+    typer.Option(
+        metavar="TRACKER,…",
+        help="Send figures while it goes: tensorboard:FOLDER, mlflow:ADDRESS, wandb:PROJECT.",
+    ),
+]
 WorkersOption = Annotated[
     int, typer.Option(metavar="N", help="Processes that train at the same time.")
 ]

@@ -31,6 +31,7 @@ from fl.store.asked import spec_arguments
 from fl.store.runs import Run
 from fl.store.specs import RunSpec
 from fl.strategies import built_in_strategies
+from fl.tracking import check_trackers
 
 if TYPE_CHECKING:
     from distreal_dse.fronts import Front
@@ -167,6 +168,7 @@ def compare_strategies(
     seed: int = 0,
     device: str = "cpu",
     options: Mapping[str, Any] | None = None,
+    track: str = "",
     progress: bool = True,
     listen: StageListener | None = None,
     **conditions: Unpack[Conditions],
@@ -178,7 +180,7 @@ def compare_strategies(
 
     Parameters
     ----------
-    study, front, storage, device, options
+    study, front, storage, device, options, track
         As for `fl.run`.
     strategies
         Such as ``["small", "nested:lr=0.1"]``, or ``"small,nested:lr=0.1"``; ``"all"`` is all that
@@ -235,6 +237,7 @@ def compare_strategies(
     if against is not None:
         reference_strategy(names, against)  # before anything is trained
     rates = _rates(learning_rates, schedules, conditions)
+    check_trackers(track)
     source = source_of(study, options, workers=workers)
     given = source if isinstance(source, GivenStudy) else None
     comparison = name or source.load().name
@@ -246,11 +249,11 @@ def compare_strategies(
             for one in names
         ]
         if learning_rates is None:
-            done = compare_as_given(engine, comparison, specs, hear, workers, given)
+            done = compare_as_given(engine, comparison, specs, hear, workers, given, track)
         else:
             done = compare_at_best(
                 engine, comparison, specs, rates, hear, workers,
-                schedules=schedules, given=given,
+                schedules=schedules, given=given, track=track,
             )  # fmt: skip
     _warn(done.failures)
     if not done.runs:

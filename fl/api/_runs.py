@@ -27,6 +27,7 @@ from fl.store.asked import spec_arguments
 from fl.store.execution import begin_run, carry_out
 from fl.store.runs import Run, load_run
 from fl.store.specs import RunSpec
+from fl.tracking import check_trackers, tracked
 
 if TYPE_CHECKING:
     from distreal_dse.study import Study
@@ -129,6 +130,7 @@ def run(
     robust: str = "none",
     masked_loss: bool = False,
     checkpoint_every: int = 10,
+    track: str = "",
     progress: bool | Shown = True,
     listen: Listener | None = None,
 ) -> FederatedResult:
@@ -174,6 +176,9 @@ schedule, robust, masked_loss
         As in `fl.world.deadlines.RoundRules`.
     checkpoint_every
         Rounds from one checkpoint to the next.
+    track
+        Who hears of each round as well: ``"tensorboard:FOLDER"``, ``"mlflow:ADDRESS"``,
+        ``"wandb:PROJECT"``, or several, with commas.
     progress
         Whether to show how far it is: a bar in a terminal, lines elsewhere. Or what shows it: a
         function of the stored run that returns a context, which gives what hears of rounds.
@@ -191,7 +196,13 @@ schedule, robust, masked_loss
         If an argument, the study, its model, its data or the front can't be used.
     StorageError
         If the database can't be written.
+
+    Warns
+    -----
+    TrackingWarning
+        If a tracker fails; the run goes on without it.
     """
+    check_trackers(track)
     source = source_of(study, options, workers=workers)
     with opened(storage) as engine, one_thread():
         arguments = spec_arguments(
@@ -225,7 +236,7 @@ schedule, robust, masked_loss
         spec = RunSpec(**arguments, strategy=strategy, seed=seed, checkpoint_every=checkpoint_every)
         given = source if isinstance(source, GivenStudy) else None
         run_id, begun = begin_run(engine, spec, given=given)
-        return _go_on(engine, run_id, begun, given, workers, _shown(progress, listen))
+        return _go_on(engine, run_id, begun, given, workers, track, _shown(progress, listen))
 
 
 def resume(
@@ -234,6 +245,7 @@ def resume(
     study: Study | str | os.PathLike[str] | None = None,
     storage: str | os.PathLike[str] | None = None,
     workers: int = 1,
+    track: str = "",
     progress: bool | Shown = True,
     listen: Listener | None = None,
 ) -> FederatedResult:
@@ -246,7 +258,7 @@ def resume(
     study
         The `Study` object that it was begun with, where it was one, or its file, where that has
         changed or lies elsewhere now.
-    storage, workers, progress, listen
+    storage, workers, track, progress, listen
         As for `run`.
 
     Raises
@@ -256,12 +268,13 @@ def resume(
     StorageError
         If the database can't be used.
     """
+    check_trackers(track)
     given: str | GivenStudy | None = None
     if study is not None:
         source = source_of(study, workers=workers)
         given = source if isinstance(source, GivenStudy) else source.spec
     with opened(storage) as engine, one_thread():
-        return _go_on(engine, run_id, None, given, workers, _shown(progress, listen))
+        return _go_on(engine, run_id, None, given, workers, track, _shown(progress, listen))
 
 
 def _go_on(
@@ -270,9 +283,11 @@ def _go_on(
     begun: FederatedRun | None,
     study: str | GivenStudy | None,
     workers: int,
+    track: str,
     shown: Shown,
 ) -> FederatedResult:
-    with shown(load_run(engine, run_id)) as hear:
+    stored = load_run(engine, run_id)
+    with shown(stored) as listen, tracked(track, stored, listen) as hear:
         federated = carry_out(engine, run_id, begun, hear, workers, study)
         stored = load_run(engine, run_id)
     return FederatedResult(stored, None if federated is None else _trained(federated, stored))

@@ -44,6 +44,7 @@ def compare_as_given(
     listen: StageListener = lambda stage: lambda done, total: None,
     workers: int = 1,
     given: GivenStudy | None = None,
+    track: str = "",
 ) -> Compared:
     """Carry out a comparison as `compare` does, and return failures beside the runs.
 
@@ -55,7 +56,7 @@ def compare_as_given(
         As for `compare`.
     """
     _rehearse(engine, specs, given)
-    return _compared(engine, name, specs, listen, workers, given)
+    return _compared(engine, name, specs, listen, workers, given, track)
 
 
 def compare_at_best(
@@ -68,6 +69,7 @@ def compare_at_best(
     *,
     schedules: Sequence[str] = (),
     given: GivenStudy | None = None,
+    track: str = "",
 ) -> Compared:
     """Give each strategy its best learning rate by `tune`, and carry out the comparison.
 
@@ -79,6 +81,8 @@ def compare_at_best(
         As for `tune`.
     listen
         Told of progress, of both parts.
+    track
+        As for `compare`, which runs at other rates are not told to.
 
     Raises
     ------
@@ -94,7 +98,7 @@ def compare_at_best(
     )  # fmt: skip
     at_best = {one.strategy: one.at_best for one in tuned}
     best = [replace(spec, strategy=at_best[spec.strategy]) for spec in specs]
-    done = _compared(engine, name, best, listen, workers, given)
+    done = _compared(engine, name, best, listen, workers, given, track)
     return Compared(done.runs, tuple(tuned), (*failures, *done.failures))
 
 
@@ -110,8 +114,10 @@ def _compared(
     listen: StageListener,
     workers: int,
     given: GivenStudy | None,
+    track: str,
 ) -> Compared:
     try:
-        return Compared(tuple(compare(engine, name, specs, listen("rounds"), workers, given)))
+        runs = compare(engine, name, specs, listen("rounds"), workers, given, track)
+        return Compared(tuple(runs))
     except RunsFailedError as error:
         return Compared(error.runs, failures=error.failures)

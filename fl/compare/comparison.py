@@ -19,9 +19,10 @@ from fl.contents import file_hashes
 from fl.store.conditions import Conditions, check_same
 from fl.store.execution import begin_run, carry_out, reason
 from fl.store.leases import RunHeldError
-from fl.store.runs import Run, find_run, finished_rounds, list_runs
+from fl.store.runs import Run, find_run, finished_rounds, list_runs, load_run
 from fl.store.specs import RunSpec
 from fl.strategies import check_strategy
+from fl.tracking import check_trackers, tracked
 
 Listener = Callable[[int, int], None]
 """Called with the rounds that are done, and all there are."""
@@ -68,6 +69,7 @@ def compare(
     listen: Listener = lambda done, total: None,
     workers: int = 1,
     given: GivenStudy | None = None,
+    track: str = "",
 ) -> list[Run]:
     """Carry out the runs of a comparison that are not finished; return all, in the specs' order.
 
@@ -89,6 +91,8 @@ def compare(
         Runs that are trained at the same time, in processes of one thread.
     given
         The study, where it is an object of this program.
+    track
+        Who hears of each round as well; see `fl.tracking.make_trackers`.
 
     Raises
     ------
@@ -100,6 +104,7 @@ def compare(
     ConnectionLostError
         If the server of the database goes away and does not come back.
     """
+    check_trackers(track)
     wanted = {(spec.strategy, spec.seed): spec for spec in specs}
     stored = check_comparison(engine, name, list(wanted.values()))
     finished = {(run.strategy, run.seed) for run in stored if run.finished}
@@ -118,9 +123,9 @@ def compare(
 
     tell()
     if workers == 1:
-        failures = _one_by_one(engine, name, left, given, tell)
+        failures = _one_by_one(engine, name, left, given, track, tell)
     else:
-        failures = _in_processes(engine, name, left, given, workers, tell) if left else []
+        failures = _in_processes(engine, name, left, given, track, workers, tell) if left else []
     by_key = {(run.strategy, run.seed): run for run in list_runs(engine, name)}
     runs = [by_key[key] for key in wanted if key in by_key]
     if failures:
@@ -157,6 +162,7 @@ def _one_by_one(
     name: str,
     left: Sequence[RunSpec],
     study: GivenStudy | None,
+    track: str,
     tell: Callable[[], None],
 ) -> list[Failure]:
     failures: list[Failure] = []
@@ -164,7 +170,7 @@ def _one_by_one(
         held = []
         for spec in left:
             try:
-                _carry_out(engine, name, spec, study, lambda _: tell())
+                _carry_out(engine, name, spec, study, track, lambda _: tell())
             except RunHeldError:
                 held.append(spec)
             except ConnectionLostError:  # so would all others
@@ -183,6 +189,7 @@ def _in_processes(
     name: str,
     left: Sequence[RunSpec],
     study: GivenStudy | None,
+    track: str,
     workers: int,
     tell: Callable[[], None],
 ) -> list[Failure]:
@@ -192,7 +199,7 @@ def _in_processes(
     failures: list[Failure] = []
     try:
         while left or under_way:
-            under_way |= {pool.submit(_run, url, name, spec, study): spec for spec in left}
+            under_way |= {pool.submit(_run, url, name, spec, study, track): spec for spec in left}
             done, _ = wait(under_way, timeout=POLL)
             left = []
             for future in done:
@@ -221,11 +228,13 @@ def _start_worker() -> None:
     torch.set_num_threads(1)
 
 
-def _run(url: str, name: str, spec: RunSpec, study: GivenStudy | None) -> Failure | None:
+def _run(
+    url: str, name: str, spec: RunSpec, study: GivenStudy | None, track: str
+) -> Failure | None:
     with interruptible_task():
         engine = reopen_database(url)
         try:
-            _carry_out(engine, name, spec, study)
+            _carry_out(engine, name, spec, study, track)
         except (RunHeldError, ConnectionLostError):
             raise
         except Exception as error:  # not sent as it is: whatever it holds may not travel
@@ -240,6 +249,7 @@ def _carry_out(
     name: str,
     spec: RunSpec,
     study: GivenStudy | None,
+    track: str,
     listen: Callable[[Any], None] = lambda result: None,
 ) -> None:
     run_id, begun = find_run(engine, name, spec.strategy, spec.seed), None
@@ -250,4 +260,5 @@ def _carry_out(
             run_id = find_run(engine, name, spec.strategy, spec.seed)
             if run_id is None:
                 raise
-    carry_out(engine, run_id, begun, listen, study=study or spec.study)
+    with tracked(track, load_run(engine, run_id), listen) as hear:
+        carry_out(engine, run_id, begun, hear, study=study or spec.study)

@@ -12,18 +12,18 @@ from typing import Any
 
 from distreal_dse.errors import InputError
 from distreal_dse.files import write_whole
-from fl.results import DeviceRound, RoundResult
+from fl.results import DeviceRound
 from fl.store.runs import Run
+from fl.tracking.base import FIGURES, figures_of
+from fl.tracking.tensor_board import TensorBoard, folder_name, write_scalars
 
-_NOT_SCALAR = ("cohort", "accuracy_by_class", "devices")
-_FIGURES = tuple(one.name for one in fields(RoundResult) if one.name not in _NOT_SCALAR)
 _OF_DEVICE = tuple(one.name for one in fields(DeviceRound))
 _OF_RUN = ("run", "strategy", "seed")
 
 
 def round_rows(runs: Sequence[Run]) -> Iterator[dict[str, Any]]:
     """Give the figures of each round of each run, by column; see `write_rounds`."""
-    return (_of_run(run) | _of_round(one) for run in runs for one in run.rounds)
+    return (_of_run(run) | figures_of(one) for run in runs for one in run.rounds)
 
 
 def device_rows(runs: Sequence[Run]) -> Iterator[dict[str, Any]]:
@@ -50,7 +50,7 @@ def write_rounds(runs: Sequence[Run], path: str | os.PathLike[str]) -> None:
     classes = dict.fromkeys(
         name for run in runs for one in run.rounds for name in one.accuracy_by_class
     )
-    columns = (*_OF_RUN, *_FIGURES, *(f"accuracy of {name}" for name in classes))
+    columns = (*_OF_RUN, *FIGURES, *(f"accuracy of {name}" for name in classes))
     _write(path, columns, round_rows(runs))
 
 
@@ -73,32 +73,18 @@ def write_events(runs: Sequence[Run], folder: str | os.PathLike[str]) -> None:
     InputError
         If TensorBoard is not installed, or there are events of a run already: they would be mixed.
     """
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise InputError(
-            "events of TensorBoard: expected the package tensorboard, found none; install it with "
-            "`pip install 'distreal-dse[tensorboard]'`"
-        ) from error
+    TensorBoard("").check()
     for run in runs:
-        own = Path(folder) / f"{run.id}-{run.strategy.replace(':', '-')}-seed{run.seed}"
+        own = Path(folder) / folder_name(run)
         if own.exists():
             raise InputError(f"{own}: expected no events of this run yet, found some; remove them")
-        with SummaryWriter(str(own)) as writer:
+        with TensorBoard.package().SummaryWriter(str(own)) as writer:
             for one in run.rounds:
-                for name, value in _of_round(one).items():
-                    if name not in ("round", "virtual_seconds") and value is not None:
-                        writer.add_scalar(name, value, one.round, one.virtual_seconds)
+                write_scalars(writer, one)
 
 
 def _of_run(run: Run) -> dict[str, Any]:
     return {"run": run.id, "strategy": run.strategy, "seed": run.seed}
-
-
-def _of_round(one: RoundResult) -> dict[str, Any]:
-    figures = {name: getattr(one, name) for name in _FIGURES}
-    by_class = {f"accuracy of {name}": value for name, value in one.accuracy_by_class.items()}
-    return figures | by_class
 
 
 def _write(
