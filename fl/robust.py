@@ -33,17 +33,18 @@ section 3 (clipping of norms).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from statistics import median_high
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
 from distreal_dse.dropout import ChannelMap
 from distreal_dse.errors import InputError
-from distreal_dse.specs import check_settings, number, parse_spec, unknown_name
+from distreal_dse.registry import Entry, Registry
+from distreal_dse.specs import number
 from fl.averaging import LocalSteps, is_statistic
 from fl.results import State, Update
 
@@ -366,16 +367,8 @@ def make_defence(spec: str) -> Defence | None:
     InputError
         If there is none of this name, or its settings don't fit.
     """
-    name, settings = parse_spec(_KIND, spec)
-    known = {"none": (), **{one: settings for one, (_, settings) in _NAMED.items()}}
-    if name not in known:
-        raise unknown_name(_KIND, spec, name, known)
-    check_settings(_KIND, spec, settings, known[name])
-    if name == "none":
-        return None
-    return _NAMED[name][0](
-        **{setting: number(_KIND, spec, setting, text) for setting, text in settings.items()}
-    )
+    made: Defence | None = _DEFENCES.make(spec)
+    return made
 
 
 def _centred(
@@ -527,12 +520,19 @@ def _parts(share: float, count: Tensor) -> Tensor:
 
 _KIND = "defence"
 _HALF = 0.5  # trimming so much at either end leaves the median
-_SHARE = ("share",)
-_Named = tuple[Callable[..., Defence], tuple[str, ...]]
-_NAMED: Mapping[str, _Named] = {
-    "median": (Median, ()),
-    "trimmed-mean": (TrimmedMean, _SHARE),
-    "krum": (Krum, _SHARE),
-    "multi-krum": (MultiKrum, _SHARE),
-    "clip": (Clip, ("times",)),
-}
+PLUG_INS = "distreal_dse.defences"
+"""Group of entry points: a name of letters, digits and ``-``, and what makes a `Defence`."""
+
+_DEFENCES = Registry[Any](
+    _KIND,
+    Defence,
+    {
+        "none": Entry(lambda: None),
+        "median": Entry(Median),
+        "trimmed-mean": Entry(TrimmedMean, {"share": number}),
+        "krum": Entry(Krum, {"share": number}),
+        "multi-krum": Entry(MultiKrum, {"share": number}),
+        "clip": Entry(Clip, {"times": number}),
+    },
+    PLUG_INS,
+)

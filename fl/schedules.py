@@ -18,12 +18,12 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from bisect import bisect_right
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from distreal_dse.errors import InputError
-from distreal_dse.specs import check_settings, number, parse_spec, unknown_name, whole_number
+from distreal_dse.registry import Entry, Registry
+from distreal_dse.specs import number, whole_number
 from fl.world.exact import Seconds
 
 
@@ -213,20 +213,7 @@ def make_schedule(spec: str) -> Schedule:
         If there is none of this name, or its settings don't fit.
     """
     head, colon, rest = spec.partition(":")
-    name, texts = parse_spec(_KIND, head + colon + rest.replace(":", ","))
-    if name not in _NAMED:
-        raise unknown_name(_KIND, spec, name, _NAMED)
-    make, known = _NAMED[name]
-    check_settings(_KIND, spec, texts, (*known, "warmup"))
-    if name == "exponential" and "factor" not in texts:
-        raise InputError(
-            f"{_KIND} '{spec}': expected the factor of a round, such as exponential:factor=0.99, "
-            "found none"
-        )
-    values = {
-        setting: _READ[setting](_KIND, spec, setting, text) for setting, text in texts.items()
-    }
-    return make(**values)
+    return _SCHEDULES.make(head + colon + rest.replace(":", ","))
 
 
 def _rounds(kind: str, spec: str, setting: str, text: str) -> tuple[int, ...]:
@@ -239,16 +226,18 @@ def _expect(holds: bool, name: str, expected: str, found: float) -> None:
 
 
 _KIND = "schedule"
-_READ: Mapping[str, Callable[[str, str, str, str], Any]] = {
-    "at": _rounds,
-    "end": number,
-    "every": whole_number,
-    "factor": number,
-    "warmup": whole_number,
-}
-_NAMED: Mapping[str, tuple[Callable[..., Schedule], tuple[str, ...]]] = {
-    "constant": (Constant, ()),
-    "cosine": (Cosine, ("end",)),
-    "step": (Step, ("every", "at", "factor")),
-    "exponential": (Exponential, ("factor",)),
-}
+PLUG_INS = "distreal_dse.schedules"
+"""Group of entry points: a name of letters, digits and ``-``, and what makes a `Schedule`."""
+
+_WARM = {"warmup": whole_number}
+_SCHEDULES = Registry[Schedule](
+    _KIND,
+    Schedule,
+    {
+        "constant": Entry(Constant, _WARM),
+        "cosine": Entry(Cosine, {"end": number, **_WARM}),
+        "step": Entry(Step, {"every": whole_number, "at": _rounds, "factor": number, **_WARM}),
+        "exponential": Entry(Exponential, {"factor": number, **_WARM}, required=("factor",)),
+    },
+    PLUG_INS,
+)

@@ -12,13 +12,13 @@ ICLR 2021, algorithms 1 and 2 (the pseudo-gradient; FedAdam).
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
 
 from distreal_dse.errors import InputError
-from distreal_dse.specs import check_settings, number, parse_spec, unknown_name
+from distreal_dse.registry import Entry, Registry
+from distreal_dse.specs import number
 from fl.averaging import is_statistic
 from fl.results import State
 from fl.schedules import Constant, Schedule, make_schedule
@@ -203,18 +203,7 @@ def make_server_optimizer(spec: str) -> ServerOptimizer:
     InputError
         If there is none of this name, or its settings don't fit.
     """
-    name, settings = parse_spec(_KIND, spec)
-    if name not in _NAMED:
-        raise unknown_name(_KIND, spec, name, _NAMED)
-    make, known = _NAMED[name]
-    check_settings(_KIND, spec, settings, known)
-    values: dict[str, float | Schedule] = {
-        setting: make_schedule(text)
-        if setting == "schedule"
-        else number(_KIND, spec, setting, text)
-        for setting, text in settings.items()
-    }
-    return make(**values)
+    return _OPTIMIZERS.make(spec)
 
 
 def _expect(holds: bool, name: str, expected: str, found: float) -> None:
@@ -223,8 +212,24 @@ def _expect(holds: bool, name: str, expected: str, found: float) -> None:
 
 
 _KIND = "server optimiser"
-_NAMED: Mapping[str, tuple[Callable[..., ServerOptimizer], tuple[str, ...]]] = {
-    "replace": (Replace, ()),
-    "momentum": (Momentum, ("lr", "beta", "schedule")),
-    "adam": (Adam, ("lr", "beta1", "beta2", "tau", "schedule")),
-}
+PLUG_INS = "distreal_dse.server_optimizers"
+"""Group of entry points: a name of letters, digits and ``-``, and what makes a
+`ServerOptimizer`."""
+
+
+def _schedule(kind: str, spec: str, setting: str, text: str) -> Schedule:
+    return make_schedule(text)
+
+
+_OPTIMIZERS = Registry[ServerOptimizer](
+    _KIND,
+    ServerOptimizer,
+    {
+        "replace": Entry(Replace),
+        "momentum": Entry(Momentum, {"lr": number, "beta": number, "schedule": _schedule}),
+        "adam": Entry(
+            Adam, {**dict.fromkeys(("lr", "beta1", "beta2", "tau"), number), "schedule": _schedule}
+        ),
+    },
+    PLUG_INS,
+)

@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from distreal_dse.errors import InputError
-from distreal_dse.specs import check_settings, number, parse_spec, unknown_name
+from distreal_dse.registry import Entry, Registry
+from distreal_dse.specs import name_of, number
 from fl.world.availability.base import Availability
 from fl.world.availability.constant import ConstantAvailability
 from fl.world.availability.markov import MarkovAvailability
 from fl.world.availability.redrawn import RedrawnAvailability
 from fl.world.availability.trace import TraceAvailability
 
+PLUG_INS = "distreal_dse.availabilities"
+"""Group of entry points: a name of letters, digits and ``-``, and what makes an `Availability`."""
+
 KIND = "availability"
 TRACE = "trace"
-# What a name stands for, and which settings, all of them numbers, it takes.
-_NAMED: Mapping[str, tuple[type[Any], tuple[str, ...]]] = {
-    "constant": (ConstantAvailability, ("share",)),
-    "redrawn": (RedrawnAvailability, ("low", "high", "period")),
-    "markov": (MarkovAvailability, ("stay", "period")),
-}
+_AVAILABILITIES = Registry[Availability](
+    KIND,
+    Availability,
+    {
+        "constant": Entry(ConstantAvailability, {"share": number}),
+        "redrawn": Entry(RedrawnAvailability, {"low": number, "high": number, "period": number}),
+        "markov": Entry(MarkovAvailability, {"stay": number, "period": number}),
+    },
+    PLUG_INS,
+    (f"{TRACE}:PATH",),
+)
 # May stand behind the path of a trace.
 _ASSIGN = "assign"
 
@@ -40,17 +48,9 @@ def make_availability(spec: str) -> Availability:
     InputError
         If there is none of this name, its settings don't fit, or its file is refused.
     """
-    name, _, rest = spec.partition(":")
-    if name == TRACE:
-        return _trace(spec, rest)
-    if name not in _NAMED:
-        raise unknown_name(KIND, spec, name, (*_NAMED, f"{TRACE}:PATH"))
-    kind, settings = _NAMED[name]
-    _, texts = parse_spec(KIND, spec)
-    check_settings(KIND, spec, texts, settings)
-    values = {key: number(KIND, spec, key, text) for key, text in texts.items()}
-    source: Availability = kind(**values)
-    return source
+    if name_of(spec) == TRACE:
+        return _trace(spec, spec.partition(":")[2])
+    return _AVAILABILITIES.make(spec)
 
 
 def _trace(spec: str, rest: str) -> TraceAvailability:
