@@ -148,8 +148,7 @@ class SmallOptimizer:
             scatter(self._blocks(kind), entries, self._packed[kind].blocks)
 
     def release(self) -> None:
-        """Let go of gradients and copies: the sub-network may wait long for its next mini-batch."""
-        self._optimizer.zero_grad(set_to_none=True)
+        """Let go of copies: the sub-network may wait long for its next mini-batch."""
         if self._of_full is None:
             self._optimizer.state.clear()
 

@@ -261,6 +261,7 @@ class SubNetwork:
             for name, axes in channels.axes.items()
             if name not in self.layout.places
         )
+        self._parameters = tuple(self.module.parameters())
         self._whole = [(full[name], small[name]) for name in full if name not in channels.axes]
         self._settings = Settings(network, self.module)
         if scaling == "inverted":
@@ -412,6 +413,14 @@ class SubNetwork:
         gather(self._packed.blocks, first(sizes, kept.entries), first(sizes, self._blocks))
         for slot in slots:
             slot.gather(slot.full, kept, out=slot.small)
+
+    def clear_gradients(self) -> None:
+        """Let go of the gradients of all parameters, also of those that no optimiser holds.
+
+        ``zero_grad`` of a module does it, too, but looks for its parameters each time.
+        """
+        for parameter in self._parameters:
+            parameter.grad = None
 
     @torch.no_grad()
     def store(self, kept: Kept) -> None:

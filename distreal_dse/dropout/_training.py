@@ -18,12 +18,12 @@ from distreal_dse.dropout._optimizers import elementwise_kind
 from distreal_dse.dropout._policies import MaskPolicy
 from distreal_dse.dropout._policy_specs import make_policy
 from distreal_dse.dropout._proximal import Proximal
-from distreal_dse.dropout._subnetwork import SubNetwork
+from distreal_dse.dropout._subnetwork import Kept, SubNetwork
 from distreal_dse.dropout._vector import KeptCounts, Vector, counts_of
 from distreal_dse.errors import InputError
 
 # Attributes that a copy of a trainer makes anew.
-OF_THIS_TRAINER = ("_small_optimizers", "_packed")
+OF_THIS_TRAINER = ("_small_optimizers", "_packed", "_selected")
 
 
 Objective: TypeAlias = Callable[[nn.Module, Tensor, Tensor], Tensor]
@@ -109,6 +109,7 @@ class DropoutTrainer:
         # Weak: a sub-network that the network no longer keeps takes its optimiser with it.
         self._small_optimizers: WeakKeyDictionary[SubNetwork, SmallOptimizer] = WeakKeyDictionary()
         self._packed: dict[str, PackedState] = {}
+        self._selected: tuple[SubNetwork, Tensor, Kept] | None = None
         self._check_parameters()
 
     def _follow(self) -> None:
@@ -175,7 +176,7 @@ class DropoutTrainer:
             return self._full_step(inputs, targets, objective)
         small = self._subnetwork(counts)
         mask = self._draw(counts)
-        kept = small.select(mask)
+        kept = self._select(small, mask)
         self.last_mask = mask
         small.load(kept)
         optimizer = self._small_optimizer(small)
@@ -190,7 +191,7 @@ class DropoutTrainer:
             optimizer.store(kept)
         finally:
             optimizer.release()
-            small.module.zero_grad(set_to_none=True)  # also of parameters that no optimiser holds
+            small.clear_gradients()
         # Tells learning rate schedulers, as Optimizer.step() would, that a step was taken.
         vars(self._optimizer)["_opt_called"] = True
         return loss.item()
@@ -253,7 +254,7 @@ class DropoutTrainer:
                 inner.store(kept)  # running statistics; parameters are as they were
                 _add_gradients(inner.module, module, inner_mask, mask, self._network.channels)
             finally:
-                inner.module.zero_grad(set_to_none=True)
+                inner.clear_gradients()
 
         if is_full:
             self._follow()
@@ -267,7 +268,7 @@ class DropoutTrainer:
                 inputs, targets, outer, lambda: train_inner(self._network.module, seen[0])
             )
         small = self._subnetwork(counts)
-        kept = small.select(mask)
+        kept = self._select(small, mask)
         optimizer = self._small_optimizer(small)
         try:
             small.load(kept)
@@ -284,7 +285,7 @@ class DropoutTrainer:
             optimizer.store(kept)
         finally:
             optimizer.release()
-            small.module.zero_grad(set_to_none=True)  # also of parameters that no optimiser holds
+            small.clear_gradients()
         vars(self._optimizer)["_opt_called"] = True
         return loss.item()
 
@@ -312,6 +313,17 @@ class DropoutTrainer:
 
     def _draw(self, counts: KeptCounts) -> Tensor:
         return self._policy.draw(self._network.channels.widths, counts, self._generator)
+
+    def _select(self, small: SubNetwork, mask: Tensor) -> Kept:
+        """What a mask keeps; found once where it stays from mini-batch to mini-batch."""
+        if self._selected is not None:
+            last, last_mask, kept = self._selected
+            if last is small and torch.equal(last_mask, mask):
+                return kept
+            self._selected = None  # frees its indices before others are made
+        kept = small.select(mask)
+        self._selected = small, mask.clone(), kept  # a policy may change its mask
+        return kept
 
     def _objective(self, module: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
         return self._loss(module(inputs), targets)

@@ -603,6 +603,28 @@ def test_mask_that_does_not_fit_the_counts_is_refused() -> None:
     assert_same(dict(network.module.state_dict()), before)
 
 
+class Turning(MaskPolicy):
+    """Changes the one mask that it hands out: one half of the filters, then the other one."""
+
+    def __init__(self) -> None:
+        self.mask = torch.tensor([True] * 4 + [False] * 4 + [True] * 3 + [False] * 3)
+
+    def draw(self, widths: Sequence[int], counts: KeptCounts, generator: torch.Generator) -> Tensor:
+        return self.mask.logical_not_()
+
+
+def test_a_policy_may_change_the_mask_that_it_handed_out() -> None:
+    network = DroppableNetwork(trained(Plain), inputs_of())
+    weight = next(network.module.parameters())
+    optimizer, masks = SGD(network.module.parameters(), lr=0.1), torch.Generator()
+    trainer = DropoutTrainer(network, optimizer, functional.cross_entropy, Turning(), masks)
+    for first in (False, True, False):
+        before = weight.detach().clone()
+        trainer.step(inputs_of(), targets_of(), (4, 3))
+        changed = (weight != before).flatten(1).any(1)
+        assert changed.tolist() == [first] * 4 + [not first] * 4
+
+
 @pytest.mark.parametrize("rate", [0.0, 0.5])
 def test_loss_is_that_of_the_mini_batch_before_its_step(rate: float) -> None:
     network = DroppableNetwork(trained(Biased), inputs_of())
