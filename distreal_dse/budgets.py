@@ -61,6 +61,22 @@ class Budgets:
         drawn = torch.multinomial(weights, count, replacement=True, generator=random)
         return [self.shares[index] for index in drawn.tolist()]
 
+    def from_least(self, least: float) -> Budgets:
+        """Return those that pay for so much, as a share of the full network's cost.
+
+        Raises
+        ------
+        InputError
+            If there are none.
+        """
+        kept = [pair for pair in zip(self.shares, self.weights, strict=True) if pair[0] >= least]
+        total = math.fsum(weight for _, weight in kept)
+        return Budgets(
+            self.fleet,
+            tuple(share for share, _ in kept),
+            tuple(weight / total for _, weight in kept),
+        )
+
     def as_json(self) -> dict[str, Any]:
         """Return plain values; `Budgets` takes them as arguments."""
         return {"fleet": self.fleet, "shares": [*self.shares], "weights": [*self.weights]}

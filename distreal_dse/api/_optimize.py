@@ -17,11 +17,14 @@ if TYPE_CHECKING:
     from distreal_dse.study import Study
     from fl.world.fleet import Fleet
 
+NO_FLEET, SPREAD = "none", "spread"
+TABLE_TRIALS, VECTOR_TRIALS = 30, 100
+
 
 def optimize(
     study: Study | str | os.PathLike[str],
     *,
-    trials: int = 100,
+    trials: int | None = None,
     storage: str | os.PathLike[str] | None = None,
     fleet: Fleet | str | None = None,
     name: str = "",
@@ -49,13 +52,15 @@ def optimize(
     study
         A `Study`, which needs a name; or the name of a shipped study; or the path of a study file.
     trials
-        Finished trials to end with, those of earlier calls included.
+        Finished trials to end with, those of earlier calls included; None for 30 where a table is
+        fitted, 100 where vectors are searched.
     storage
         URL of the database, or a `pathlib.Path` of an SQLite file; None for
         ``$DISTREAL_STORAGE``, else ``sqlite:///distreal.db`` in the working folder.
     fleet
-        Fits a table to a fleet: a `Fleet`, a name such as ``"extreme"``, or its text. None
-        searches vectors on their own.
+        What a table is fitted to: a `Fleet`, a name such as ``"extreme"``, or its text. None takes
+        ``"spread"``, as far as the network has vectors for its budgets; with ``cost="latency"``,
+        and with ``"none"``, vectors are searched on their own.
     name
         Of the search and its front; the study's where it is empty.
     workers
@@ -123,8 +128,15 @@ def optimize(
     changes: dict[str, Any] = {"masks": masks, "granularity": granularity}
     changes = {field: value for field, value in changes.items() if value is not None}
     source = source_of(study, options, changes, workers)
+    whole_fleet = fleet is not None
+    if fleet is None and cost == "macs":
+        fleet = SPREAD
+    if fleet == NO_FLEET:
+        fleet = None
     if fleet is not None and not isinstance(fleet, Fleet):
         fleet = make_fleet(fleet)
+    if trials is None:
+        trials = VECTOR_TRIALS if fleet is None else TABLE_TRIALS
     settings = SearchSettings(
         source=source,
         name=name,
@@ -137,6 +149,7 @@ def optimize(
         device=device,
         cost=cost,
         fleet=fleet.budgets() if fleet is not None else None,
+        whole_fleet=whole_fleet,
         pilot=pilot,
     )
     url = storage_url(storage)

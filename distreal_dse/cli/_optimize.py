@@ -42,8 +42,13 @@ def optimize(
     study: StudyArgument,
     storage: StorageOption = None,
     trials: Annotated[
-        int, typer.Option(help="Finished trials to end with, those of earlier starts included.")
-    ] = 100,
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Finished trials to end with, those of earlier starts included. Default: 30 for a "
+            "fleet, 100 for vectors on their own.",
+        ),
+    ] = None,
     runs: Annotated[
         int | None,
         typer.Option(
@@ -66,9 +71,10 @@ def optimize(
         str | None,
         typer.Option(
             metavar="FLEET",
-            help="Fit a table to a fleet: NAME=SHARE@SPEED,… as --classes of fl compare, with "
+            help="What a table is fitted to: NAME=SHARE@SPEED,… as --classes of fl compare, with "
             "';markov' and ';pace=1.6' behind it if need be; or thirds, wide, extreme, spread; or "
-            "a .txt file.",
+            "a .txt file; or none, for vectors on their own. Default: spread, and none with "
+            "--cost latency.",
         ),
     ] = None,
     masks: Annotated[

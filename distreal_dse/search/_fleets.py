@@ -15,7 +15,7 @@ from distreal_dse.preparation import prepare
 from distreal_dse.search._costs import REFERENCE_MACS, Settled, TrialMacs
 from distreal_dse.search._fronts import front_of, settings_of, study_attributes
 from distreal_dse.search._job import SearchJob
-from distreal_dse.search._settings import SearchProgress
+from distreal_dse.search._settings import SearchProgress, check_granularity
 from distreal_dse.search._tables import GAIN_OVER_ONE_RATE, Fitted, TableFitter
 from distreal_dse.search._tried import FLEET
 from distreal_dse.search.ledger import comparable_settings
@@ -54,10 +54,11 @@ def find_for_fleet(job: SearchJob) -> Front:
             "needs an exact cost"
         )
     network, data = prepare(study, settings.seed, settings.device)
+    check_granularity(study, network)
     fitter, cost = TableFitter(settings, study, network, fleet), TrialMacs(network)
     comparable = {
         **comparable_settings(study, network, settings.seed, settings.device),
-        FLEET: fleet.as_json(),
+        FLEET: fitter.budgets.as_json(),
         "table mini-batches": study.short_run.table_mini_batches,
     }
     attributes = {

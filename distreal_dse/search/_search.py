@@ -7,7 +7,7 @@ from typing import Any
 
 from distreal_dse.cost import MacCost
 from distreal_dse.dropout import DroppableNetwork, KeptCounts, make_policy
-from distreal_dse.errors import InputError, StudyError
+from distreal_dse.errors import InputError
 from distreal_dse.fronts import (
     PILOT,
     TABLE,
@@ -27,14 +27,18 @@ from distreal_dse.search._costs import TrialCost, check_metric, trial_cost
 from distreal_dse.search._fleets import find_for_fleet
 from distreal_dse.search._fronts import front_of, settings_of, study_attributes
 from distreal_dse.search._job import SearchJob
-from distreal_dse.search._settings import Listener, SearchProgress, SearchSettings
+from distreal_dse.search._settings import (
+    Listener,
+    SearchProgress,
+    SearchSettings,
+    check_granularity,
+)
 from distreal_dse.search._vectors import Explorer
 from distreal_dse.search.executors import Executor
 from distreal_dse.search.ledger import Ledger, TrialArchive, comparable_settings, holding_search
 from distreal_dse.search.proposer import make_sampler
 from distreal_dse.search.verdicts import pilot_shapes, run_pilot, verify
 from distreal_dse.specs import slug
-from distreal_dse.study import Study
 
 
 def search(
@@ -99,7 +103,7 @@ def _find(job: SearchJob) -> Front:
     """Find the front of vectors."""
     settings, study, listen = job.settings, job.study, job.listen
     network, data = prepare(study, settings.seed, settings.device)
-    _check_granularity(study, network)
+    check_granularity(study, network)
     cost = trial_cost(settings.cost, study, network, data, settings.seed)
     comparable = {
         **comparable_settings(study, network, settings.seed, settings.device),
@@ -191,12 +195,3 @@ def _check(settings: SearchSettings) -> None:
         raise InputError(f"--timeout is {settings.timeout}: expected more than 0 seconds")
     make_sampler(settings.sampler, 0)
     check_metric(settings.cost)
-
-
-def _check_granularity(study: Study, network: DroppableNetwork) -> None:
-    widest = max(network.channels.widths)
-    if 1 < study.granularity >= widest:
-        raise StudyError(
-            f"granularity of study {study.name} is {study.granularity}: expected less than the "
-            f"{widest} channels of the widest group, or there is nothing to drop"
-        )

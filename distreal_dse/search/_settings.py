@@ -7,9 +7,12 @@ from dataclasses import dataclass
 
 from distreal_dse.budgets import Budgets
 from distreal_dse.catalogue import StudySource
+from distreal_dse.dropout import DroppableNetwork
+from distreal_dse.errors import StudyError
 from distreal_dse.fronts import Pilot
 from distreal_dse.given_studies import GivenStudy
 from distreal_dse.search.proposer import DEFAULT
+from distreal_dse.study import Study
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,8 @@ class SearchSettings:
     fleet
         Budgets that a table is fitted to; None searches vectors on their own. The trials are
         then curves (see `distreal_dse.search.CurveSpace`).
+    whole_fleet
+        Whether budgets of the fleet that no vector fits are refused; else they are left out.
     pilot
         Whether the search ends early where its first trials show that it does not pay. A search of
         fewer trials than a pilot has goes without.
@@ -58,6 +63,7 @@ class SearchSettings:
     device: str = "cpu"
     cost: str = "macs"
     fleet: Budgets | None = None
+    whole_fleet: bool = True
     pilot: bool = True
 
 
@@ -83,3 +89,19 @@ class SearchProgress:
 
 
 Listener = Callable[[SearchProgress], None]
+
+
+def check_granularity(study: Study, network: DroppableNetwork) -> None:
+    """Refuse a granularity with which there is nothing to drop.
+
+    Raises
+    ------
+    StudyError
+        If it is not less than the channels of the widest group.
+    """
+    widest = max(network.channels.widths)
+    if 1 < study.granularity >= widest:
+        raise StudyError(
+            f"granularity of study {study.name} is {study.granularity}: expected less than the "
+            f"{widest} channels of the widest group, or there is nothing to drop"
+        )

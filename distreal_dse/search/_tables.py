@@ -104,7 +104,8 @@ class TableFitter:
     Raises
     ------
     InputError
-        If the fleet has budgets that no vector of one rate fits.
+        If the fleet has budgets that no vector of one rate fits, and its settings don't leave them
+        out.
     """
 
     def __init__(
@@ -114,11 +115,16 @@ class TableFitter:
         network: DroppableNetwork,
         budgets: Budgets,
     ) -> None:
-        self._settings, self._budgets = settings, budgets
+        self._settings = settings
         self._macs = MacCost(network.channels)
         self._space = CurveSpace(network.groups, study.granularity)
         self._verification_replicates = study.short_run.verification_replicates
         self.one_rate = (1.0,) * len(network.groups)
+        if not settings.whole_fleet:
+            # The smallest vector is the same on all curves.
+            smallest = self._space.vectors(self.one_rate)[0]
+            budgets = budgets.from_least(self._macs.training(smallest) / self._macs.full)
+        self.budgets = budgets
         self.table(self.one_rate)
 
     def begin(self, archive: TrialArchive, ledger: Ledger) -> None:
@@ -153,7 +159,7 @@ class TableFitter:
         costs = (self._macs.training_many(vectors) / self._macs.full).tolist()
         by_cost = dict(zip(reversed(costs), reversed(vectors), strict=True))
         rising = sorted(by_cost)
-        return FleetTable(self._budgets, tuple(by_cost[cost] for cost in rising), tuple(rising))
+        return FleetTable(self.budgets, tuple(by_cost[cost] for cost in rising), tuple(rising))
 
     @property
     def starts(self) -> int:
@@ -205,7 +211,7 @@ class TableFitter:
         DistrealError
             If training with one rate fails, which all are compared with.
         """
-        started, timeout = time.monotonic(), self._settings.timeout
+        started, timeout, most = time.monotonic(), self._settings.timeout, self._settings.runs
         (base,) = self._measured([self.one_rate], STREAM, REPLICATES)
         if isinstance(base, str):
             raise DistrealError(f"training with one rate for all layers failed: {base}")
@@ -215,6 +221,8 @@ class TableFitter:
             trials = min(trials, self.starts)
         while (missing := trials - self.finished) > 0:
             if timeout is not None and time.monotonic() - started > timeout:
+                break
+            if most is not None and REPLICATES * self.finished >= most:
                 break
             # Each has several short runs; more curves at once only where more are done at once.
             count = max(1, min(missing, self._ledger.capacity // REPLICATES))

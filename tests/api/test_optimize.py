@@ -34,7 +34,8 @@ import sys
 from distreal_dse import optimize
 
 print("begun", file=sys.stderr)
-front = optimize(replace(study, name="tiny"), trials=9, storage=sys.argv[1], workers=2)
+study = replace(study, name="tiny")
+front = optimize(study, trials=9, fleet="none", storage=sys.argv[1], workers=2)
 print(front.content_hash)
 """
 
@@ -51,7 +52,7 @@ def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def front(study: Study, storage: Path) -> Front:
-    return optimize(study, trials=9, storage=storage, progress=False)
+    return optimize(study, trials=9, fleet="none", storage=storage, progress=False)
 
 
 def test_a_study_object_gives_the_front_that_its_file_gives_on_the_command_line(
@@ -59,7 +60,15 @@ def test_a_study_object_gives_the_front_that_its_file_gives_on_the_command_line(
 ) -> None:
     url = f"sqlite:///{tmp_path}/other.db"
     told = run(
-        "optimize", str(write_study(tmp_path)), "--trials", "9", "--json", "--storage", url
+        "optimize",
+        str(write_study(tmp_path)),
+        "--fleet",
+        "none",
+        "--trials",
+        "9",
+        "--json",
+        "--storage",
+        url,
     ).json
     assert told["points"] == [
         {**point, "rates": list(point["rates"]), "kept_counts": list(point["kept_counts"])}
@@ -82,9 +91,11 @@ def test_workers_of_a_script_without_a_guard_search_its_study(tmp_path: Path) ->
 def test_the_same_object_goes_on_with_a_search_and_another_model_is_refused(
     study: Study, front: Front, storage: Path
 ) -> None:
-    assert optimize(study, trials=9, storage=storage, progress=False) == front
+    assert optimize(study, trials=9, fleet="none", storage=storage, progress=False) == front
     with pytest.raises(InputError, match="tiny"):
-        optimize(replace(study, batch_size=8), trials=9, storage=storage, progress=False)
+        optimize(
+            replace(study, batch_size=8), trials=9, fleet="none", storage=storage, progress=False
+        )
 
 
 def test_a_study_that_no_other_process_can_have_is_refused_before_anything_is_done(
@@ -140,6 +151,21 @@ def test_a_fleet_is_an_object_or_its_text(study: Study, tmp_path: Path) -> None:
     assert found[0].settings["fleet"]["fleet"] == text
 
 
+def test_without_a_fleet_a_table_is_fitted_to_what_the_network_affords(
+    study: Study, tmp_path: Path
+) -> None:
+    short = replace(study, short_run=replace(study.short_run, table_mini_batches=4))
+    asked = {"trials": 3, "storage": tmp_path / "some.db", "progress": False}
+    front = optimize(short, **asked)
+    fitted, spread = front.settings["fleet"], make_fleet("spread").budgets()
+    cheapest = front.settings["table"]["vectors"][0]["cost"] / front.reference_cost
+    # The tiny network has no vector for the smallest budgets; with a fleet that is named:
+    assert tuple(fitted["shares"]) == tuple(one for one in spread.shares if one >= cheapest)
+    assert 0 < len(fitted["shares"]) < len(spread.shares) and sum(fitted["weights"]) == 1
+    with pytest.raises(InputError, match="expected at least the"):
+        optimize(short, fleet="spread", name="whole", **asked)
+
+
 def test_a_front_goes_through_a_file_and_a_picture_shows_all_its_points(
     front: Front, storage: Path, tmp_path: Path
 ) -> None:
@@ -182,10 +208,12 @@ def test_a_front_is_priced_anew_with_its_study_object(
 def test_progress_is_told_in_lines_where_no_terminal_is(
     study: Study, storage: Path, front: Front, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    optimize(study, trials=9, storage=storage)
+    optimize(study, trials=9, fleet="none", storage=storage)
     assert "verification" in capsys.readouterr().err
     heard: list[str] = []
-    optimize(study, trials=9, storage=storage, listen=lambda one: heard.append(one.stage))
+    optimize(
+        study, trials=9, fleet="none", storage=storage, listen=lambda one: heard.append(one.stage)
+    )
     assert "verification" in heard and capsys.readouterr().err == ""
 
 
@@ -205,5 +233,5 @@ def test_pictures_that_can_t_be_drawn_are_a_warning(
 ) -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        assert optimize(study, trials=9, storage=storage, progress=False) == front
+        assert optimize(study, trials=9, fleet="none", storage=storage, progress=False) == front
     assert [str(one.message) for one in caught] == ["no room for pictures"]

@@ -17,7 +17,9 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def optimized(study: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Ended]:
     """The URL of a database with the front ``tiny@1``, and what `optimize --json` said."""
     url = f"sqlite:///{tmp_path_factory.mktemp('storage')}/search.db"
-    return url, run("optimize", study, "--trials", "20", "--storage", url, "--json")
+    return url, run(
+        "optimize", study, "--fleet", "none", "--trials", "20", "--storage", url, "--json"
+    )
 
 
 @pytest.fixture(scope="session")

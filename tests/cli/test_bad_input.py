@@ -78,7 +78,7 @@ def test_a_study_file_that_can_not_be_used_is_refused(
 
 def test_an_error_of_the_training_itself_is_told_in_one_line(tmp_path: Path, fresh: str) -> None:
     bad = write_study(tmp_path, "bad", TOO_FEW_OUTPUTS)
-    ended = run("optimize", bad, "--trials", "2", "--storage", fresh)
+    ended = run("optimize", bad, "--fleet", "none", "--trials", "2", "--storage", fresh)
     assert ended.code in (1, 2)
     assert "Traceback" not in ended.stderr
     last = ended.stderr.splitlines()[-1]  # lines of progress come before it
@@ -174,7 +174,7 @@ def test_a_read_only_database_fails_a_search_but_shows_its_fronts(
 ) -> None:
     file = storage.removeprefix("sqlite:///")
     url = f"sqlite:///file:{file}?mode=ro&uri=true"
-    line = run("optimize", study, "--trials", "21", "--storage", url).error(1)
+    line = run("optimize", study, "--fleet", "none", "--trials", "21", "--storage", url).error(1)
     assert "writable" in line
     assert run("front", "list", "--json", "--storage", url).json[0]["name"] == "tiny"
 
@@ -258,7 +258,7 @@ def test_a_search_in_which_everything_diverges_ends_with_its_reason(
     tmp_path: Path, fresh: str
 ) -> None:
     bad = write_study(tmp_path, "bad", DIVERGES_ALWAYS)
-    ended = run("optimize", bad, "--trials", "2", "--storage", fresh)
+    ended = run("optimize", bad, "--fleet", "none", "--trials", "2", "--storage", fresh)
     assert ended.code == 1
     assert ended.stdout == ""
     assert "Traceback" not in ended.stderr
@@ -269,7 +269,7 @@ def test_a_search_in_which_everything_diverges_ends_with_its_reason(
 
 def test_debug_shows_the_traceback(tmp_path: Path, fresh: str) -> None:
     bad = write_study(tmp_path, "bad", "\nstudy = 1 / 0\n")
-    ended = run("--debug", "optimize", bad, "--storage", fresh)
+    ended = run("--debug", "optimize", bad, "--fleet", "none", "--storage", fresh)
     assert ended.code != 0
     assert "Traceback" in ended.stderr
     assert "ZeroDivisionError" in ended.stderr

@@ -52,7 +52,7 @@ def test_optimize_gives_programs_json_and_people_the_rest(optimized: tuple[str, 
 def test_a_study_that_prints_in_workers_prints_to_people(tmp_path: Path) -> None:
     study = write_study(tmp_path, change=PRINTS)
     ended = run(
-        "optimize", study, "--trials", "9", "--workers", "2", "--json",
+        "optimize", study, "--fleet", "none", "--trials", "9", "--workers", "2", "--json",
         "--storage", f"sqlite:///{tmp_path}/s.db",
     )  # fmt: skip
     assert ended.code == 0, ended.stderr
@@ -96,7 +96,9 @@ def test_optimize_without_json_shows_a_table_and_says_how_to_go_on(
     optimized: tuple[str, Ended], study: Path
 ) -> None:
     url, ended = optimized
-    again = run("optimize", study, "--trials", "20", "--storage", url, installed=True)
+    again = run(
+        "optimize", study, "--fleet", "none", "--trials", "20", "--storage", url, installed=True
+    )
     assert again.code == 0
     assert again.stdout == ""
     assert "Front tiny@1" in again.stderr
@@ -176,8 +178,8 @@ def test_masks_and_granularity_are_searched_with_and_trained_with(
 ) -> None:
     url = f"sqlite:///{tmp_path}/masks.db"
     searched = run(
-        "optimize", study, "--masks", "blocks:redraw=round", "--granularity", "2",
-        "--trials", "9", "--json", "--storage", url,
+        "optimize", study, "--fleet", "none", "--masks", "blocks:redraw=round",
+        "--granularity", "2", "--trials", "9", "--json", "--storage", url,
     )  # fmt: skip
     settings = searched.json["settings"]
     assert settings["masks"] == "blocks:blocks=4,redraw=round"
@@ -256,7 +258,9 @@ def test_help_names_every_command() -> None:
 def test_the_hint_after_a_search_names_all_that_training_needs(tmp_path: Path) -> None:
     path = write_study(tmp_path, change=WITH_A_WIDTH)
     url = f"sqlite:///{tmp_path}/hint.db"
-    ended = run("optimize", path, "-o", "width=7", "--trials", "9", "--storage", url)
+    ended = run(
+        "optimize", path, "--fleet", "none", "-o", "width=7", "--trials", "9", "--storage", url
+    )
     (hint,) = (line for line in ended.stderr.splitlines() if line.startswith("Train with it: "))
     _, *arguments = shlex.split(hint.removeprefix("Train with it: "))
     assert run(*arguments, "--rounds", "1", "--devices", "5").code == 0
@@ -386,7 +390,7 @@ def test_optimize_says_how_many_vectors_it_left_out_as_they_harm(
 ) -> None:
     study = write_study(tmp_path, "tiny", HARMS_WHEN_NARROW)
     url = f"sqlite:///{tmp_path}/search.db"
-    _optimize.optimize(str(study), url, trials=10)
+    _optimize.optimize(str(study), url, trials=10, fleet="none")
     told = capsys.readouterr().err
     assert "cheaper vectors are left out: they harm" in told and "Train with it" in told
 
@@ -396,7 +400,7 @@ def test_optimize_does_not_advise_to_train_where_every_vector_harms(
 ) -> None:
     study = write_study(tmp_path, "tiny", HARMS_ALWAYS)
     with pytest.raises(NoGainError, match="no front is stored"):
-        _optimize.optimize(str(study), f"sqlite:///{tmp_path}/search.db", trials=9)
+        _optimize.optimize(str(study), f"sqlite:///{tmp_path}/search.db", trials=9, fleet="none")
     assert "Train with it" not in capsys.readouterr().err
 
 

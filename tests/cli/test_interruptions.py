@@ -41,7 +41,17 @@ def test_a_killed_search_keeps_its_finished_trials_and_ends_with_all_of_them(
     study: Path, tmp_path: Path
 ) -> None:
     file, moments = tmp_path / "search.db", random.Random(0)
-    command = ("optimize", study, "--trials", "40", "--storage", f"sqlite:///{file}", "--json")
+    command = (
+        "optimize",
+        study,
+        "--fleet",
+        "none",
+        "--trials",
+        "40",
+        "--storage",
+        f"sqlite:///{file}",
+        "--json",
+    )
     kept: Stored = {}
     for _ in range(3):
         process = start(*command)
@@ -70,7 +80,16 @@ def test_an_interrupted_search_says_so_and_keeps_its_finished_trials(
     slow: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
     file = tmp_path / "search.db"
-    command = ("optimize", slow, "--trials", "5000", "--storage", f"sqlite:///{file}")
+    command = (
+        "optimize",
+        slow,
+        "--fleet",
+        "none",
+        "--trials",
+        "5000",
+        "--storage",
+        f"sqlite:///{file}",
+    )
     process = start(*command, installed=number == signal.SIGINT)
     wait_until(lambda: finished_trials(file) >= 2)
     process.send_signal(number)
@@ -88,7 +107,9 @@ def test_an_interrupted_search_says_so_and_keeps_its_finished_trials(
 def test_ctrl_c_ends_the_workers_too_and_only_the_driver_speaks(slow: Path, tmp_path: Path) -> None:
     file = tmp_path / "search.db"
     url = f"sqlite:///{file}"
-    process = start("optimize", slow, "--trials", "5000", "--workers", "2", "--storage", url)
+    process = start(
+        "optimize", slow, "--fleet", "none", "--trials", "5000", "--workers", "2", "--storage", url
+    )
     wait_until(lambda: finished_trials(file) >= 1)
     children = children_of(process.pid)
     assert len(children) >= 2
@@ -104,7 +125,9 @@ def test_ctrl_c_ends_the_workers_too_and_only_the_driver_speaks(slow: Path, tmp_
 def test_workers_end_when_the_driver_is_killed(slow: Path, tmp_path: Path) -> None:
     file = tmp_path / "search.db"
     url = f"sqlite:///{file}"
-    process = start("optimize", slow, "--trials", "5000", "--workers", "2", "--storage", url)
+    process = start(
+        "optimize", slow, "--fleet", "none", "--trials", "5000", "--workers", "2", "--storage", url
+    )
     wait_until(lambda: finished_trials(file) >= 1)
     children = children_of(process.pid)
     assert len(children) >= 2

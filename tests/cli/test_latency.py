@@ -267,7 +267,7 @@ def test_a_search_is_not_continued_by_another_cost(
     timed: tuple[str, Ended], study: Path, storage: str
 ) -> None:
     url, _ = timed
-    refused = run("optimize", study, "--trials", "11", "--storage", url)
+    refused = run("optimize", study, "--fleet", "none", "--trials", "11", "--storage", url)
     assert refused.code == 2 and "Traceback" not in refused.stderr
     assert "error: search 'tiny' was begun with cost = latency, now it is macs" in refused.stderr
     asked = ("optimize", study, "--trials", "21", "--cost", "latency", "--storage", storage)

@@ -51,8 +51,8 @@ def test_no_command_says_a_password(
     # SQLite looks past what it does not know in the URI of a file.
     url = f"sqlite:///file:{tmp_path}/own.db?uri=true&password={SECRET}"
     for fails, arguments in (
-        (0, ("optimize", study, "--trials", 9)),
-        (0, ("optimize", study, "--trials", 9, "--json")),
+        (0, ("optimize", study, "--fleet", "none", "--trials", 9)),
+        (0, ("optimize", study, "--fleet", "none", "--trials", 9, "--json")),
         (0, ("front", "list")),
         (0, ("front", "show", "tiny")),
         (0, ("lookup", "tiny", "--budget", "90%")),
