@@ -36,6 +36,7 @@ def optimize(
     seed: int = 0,
     device: str = "cpu",
     options: Mapping[str, Any] | None = None,
+    join: bool = False,
     progress: bool = True,
     listen: Callable[[SearchProgress], None] | None = None,
 ) -> Front:
@@ -79,6 +80,9 @@ def optimize(
         ``"cpu"`` or ``"cuda"``.
     options
         Of a study that is a function, by name, such as ``{"data": "images"}``.
+    join
+        Work on the search together with all others that join it, on any number of machines that
+        share the database. All return the same front.
     progress
         Whether to show how far it is: bars in a terminal, lines elsewhere.
     listen
@@ -94,7 +98,7 @@ def optimize(
     InputError
         If an argument, the study, its model or its data can't be used.
     HeldError
-        If another process carries out a search of this name.
+        If another process carries out a search of this name, and not both have joined it.
     StorageError
         If the database can't be written.
     NoGainError
@@ -138,6 +142,7 @@ def optimize(
         cost=cost,
         fleet=fleet.budgets() if fleet is not None else None,
         pilot=pilot,
+        join=join,
     )
     url = storage_url(storage)
     shown = shown_search() if progress and listen is None else nullcontext(listen or _unheard)
