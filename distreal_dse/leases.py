@@ -64,6 +64,50 @@ class Lease:
     advice: str = "wait for it or end it"
 
 
+@dataclass(frozen=True)
+class Work:
+    """Something that a process works on.
+
+    Parameters
+    ----------
+    kind, name
+        ``"search"`` or ``"run"``, and which.
+    owner
+        The process.
+    since
+        When it began, as text.
+    silent
+        Seconds since its last sign of life.
+    stage, done, total
+        How far it is; None where that is not known. Of a search it may be some seconds old.
+    """
+
+    kind: str
+    name: str
+    owner: Owner
+    since: str
+    silent: float
+    stage: str | None = None
+    done: int | None = None
+    total: int | None = None
+
+    @classmethod
+    def of(
+        cls, row: Leased, now: float, kind: str, name: str, stage: str | None,
+        done: int | None, total: int | None,
+    ) -> Work:  # fmt: skip
+        """Read a row that has an owner, at a time of `clock`."""
+        silent = max(now - (row.heartbeat or now), 0.0)
+        owner = Owner.read(row.owner or "")
+        return cls(kind, name, owner, row.owned_since or "", silent, stage, done, total)
+
+    @property
+    def alive(self) -> bool | None:
+        """Whether its process lives; None where that can't be told, and it was heard of lately."""
+        alive = self.owner.alive
+        return False if alive is None and self.silent >= STALE else alive
+
+
 @contextmanager
 def holding(engine: Engine, lease: Lease, owner: Owner | None = None) -> Iterator[Owner]:
     """Own something; gives the owner, for those who store something of it.

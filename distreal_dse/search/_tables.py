@@ -238,7 +238,7 @@ class TableFitter:
                 listen(self.progress("fit", self.finished, goal))
 
     def _follow(self) -> None:
-        """Take what others have finished into account, and leave what they have begun to them."""
+        """Take into account what others have begun and finished."""
         for trial, _ in self._others.follow():
             for own in self._others.waiting_for(self._name_of(trial.params)):
                 if trial.state == TrialState.FAIL:
@@ -248,8 +248,6 @@ class TableFitter:
                     own.set_user_attr("accuracy", trial.user_attrs["accuracy"])
                     told = self._study.tell(own, values=trial.values)
                 self._archive.add(told)
-        while self._enqueued and self._others.knows(self._name_of(self._enqueued[0])):
-            self._enqueued.popleft()
 
     def _asked(self, trials: int) -> list[Trial]:
         """Propose curves to judge at once."""
@@ -267,8 +265,11 @@ class TableFitter:
     def _ask(self) -> Trial:
         if given := self._others.next():
             return given[1]
-        if self._enqueued:
-            self._study.enqueue_trial(self._enqueued.popleft())
+        while self._enqueued:
+            params = self._enqueued.popleft()
+            if not self._others.knows(self._name_of(params)):
+                self._study.enqueue_trial(params)
+                break
         return self._study.ask(self._space.distributions)
 
     def _name_of(self, params: Mapping[str, float]) -> str:

@@ -216,6 +216,8 @@ class Explorer:
 
     def _begins_trials(self) -> bool:
         """Whether the search goes on, or the next vector has short runs already, by the pilot."""
+        while self._enqueued and self._others.knows(self._name_of(self._enqueued[0])):
+            self._enqueued.popleft()
         if self.goes_on():
             return True
         return bool(self._enqueued) and self._ledger.knows(self._name_of(self._enqueued[0]), 0)
@@ -224,15 +226,13 @@ class Explorer:
         return trial_run(self.space.counts(params))
 
     def _follow(self) -> None:
-        """Take what others have finished into account, and leave what they have begun to them."""
+        """Take into account what others have begun and finished."""
         for trial, number in self._others.follow():
             self._remember(trial, number)
             if trial.params:
                 counts = self.space.counts(trial.params)
                 for own in self._others.waiting_for(trial_run(counts)):
                     self._finish(Race(counts, [own]), self._failures.get(counts, ""))
-        while self._enqueued and self._others.knows(self._name_of(self._enqueued[0])):
-            self._enqueued.popleft()
 
     def _ask(self) -> Trial:
         """Get a trial of the sampler, or of those that come before."""

@@ -10,7 +10,12 @@ from distreal_dse.search.ledger._archive import (
 )
 from distreal_dse.search.ledger._company import POLL, Claim, Company, joining
 from distreal_dse.search.ledger._comparable import SAME_LOSS, check_agreement, comparable_settings
-from distreal_dse.search.ledger._holding import Alone, holding_search, progress_notes
+from distreal_dse.search.ledger._holding import (
+    Alone,
+    holding_search,
+    progress_notes,
+    searches_under_way,
+)
 from distreal_dse.search.ledger._ledger import (
     STREAM,
     FinishedRun,
@@ -51,6 +56,7 @@ __all__ = [
     "plain_errors",
     "progress_notes",
     "search_key",
+    "searches_under_way",
     "trial_run",
     "vector_of",
 ]

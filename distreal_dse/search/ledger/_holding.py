@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-from sqlalchemy import Engine
+from sqlalchemy import Engine, select
 
 from distreal_dse.errors import StorageError
 from distreal_dse.fronts import (
@@ -20,7 +20,7 @@ from distreal_dse.fronts import (
     save_front,
     writing,
 )
-from distreal_dse.leases import Lease, check_owner, holding
+from distreal_dse.leases import Lease, Work, check_owner, clock, holding
 from distreal_dse.owners import Owner
 from distreal_dse.search.ledger._company import Company, add_search, check_nobody_joined
 from distreal_dse.search.ledger._schema import DriverRow, SearchRow
@@ -114,3 +114,27 @@ def progress_notes(engine: Engine, driver: Alone | Company) -> Callable[[str, in
                 row.stage, row.done, row.total = stage, done, total
 
     return note
+
+
+@outlasting_restarts
+def searches_under_way(engine: Engine) -> list[Work]:
+    """Return who works on searches, by search and since when.
+
+    Raises
+    ------
+    StorageError
+        Where the database can't be read.
+    """
+    with reading(engine) as session:
+        now, drivers = clock(session), list(session.scalars(select(DriverRow)))
+        joined = {row.owner for row in drivers}
+        alone = session.scalars(select(SearchRow).where(SearchRow.owner.is_not(None)))
+        rows: list[tuple[str, SearchRow | DriverRow]] = [
+            (row.search, row) for row in drivers if row.owner is not None
+        ]
+        # A driver that stores the front of a search that many work on is among them.
+        rows += [(row.name, row) for row in alone if row.owner not in joined]
+        found = [
+            Work.of(row, now, "search", name, row.stage, row.done, row.total) for name, row in rows
+        ]
+    return sorted(found, key=lambda work: (work.name, work.since))

@@ -43,7 +43,7 @@ class DriverRow(Working, Base):
     __tablename__ = "search_drivers"
 
     key: Mapped[str] = mapped_column(primary_key=True)
-    search: Mapped[str] = mapped_column(index=True)
+    search: Mapped[str]
     pilot: Mapped[bool]
     settings_key: Mapped[str | None]
     snapshot: Mapped[float | None]

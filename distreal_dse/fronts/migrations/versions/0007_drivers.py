@@ -12,7 +12,6 @@ depends_on = None
 
 PROGRESS = ("stage", "done", "total")
 FINISHED = ("front", "front_trials", "finishes")
-INDEX = "ix_search_drivers_search"
 
 
 def _progress() -> list[sa.Column[Any]]:
@@ -45,7 +44,6 @@ def upgrade() -> None:
         *_progress(),
         sa.PrimaryKeyConstraint("key", name="pk_search_drivers"),
     )
-    op.create_index(INDEX, "search_drivers", ["search"])
     op.create_table(
         "search_claims",
         sa.Column("search", sa.String, nullable=False),
@@ -62,7 +60,6 @@ def upgrade() -> None:
 def downgrade() -> None:
     """Drop what was added; trials and short runs stay."""
     op.drop_table("search_claims")
-    op.drop_index(INDEX, "search_drivers")
     op.drop_table("search_drivers")
     for name in (*FINISHED, *PROGRESS):
         op.drop_column("searches", name)
