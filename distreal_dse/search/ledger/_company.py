@@ -306,15 +306,20 @@ class Company:
                 return self._stored(front, trials)
 
     def _stored(self, front: Front, trials: int) -> Front:
-        with reading(self._engine) as session:
-            self._row(session)
-            row = session.get_one(SearchRow, self._search)
-            label, of, finishes = row.front, row.front_trials or 0, row.finishes or 0
+        label, of, finishes = self._finished()
         if label is not None and finishes != self._finishes and of >= trials:
             return load_front(self._engine, label)
         stored = save_front(self._engine, front)
         self._note_front(stored.label, trials, finishes + 1)
         return stored
+
+    @outlasting_restarts
+    def _finished(self) -> tuple[str | None, int, int]:
+        """The front that drivers stored last, of how many trials, and how often they did."""
+        with reading(self._engine) as session:
+            self._row(session)
+            row = session.get_one(SearchRow, self._search)
+            return row.front, row.front_trials or 0, row.finishes or 0
 
     @outlasting_restarts
     def _note_front(self, label: str, trials: int, finishes: int) -> None:
