@@ -64,9 +64,60 @@ class Lease:
     advice: str = "wait for it or end it"
 
 
+@dataclass(frozen=True)
+class Work:
+    """Something that a process works on.
+
+    Parameters
+    ----------
+    kind, name
+        ``"search"`` or ``"run"``, and which.
+    owner
+        The process.
+    since
+        When it began, as text.
+    silent
+        Seconds since its last sign of life.
+    stage, done, total
+        How far it is; None where that is not known. Of a search it may be some seconds old.
+    """
+
+    kind: str
+    name: str
+    owner: Owner
+    since: str
+    silent: float
+    stage: str | None = None
+    done: int | None = None
+    total: int | None = None
+
+    @classmethod
+    def of(
+        cls, row: Leased, now: float, kind: str, name: str, stage: str | None,
+        done: int | None, total: int | None,
+    ) -> Work:  # fmt: skip
+        """Read a row that has an owner, at a time of `clock`."""
+        silent = max(now - (row.heartbeat or now), 0.0)
+        owner = Owner.read(row.owner or "")
+        return cls(kind, name, owner, row.owned_since or "", silent, stage, done, total)
+
+    @property
+    def alive(self) -> bool | None:
+        """Whether its process lives; None where that can't be told, and it was heard of lately."""
+        alive = self.owner.alive
+        return False if alive is None and self.silent >= STALE else alive
+
+
 @contextmanager
-def holding(engine: Engine, lease: Lease) -> Iterator[Owner]:
+def holding(engine: Engine, lease: Lease, owner: Owner | None = None) -> Iterator[Owner]:
     """Own something; gives the owner, for those who store something of it.
+
+    Parameters
+    ----------
+    engine, lease
+        The opened database, and what in it.
+    owner
+        Who owns it; None for a new one, of this process.
 
     Raises
     ------
@@ -77,7 +128,7 @@ def holding(engine: Engine, lease: Lease) -> Iterator[Owner]:
     StorageError
         Where the database can't be written.
     """
-    owner, done = Owner.here(), threading.Event()
+    owner, done = owner or Owner.here(), threading.Event()
     renewing = threading.Thread(target=_renew, args=(engine, lease, owner, done), daemon=True)
     try:
         _take(engine, lease, owner)
@@ -121,18 +172,30 @@ def _take(engine: Engine, lease: Lease, owner: Owner) -> None:
         row = _row(session, lease)
         if row is None:
             raise InputError(f"{lease.name}: expected one that is stored, found none")
-        now = _now(session)
+        now = clock(session)
         if row.owner not in (None, str(owner)):  # it is ours where a commit was kept unheard
             _check_given_up(lease, row, now)
-        row.owner, row.owned_since, row.heartbeat = str(owner), _shown(now), now
+        own(row, owner, now)
+
+
+def own(row: Leased, owner: Owner, now: float) -> None:
+    """Write into a row who owns it from now on."""
+    row.owner, row.owned_since, row.heartbeat = str(owner), _shown(now), now
+
+
+def is_given_up(row: Leased, now: float) -> bool:
+    """Whether a row has no owner that may be alive at a time of `clock`."""
+    if row.owner is None:
+        return True
+    alive = Owner.read(row.owner).alive
+    return alive is False or alive is None and abs(now - (row.heartbeat or 0.0)) >= STALE
 
 
 def _check_given_up(lease: Lease, row: Leased, now: float) -> None:
-    other, heard = Owner.read(row.owner or ""), row.heartbeat or 0.0
-    alive = other.alive
-    if alive is False or alive is None and abs(now - heard) >= STALE:
+    if is_given_up(row, now):
         return
-    gone = "" if alive else f" (if it is gone, try again at {_shown(heard + STALE)})"
+    other, heard = Owner.read(row.owner or ""), row.heartbeat or 0.0
+    gone = "" if other.alive else f" (if it is gone, try again at {_shown(heard + STALE)})"
     raise HeldError(
         f"{lease.name} is carried out by process {other.pid} {other.where} since "
         f"{row.owned_since}, last heard of at {_shown(heard)}: expected nobody else; "
@@ -152,7 +215,7 @@ def _note(engine: Engine, lease: Lease, owner: Owner, given_back: bool = False) 
         row = _row(session, lease)
         if row is None or row.owner != str(owner):
             return
-        row.heartbeat = None if given_back else _now(session)
+        row.heartbeat = None if given_back else clock(session)
         if given_back:
             row.owner = row.owned_since = None
 
@@ -162,8 +225,8 @@ def _row(session: Session, lease: Lease) -> Leased | None:
     return row  # type: ignore[no-any-return]
 
 
-def _now(session: Session) -> float:
-    """Seconds since 1970, by one clock for all who share the database.
+def clock(session: Session) -> float:
+    """Return seconds since 1970, by one clock for all who share the database.
 
     A SQLite file is shared by processes of one machine, or nearly so.
     """

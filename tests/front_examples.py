@@ -18,6 +18,8 @@ OWN_TABLES = {
     "run_checkpoints",
     "run_devices",
     "run_rounds",
+    "search_claims",
+    "search_drivers",
     "searches",
 }
 

@@ -8,6 +8,7 @@ from distreal_dse.api._fronts import load_front, save_front
 from distreal_dse.api._optimize import optimize
 from distreal_dse.api._pictures import plot
 from distreal_dse.api._stages import shown_search, stage_listener
+from distreal_dse.api._status import status
 
 __all__ = [
     "load_front",
@@ -17,5 +18,6 @@ __all__ = [
     "save_front",
     "shown_search",
     "stage_listener",
+    "status",
     "verify",
 ]

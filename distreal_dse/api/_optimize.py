@@ -39,6 +39,7 @@ def optimize(
     seed: int = 0,
     device: str = "cpu",
     options: Mapping[str, Any] | None = None,
+    join: bool = False,
     progress: bool = True,
     listen: Callable[[SearchProgress], None] | None = None,
 ) -> Front:
@@ -84,6 +85,9 @@ def optimize(
         ``"cpu"`` or ``"cuda"``.
     options
         Of a study that is a function, by name, such as ``{"data": "images"}``.
+    join
+        Work on the search together with all others that join it, on any number of machines that
+        share the database. All return the same front.
     progress
         Whether to show how far it is: bars in a terminal, lines elsewhere.
     listen
@@ -99,7 +103,7 @@ def optimize(
     InputError
         If an argument, the study, its model or its data can't be used.
     HeldError
-        If another process carries out a search of this name.
+        If another process carries out a search of this name, and not both have joined it.
     StorageError
         If the database can't be written.
     NoGainError
@@ -151,6 +155,7 @@ def optimize(
         fleet=fleet.budgets() if fleet is not None else None,
         whole_fleet=whole_fleet,
         pilot=pilot,
+        join=join,
     )
     url = storage_url(storage)
     shown = shown_search() if progress and listen is None else nullcontext(listen or _unheard)

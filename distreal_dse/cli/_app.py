@@ -16,6 +16,7 @@ from distreal_dse.cli import (
     _measure,
     _optimize,
     _report,
+    _status,
     _studies,
 )
 from distreal_dse.errors import DistrealError, described
@@ -37,6 +38,7 @@ app.add_typer(_fronts.app, name="front")
 app.command("lookup")(_lookup.lookup)
 app.command("measure")(_measure.measure)
 app.add_typer(_federated.app, name="fl")
+app.command("status")(_status.status)
 app.command("report")(_report.report)
 app.command("dashboard")(_dashboard.dashboard)
 app.command("doctor")(_doctor.doctor)

@@ -93,6 +93,14 @@ def optimize(
         bool,
         typer.Option(help="Stop early where the first trials show that a search does not pay."),
     ] = True,
+    join: Annotated[
+        bool,
+        typer.Option(
+            "--join",
+            help="Work on the search together with all others that join it, on any number of "
+            "machines that share the database.",
+        ),
+    ] = False,
     seed: SeedOption = 0,
     device: DeviceOption = "cpu",
     name: Annotated[
@@ -138,6 +146,7 @@ def optimize(
             seed=seed,
             device=check_device(device),
             options=dict(source.options),
+            join=join,
             listen=listen,
         )
     if as_json:

@@ -61,7 +61,7 @@ from distreal_dse.fronts._savings import (
     savings,
     verification_setting,
 )
-from distreal_dse.fronts._schema import Base
+from distreal_dse.fronts._schema import Base, VerificationRow
 from distreal_dse.fronts._store import (
     FrontSummary,
     find_front,
@@ -115,6 +115,7 @@ __all__ = [
     "TableFit",
     "TableVector",
     "Verdict",
+    "VerificationRow",
     "check_front_name",
     "check_writable",
     "curve_hypervolume",

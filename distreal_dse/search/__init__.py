@@ -11,7 +11,12 @@ from distreal_dse.search.executors import (
     ProcessExecutor,
     Task,
 )
-from distreal_dse.search.ledger import close_trials, open_trials, plain_errors
+from distreal_dse.search.ledger import (
+    close_trials,
+    open_trials,
+    plain_errors,
+    searches_under_way,
+)
 from distreal_dse.search.proposer import SAMPLERS, CostAwareSampler, Problem, SearchSpace
 from distreal_dse.search.verdicts import Claim, Reverified, reverify
 
@@ -37,6 +42,7 @@ __all__ = [
     "plain_errors",
     "reverify",
     "search",
+    "searches_under_way",
     "stored_search",
     "tried_vectors",
 ]

@@ -68,15 +68,20 @@ def find_for_fleet(job: SearchJob) -> Front:
     }
     directions, values = (StudyDirection.MAXIMIZE,), (GAIN_OVER_ONE_RATE,)
     with job.opened(network, data, comparable, attributes, directions, values) as (archive, ledger):
-        fitter.begin(archive, ledger)
+        fitter.begin(archive, ledger, job.company)
         pilot = None
         if settings.pilot:
             stored = archive.recall(PILOT)
             pilot = pilot_from(stored)
             if stored is None and settings.trials > fitter.starts:
                 pilot = fitter.pilot(listen)
+                if job.company is not None and (stored := archive.recall(PILOT)) is not None:
+                    pilot = pilot_from(stored)  # another driver's: the same, but for its seconds
                 archive.remember(PILOT, pilot.as_json() if pilot else {})
         fitter.run(listen, only_starts=pilot is not None and not pilot.is_worth_a_search)
+        if job.company is not None:
+            # From what is stored, in its order: so that all drivers verify the same curves.
+            fitter.begin(archive, ledger)
         fitted = fitter.verified(listen)
         candidates = _points(study, network, cost, fitted, fitter.table(fitter.one_rate))
         verified = verify(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +13,15 @@ from sqlalchemy import Engine
 from distreal_dse.dropout import DroppableNetwork
 from distreal_dse.search._settings import Listener, SearchProgress, SearchSettings
 from distreal_dse.search.executors import Executor, make_executor
-from distreal_dse.search.ledger import DIRECTIONS, Ledger, TrialArchive
+from distreal_dse.search.ledger import (
+    DIRECTIONS,
+    Alone,
+    Company,
+    Ledger,
+    SharedLedger,
+    TrialArchive,
+    search_key,
+)
 from distreal_dse.study import Data, Study
 
 
@@ -27,8 +35,8 @@ class SearchJob:
         As for `distreal_dse.search.search`.
     study, name, engine
         What is searched, under which name, and the opened database.
-    check
-        Raises if the search was taken over.
+    driver
+        This process' part in the search: all of it, or one among others.
     """
 
     settings: SearchSettings
@@ -36,9 +44,14 @@ class SearchJob:
     name: str
     storage: str
     engine: Engine
-    check: Callable[[], None]
+    driver: Alone | Company
     listen: Listener
     executor: Executor | None = None
+
+    @property
+    def company(self) -> Company | None:
+        """Where others work on the search, too."""
+        return self.driver if isinstance(self.driver, Company) else None
 
     @contextmanager
     def opened(
@@ -59,9 +72,11 @@ class SearchJob:
         comparable, attributes, directions, values
             As for `TrialArchive`.
         """
-        settings = self.settings
+        settings, check = self.settings, self.driver.check
+        key = search_key(self.name, comparable)
+        self.driver.agree(key)
         archive = TrialArchive(
-            self.storage, self.name, comparable, attributes, self.check, directions, values
+            self.storage, self.name, comparable, attributes, check, directions, values
         )
         with closing(archive):
             executor = self.executor or make_executor(
@@ -75,8 +90,11 @@ class SearchJob:
                 lambda done, total: self.listen(SearchProgress("warm-up", done, total)),
             )
             with closing(executor):
-                archive.check_snapshots(executor.snapshot_losses())
-                yield (
-                    archive,
-                    Ledger(executor, self.engine, archive.key, settings.seed, self.check),
-                )
+                losses = executor.snapshot_losses()
+                self.driver.agree(key, losses[0])
+                archive.check_snapshots(losses)
+                seed, company = settings.seed, self.company
+                if company is None:
+                    yield archive, Ledger(executor, self.engine, key, seed, check)
+                else:
+                    yield archive, SharedLedger(executor, self.engine, key, seed, company)

@@ -18,7 +18,6 @@ from distreal_dse.fronts import (
     filled,
     open_database,
     pilot_from,
-    save_front,
     table_setting,
     useful_front,
 )
@@ -35,7 +34,14 @@ from distreal_dse.search._settings import (
 )
 from distreal_dse.search._vectors import Explorer
 from distreal_dse.search.executors import Executor
-from distreal_dse.search.ledger import Ledger, TrialArchive, comparable_settings, holding_search
+from distreal_dse.search.ledger import (
+    Ledger,
+    TrialArchive,
+    comparable_settings,
+    holding_search,
+    joining,
+    progress_notes,
+)
 from distreal_dse.search.proposer import make_sampler
 from distreal_dse.search.verdicts import pilot_shapes, run_pilot, verify
 from distreal_dse.specs import slug
@@ -51,7 +57,9 @@ def search(
 
     Finished trials and verification runs are in the database when ``listen`` hears of them, and
     stay there whatever happens: the same call goes on from there. One process at a time carries
-    out the search of a name.
+    out the search of a name, or all those together that do so with `SearchSettings.join`: they
+    share its short runs, take over what one of them leaves when it is lost, and return the same
+    front, which one of them stores.
 
     Parameters
     ----------
@@ -75,7 +83,7 @@ def search(
     InputError
         If a setting, the study, its model or its data can't be used.
     HeldError
-        If another process carries out a search of this name.
+        If another process carries out a search of this name, and not both have joined it.
     StorageError
         If the database can't be written.
     NoGainError
@@ -90,11 +98,21 @@ def search(
     make_policy(study.masks)  # before anything takes long
     engine = open_database(storage)
     try:
-        with holding_search(engine, name) as check:
-            find = _find if settings.fleet is None else find_for_fleet
-            front = find(SearchJob(settings, study, name, storage, engine, check, listen, executor))
-            check()
-            return save_front(engine, front)
+        taking_part = (
+            joining(engine, name, settings.trials, settings.pilot)
+            if settings.join
+            else holding_search(engine, name)
+        )
+        with taking_part as driver:
+            note = progress_notes(engine, driver)
+
+            def hear(progress: SearchProgress) -> None:
+                note(progress.stage, progress.done, progress.total)
+                listen(progress)
+
+            job = SearchJob(settings, study, name, storage, engine, driver, hear, executor)
+            front = _find(job) if settings.fleet is None else find_for_fleet(job)
+            return driver.store(front, front.settings["trials"])
     finally:
         engine.dispose()
 
@@ -112,7 +130,7 @@ def _find(job: SearchJob) -> Front:
     attributes = {**study_attributes(study, network), **cost.attributes}
     with job.opened(network, data, comparable, attributes) as (archive, ledger):
         cost.begin(archive)
-        explorer = Explorer(settings, study, network, cost, archive, ledger)
+        explorer = Explorer(settings, study, network, cost, archive, ledger, job.company)
         starts = explorer.space.uniform()
         shapes = pilot_shapes(explorer.space, network, study.granularity)
         pilot = _piloted(job, explorer, cost, archive, ledger, starts, shapes)
@@ -121,6 +139,9 @@ def _find(job: SearchJob) -> Front:
         explorer.enqueue(starts)
         pays = pilot is None or pilot.is_worth_a_search
         explorer.run(settings.trials if pays else len(starts), listen)
+        if job.company is not None:
+            # From what is stored, in its order: so that all drivers verify the same vectors.
+            explorer = Explorer(settings, study, network, cost, archive, ledger)
         verified = verify(
             explorer.candidates(only_uniform=not pays),
             study.short_run.verification_replicates,
@@ -159,10 +180,12 @@ def _piloted(
     stored, trials_left = archive.recall(PILOT), settings.trials - len(uniform) - len(shapes)
     if stored is not None or trials_left <= 0:
         return pilot_from(stored)
-    pilot = run_pilot(
+    pilot: Pilot | None = run_pilot(
         explorer.space, uniform, shapes, job.study, cost, ledger, listen, explorer.goes_on
     )
-    if explorer.goes_on():  # else the next start makes it whole
+    if job.company is not None and (stored := archive.recall(PILOT)) is not None:
+        pilot = pilot_from(stored)  # another driver's: the same, but for its seconds
+    elif explorer.goes_on():  # else the next start makes it whole
         archive.remember(PILOT, pilot.as_json() if pilot else {})
     if pilot is not None:
         left = ledger.seconds_for(explorer.runs_left(trials_left))
@@ -195,3 +218,8 @@ def _check(settings: SearchSettings) -> None:
         raise InputError(f"--timeout is {settings.timeout}: expected more than 0 seconds")
     make_sampler(settings.sampler, 0)
     check_metric(settings.cost)
+    if settings.join and settings.cost != "macs":
+        raise InputError(
+            f"--cost is {settings.cost}: expected macs with --join, as seconds are of one device "
+            "that does nothing else; search without --join"
+        )

@@ -50,6 +50,8 @@ class SearchSettings:
     pilot
         Whether the search ends early where its first trials show that it does not pay. A search of
         fewer trials than a pilot has goes without.
+    join
+        Whether to work on the search together with all other processes that do so with `join`.
     """
 
     source: StudySource | GivenStudy
@@ -65,6 +67,7 @@ class SearchSettings:
     fleet: Budgets | None = None
     whole_fleet: bool = True
     pilot: bool = True
+    join: bool = False
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean, stdev
 
@@ -20,9 +21,10 @@ from distreal_dse.cost import MacCost
 from distreal_dse.dropout import DroppableNetwork
 from distreal_dse.errors import DistrealError
 from distreal_dse.fronts import TablePilot
+from distreal_dse.search._joining import NoOthers, Others
 from distreal_dse.search._settings import Listener, SearchProgress, SearchSettings
 from distreal_dse.search.executors import TableTask
-from distreal_dse.search.ledger import Ledger, Progress, TrialArchive
+from distreal_dse.search.ledger import Claim, Company, Ledger, Progress, TrialArchive
 from distreal_dse.search.proposer import DEFAULT, CurveSpace, Problem, make_sampler
 from distreal_dse.search.verdicts import pooled_variance, table_pilot
 from distreal_dse.seeding import derive_seed
@@ -127,7 +129,7 @@ class TableFitter:
         self.budgets = budgets
         self.table(self.one_rate)
 
-    def begin(self, archive: TrialArchive, ledger: Ledger) -> None:
+    def begin(self, archive: TrialArchive, ledger: Ledger, company: Company | None = None) -> None:
         """Go on from the trials that there are.
 
         Parameters
@@ -136,6 +138,8 @@ class TableFitter:
             Keeps finished trials.
         ledger
             Does short runs, and keeps those that are finished.
+        company
+            Where others work on the search, too.
         """
         self._archive, self._ledger = archive, ledger
         stored = archive.trials()
@@ -150,8 +154,12 @@ class TableFitter:
         )
         self._study = optuna.create_study(directions=DIRECTION, sampler=sampler)
         self._study.add_trials(stored)
-        for params in starts[len(stored) :]:
-            self._study.enqueue_trial(params)
+        known = [trial.params for trial in stored]
+        self._enqueued = deque(params for params in starts if params not in known)
+        self._others = NoOthers()
+        if company is not None:
+            distributions = self._space.distributions
+            self._others = Others(company, archive, self._study, distributions, self._name_of)
 
     def table(self, elasticities: Sequence[float]) -> FleetTable:
         """Return the table of a curve."""
@@ -219,18 +227,60 @@ class TableFitter:
         trials = self._settings.trials
         if only_starts:
             trials = min(trials, self.starts)
-        while (missing := trials - self.finished) > 0:
-            if timeout is not None and time.monotonic() - started > timeout:
-                break
-            if most is not None and REPLICATES * self.finished >= most:
-                break
-            # Each has several short runs; more curves at once only where more are done at once.
-            count = max(1, min(missing, self._ledger.capacity // REPLICATES))
-            asked = [self._study.ask(self._space.distributions) for _ in range(count)]
+        self._others.begin(trials)
+        while True:
+            before = self.finished
+            self._follow()
+            goal = max(trials, self._others.goal)
+            in_time = timeout is None or time.monotonic() - started <= timeout
+            goes_on = in_time and (most is None or REPLICATES * self.finished < most)
+            asked = self._asked(goal) if goes_on else []
             curves = [self._space.elasticities(trial.params) for trial in asked]
             for trial, found in zip(asked, self._measured(curves, STREAM, REPLICATES), strict=True):
                 self._tell(trial, found, base)
-            listen(self.progress("fit", self.finished, trials))
+            begins = goes_on and self.finished < goal
+            if not asked and not self._others.wait(begins) and not begins:
+                break
+            if self.finished > before:
+                listen(self.progress("fit", self.finished, goal))
+
+    def _follow(self) -> None:
+        """Take into account what others have begun and finished."""
+        for trial, _ in self._others.follow():
+            for own in self._others.waiting_for(self._name_of(trial.params)):
+                if trial.state == TrialState.FAIL:
+                    told = self._study.tell(own, state=TrialState.FAIL)
+                else:
+                    own.set_user_attr("gains", trial.user_attrs["gains"])
+                    own.set_user_attr("accuracy", trial.user_attrs["accuracy"])
+                    told = self._study.tell(own, values=trial.values)
+                self._archive.add(told)
+
+    def _asked(self, trials: int) -> list[Trial]:
+        """Propose curves to judge at once."""
+        # Each has several short runs; more curves at once only where more are done at once.
+        most, asked = max(1, self._ledger.capacity // REPLICATES), list[Trial]()
+        while len(asked) < min(most, trials - self.finished - self._others.pending):
+            trial = self._ask()
+            claim = self._others.claim(self._name_of(trial.params), trial, self.finished, trials)
+            if claim is Claim.ENOUGH:
+                break
+            if claim is Claim.OURS:
+                asked.append(trial)
+        return asked
+
+    def _ask(self) -> Trial:
+        if given := self._others.next():
+            return given[1]
+        while self._enqueued:
+            params = self._enqueued.popleft()
+            if not self._others.knows(self._name_of(params)):
+                self._study.enqueue_trial(params)
+                break
+        return self._study.ask(self._space.distributions)
+
+    def _name_of(self, params: Mapping[str, float]) -> str:
+        return f"{STREAM} {_key(self._space.elasticities(params))}"
 
     def verified(self, listen: Listener) -> Fitted:
         """Measure the best curves and one rate with fresh seeds."""
@@ -293,7 +343,7 @@ class TableFitter:
             trial.set_user_attr("gains", [*gains])
             trial.set_user_attr("accuracy", found.accuracy)
             told = self._study.tell(trial, values=[fmean(gains)])
-        self._archive.add(told)
+        self._others.end(self._name_of(told.params), self._archive.add(told))
 
 
 def _noise(trials: Sequence[FrozenTrial]) -> npt.NDArray[np.float64] | None:

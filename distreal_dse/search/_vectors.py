@@ -18,11 +18,14 @@ from distreal_dse.dropout import DroppableNetwork, KeptCounts, uniform_rate
 from distreal_dse.errors import DistrealError
 from distreal_dse.fronts import hypervolume, non_dominated
 from distreal_dse.search._costs import TrialCost
+from distreal_dse.search._joining import NoOthers, Others
 from distreal_dse.search._settings import Listener, SearchProgress, SearchSettings
 from distreal_dse.search.executors import Task
 from distreal_dse.search.ledger import (
     DIRECTIONS,
     STREAM,
+    Claim,
+    Company,
     FinishedRun,
     Ledger,
     TrialArchive,
@@ -70,6 +73,7 @@ class Explorer:
         cost: TrialCost,
         archive: TrialArchive,
         ledger: Ledger,
+        company: Company | None = None,
     ) -> None:
         self._settings, self._network, self._cost = settings, network, cost
         self._archive, self._ledger = archive, ledger
@@ -83,7 +87,7 @@ class Explorer:
         self._values: dict[KeptCounts, float] = {}
         self._failures: dict[KeptCounts, str] = {}
         self._races: dict[KeptCounts, Race] = {}
-        self._enqueued = deque[KeptCounts]()
+        self._enqueued = deque[dict[str, float]]()
         self._started = time.monotonic()
         self.finished, self.failed = 0, 0
         stored = archive.trials()
@@ -101,6 +105,11 @@ class Explorer:
         self._study.add_trials(self._stored)
         for trial in stored:
             self._remember(trial, trial.number)
+        self._others = NoOthers()
+        if company is not None:
+            self._others = Others(
+                company, archive, self._study, self.space.distributions, self._name_of
+            )
 
     def enqueue(self, vectors: Sequence[dict[str, float]]) -> None:
         """Have vectors tried before any other, unless they were tried already."""
@@ -112,8 +121,7 @@ class Explorer:
         }
         for params in vectors:
             if params not in known and self.space.counts(params) not in old:
-                self._study.enqueue_trial(params)
-                self._enqueued.append(self.space.counts(params))
+                self._enqueued.append(params)
 
     def run(self, trials: int, listen: Listener) -> None:
         """Try vectors until so many trials are finished, or the time is up.
@@ -124,19 +132,21 @@ class Explorer:
             If there is no trial that ended well.
         """
         listen(self.progress("search", self.finished, trials))
+        self._others.begin(trials)
         while True:
+            before = self.finished
+            self._follow()
+            goal = max(trials, self._others.goal)
             goes_on = self._begins_trials()
             if goes_on:
-                self._begin_races(trials)
-            if not self._ledger.under_way:
-                if goes_on and self.finished < trials:
-                    continue  # all that were asked for were known, or could not be priced
-                break
-            before = self.finished
-            for run in self._ledger.completed():
-                self._take(run)
+                self._begin_races(goal)
+            if self._ledger.under_way:
+                for run in self._ledger.completed():
+                    self._take(run)
+            elif not self._others.wait(begins := goes_on and self.finished < goal) and not begins:
+                break  # else all that were asked for were known, or could not be priced
             if self.finished > before:
-                listen(self.progress("search", self.finished, trials))
+                listen(self.progress("search", self.finished, goal))
         if not self._candidates:
             failed = self._study.get_trials(deepcopy=False, states=(TrialState.FAIL,))
             if not failed:
@@ -206,9 +216,33 @@ class Explorer:
 
     def _begins_trials(self) -> bool:
         """Whether the search goes on, or the next vector has short runs already, by the pilot."""
+        while self._enqueued and self._others.knows(self._name_of(self._enqueued[0])):
+            self._enqueued.popleft()
         if self.goes_on():
             return True
-        return bool(self._enqueued) and self._ledger.knows(trial_run(self._enqueued[0]), 0)
+        return bool(self._enqueued) and self._ledger.knows(self._name_of(self._enqueued[0]), 0)
+
+    def _name_of(self, params: Mapping[str, float]) -> str:
+        return trial_run(self.space.counts(params))
+
+    def _follow(self) -> None:
+        """Take into account what others have begun and finished."""
+        for trial, number in self._others.follow():
+            self._remember(trial, number)
+            if trial.params:
+                counts = self.space.counts(trial.params)
+                for own in self._others.waiting_for(trial_run(counts)):
+                    self._finish(Race(counts, [own]), self._failures.get(counts, ""))
+
+    def _ask(self) -> Trial:
+        """Get a trial of the sampler, or of those that come before."""
+        if given := self._others.next():
+            name, trial = given
+            self._ledger.recall(name)
+            return trial
+        if self._enqueued:
+            self._study.enqueue_trial(self._enqueued.popleft())
+        return self._study.ask(self.space.distributions)
 
     def _begin_races(self, trials: int) -> None:
         """Propose vectors and begin their first runs, as many as make sense at once."""
@@ -217,12 +251,10 @@ class Explorer:
         asked: list[Race] = []
         while (
             self._ledger.under_way + len(asked) < self._ledger.capacity
-            and self.finished + sum(len(race.trials) for race in self._races.values()) < trials
+            and self._begun < trials
             and self._begins_trials()
         ):
-            trial = self._study.ask(self.space.distributions)
-            if self._enqueued:
-                self._enqueued.popleft()
+            trial = self._ask()
             counts = self.space.counts(trial.params)
             if counts in self._races:
                 self._races[counts].trials.append(trial)
@@ -231,14 +263,24 @@ class Explorer:
             elif counts in self._failures:
                 self._finish(Race(counts, [trial]), self._failures[counts])
             else:
-                self._races[counts] = Race(counts, [trial])
-                asked.append(self._races[counts])
+                claim = self._others.claim(trial_run(counts), trial, self.finished, trials)
+                if claim is Claim.ENOUGH:
+                    break
+                if claim is Claim.OURS:
+                    self._races[counts] = Race(counts, [trial])
+                    asked.append(self._races[counts])
         for race in asked:
             if failure := self._cost.price(race.counts):
                 self._finish(race, failure)
         for race in asked:
             if race.counts in self._races:
                 self._submit(race)
+
+    @property
+    def _begun(self) -> int:
+        """Trials that are finished, or under way here or elsewhere."""
+        own = sum(len(race.trials) for race in self._races.values())
+        return self.finished + own + self._others.pending
 
     def _submit(self, race: Race) -> None:
         number = len(race.replicates)
@@ -281,7 +323,9 @@ class Explorer:
                 known = self._convergences.get(race.counts)
                 replicates = known.replicates if known else tuple(race.replicates)
                 told = self._tell(trial, race.counts, Convergence(replicates), race.seconds)
-            self._remember(told, self._archive.add(told))
+            number = self._archive.add(told)
+            self._remember(told, number)
+            self._others.end(trial_run(race.counts), number)
 
     def _tell(
         self, trial: Trial, counts: KeptCounts, convergence: Convergence, seconds: float

@@ -59,6 +59,7 @@ def test_no_command_says_a_password(
         (2, ("lookup", "none", "--budget", "90%")),
         (2, ("fl", "resume", 7)),
         (0, ("doctor",)),
+        (0, ("status",)),
         (0, ("doctor", "--json")),
         (0, ("report", "--out", tmp_path / "report.html", "--json", "-")),
     ):

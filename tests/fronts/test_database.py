@@ -33,10 +33,11 @@ from distreal_dse.fronts._database import _MIGRATION_LOCK
 from distreal_dse.fronts._schema import FrontPointRow
 from distreal_dse.fronts._urls import shown_url, without_secrets
 from distreal_dse.search import tried_vectors
-from distreal_dse.search.ledger import SearchRow
+from distreal_dse.search.ledger import ClaimRow, DriverRow, SearchRow
 from front_examples import OWN_TABLES, make_front
 
-MODELLED = {"fronts", "front_points", "verifications", "latencies", SearchRow.__tablename__}
+SEARCHED = {row.__tablename__ for row in (SearchRow, DriverRow, ClaimRow)}
+MODELLED = {"fronts", "front_points", "verifications", "latencies", *SEARCHED}
 
 
 def differences(engine: Engine) -> list[object]:

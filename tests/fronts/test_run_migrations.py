@@ -56,6 +56,7 @@ def third_schema(request: pytest.FixtureRequest) -> str:
     with engine.begin() as connection:
         for table in ("run_devices", "run_checkpoints", "run_rounds", "runs", "front_points",
                       "fronts", "verifications", "latencies", "searches",
+                      "search_drivers", "search_claims",
                       "distreal_version"):  # fmt: skip
             connection.execute(text(f"DROP TABLE {table}"))
         migrate(connection, "0003")

@@ -50,7 +50,10 @@ def test_a_second_search_of_the_same_name_is_refused_while_the_first_lasts(
     front = search(settings, url, again)
     (message,) = refused
     assert f"search 'tiny' is carried out by process {os.getpid()} on " in message
-    assert message.endswith("wait for it or end it, or search under another name with --name")
+    assert message.endswith(
+        "wait for it, or end it and begin both with --join, or search under another name with "
+        "--name"
+    )
     assert "\n" not in message
     assert stored_trials(url) == 4 and front.label == "tiny@1"
     assert owner_of(url) is None  # it was given back

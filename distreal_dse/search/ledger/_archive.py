@@ -81,6 +81,7 @@ class TrialArchive:
                 load_if_exists=True,
             )
             self._study_id = study._study_id
+            self._followed = study  # reads again only what is new
             stored = study.user_attrs
             if SETTINGS in stored:
                 _check_same(name, stored[SETTINGS], settings)
@@ -96,10 +97,7 @@ class TrialArchive:
                     study.set_metric_names([*names])
                 for key, value in {**attributes, SETTINGS: dict(settings)}.items():
                     study.set_user_attr(key, value)
-        # Without what is implied, as it was before: verification runs are found by this key.
-        told = {key: v for key, v in settings.items() if key not in IMPLIED or IMPLIED[key] != v}
-        canonical = json.dumps(told, sort_keys=True)
-        self.key = f"{name}/{hashlib.sha256(canonical.encode()).hexdigest()[:12]}"
+        self.key = search_key(name, settings)
 
     @outlasting_restarts
     def check_snapshots(self, losses: Sequence[float]) -> None:
@@ -147,6 +145,14 @@ class TrialArchive:
         with plain_archive_errors(self._name):
             return self._stored()
 
+    @outlasting_restarts
+    def trials_after(self, number: int) -> list[FrozenTrial]:
+        """Finished trials behind that of a number, whoever stored them, by number."""
+        with plain_archive_errors(self._name):
+            states = (TrialState.COMPLETE, TrialState.FAIL)
+            stored = self._followed.get_trials(deepcopy=False, states=states)
+        return [trial for trial in stored if trial.number > number]
+
     def add(self, trial: FrozenTrial) -> int:
         """Store a finished trial; returns its number in the database."""
         self._check()
@@ -177,6 +183,14 @@ class TrialArchive:
     def close(self) -> None:
         """Give the connections back."""
         close_trials(self._storage)
+
+
+def search_key(name: str, settings: Mapping[str, Any]) -> str:
+    """Return what the short runs of a search with these settings are kept under."""
+    # Without what is implied, as it was before.
+    told = {key: v for key, v in settings.items() if key not in IMPLIED or IMPLIED[key] != v}
+    canonical = json.dumps(told, sort_keys=True)
+    return f"{name}/{hashlib.sha256(canonical.encode()).hexdigest()[:12]}"
 
 
 def cost_metric(settings: Mapping[str, Any]) -> str:

@@ -108,6 +108,9 @@ class Ledger:
         """How long so many more runs take, about; 0 where none was done here."""
         return runs * self.mean_seconds / self.capacity
 
+    def recall(self, name: str) -> None:
+        """Take into account what others have done under a name, where others may have."""
+
     def submit(self, name: str, number: int, task: ShortRunTask) -> None:
         """Begin a run, unless it is kept from before."""
         if (known := self._known.get((name, number))) is not None:
