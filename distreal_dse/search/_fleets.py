@@ -15,6 +15,7 @@ from distreal_dse.preparation import prepare
 from distreal_dse.search._costs import REFERENCE_MACS, Settled, TrialMacs
 from distreal_dse.search._fronts import front_of, settings_of, study_attributes
 from distreal_dse.search._job import SearchJob
+from distreal_dse.search._memory import SearchMemory
 from distreal_dse.search._settings import SearchProgress
 from distreal_dse.search._tables import GAIN_OVER_ONE_RATE, Fitted, TableFitter
 from distreal_dse.search._tried import FLEET
@@ -54,6 +55,7 @@ def find_for_fleet(job: SearchJob) -> Front:
             "needs an exact cost"
         )
     network, data = prepare(study, settings.seed, settings.device)
+    memory = SearchMemory(study, network, data, limit=None)
     fitter, cost = TableFitter(settings, study, network, fleet), TrialMacs(network)
     comparable = {
         **comparable_settings(study, network, settings.seed, settings.device),
@@ -88,10 +90,10 @@ def find_for_fleet(job: SearchJob) -> Front:
     told = {
         **comparable,
         **settings_of(settings, fitter.finished),
-        **_table_settings(fitted, cost),
+        **_table_settings(fitted, cost, memory),
         **({PILOT: pilot.as_json()} if pilot else {}),
     }
-    settled = Settled(verified.points, {})
+    settled = memory.told(Settled(verified.points, {}))
     return front_of(job.name, study, network, cost, verified, settled, told, judged_as_a_whole=True)
 
 
@@ -120,13 +122,14 @@ def _spread(table: FleetTable) -> list[KeptCounts]:
     return [table.pick(math.exp(step) * (1 + 1e-9)) for step in steps]
 
 
-def _table_settings(fitted: Fitted, cost: TrialMacs) -> dict[str, Any]:
+def _table_settings(fitted: Fitted, cost: TrialMacs, memory: SearchMemory) -> dict[str, Any]:
     vectors = fitted.table.vectors
     low, high = fitted.interval
     return {
         TABLE: table_setting(
             vectors,
             [cost.cost(counts) for counts in vectors],
+            memory.peak,
             elasticities=[*fitted.elasticities],
             unused=fitted.table.unused(),
             gains=[*fitted.gains],

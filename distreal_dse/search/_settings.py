@@ -45,6 +45,9 @@ class SearchSettings:
     pilot
         Whether the search ends early where its first trials show that it does not pay. A search of
         fewer trials than a pilot has goes without.
+    memory
+        Bytes that a training step may take: vectors that need more are not in the space. None for
+        no limit. Not with a fleet.
     """
 
     source: StudySource | GivenStudy
@@ -59,6 +62,7 @@ class SearchSettings:
     cost: str = "macs"
     fleet: Budgets | None = None
     pilot: bool = True
+    memory: int | None = None
 
 
 @dataclass(frozen=True)

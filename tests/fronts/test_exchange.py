@@ -130,7 +130,7 @@ def without(key: str) -> Any:
         (lambda text: "[" * 100_000, "expected a front as JSON"),
         (lambda text: "[]", "found no schema"),
         (lambda text: "{}", "found no schema"),
-        (edit(schema="distreal-front/2"), "schema 'distreal-front/1', found 'distreal-front/2'"),
+        (edit(schema="distreal-front/3"), "schema 'distreal-front/1', found 'distreal-front/3'"),
         (edit(schema=["x" * 100]), "found .*…; export it again"),
         (without("device"), "missing 'device'"),
         (edit(extra=1), "unknown 'extra'"),
