@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +50,10 @@ def measured_memory(
     size = study.batch_size if batch_size is None else batch_size
     if next(network.module.parameters()).device.type == "cuda":
         return _on_gpu(study, network, input_shape, counts, size)
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+    with (
+        _quiet(),
+        profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler,
+    ):
         rehearsal = Rehearsal(study, network, input_shape, size)
         rehearsal.warm_up(counts)
         with record_function(STEP):
@@ -57,6 +63,28 @@ def measured_memory(
         profiler.export_chrome_trace(str(path))
         events = json.loads(path.read_text(encoding="utf-8"))["traceEvents"]
     return _peak(events)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Send nowhere that the profiler starts and stops, which its library says on standard error.
+
+    That is written by C++, so that the file itself has to be another one meanwhile.
+    """
+    sys.stderr.flush()
+    try:
+        kept = os.dup(2)
+    except OSError:  # there is none
+        yield
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _peak(events: Sequence[dict[str, Any]]) -> int:
