@@ -30,6 +30,8 @@ def lookup(
             help="Share of the full network's cost (40%), or MACs (1.2M), or seconds (12ms).",
         ),
     ],
+    storage: StorageOption = None,
+    as_json: JsonOption = False,
     memory: Annotated[
         str | None,
         typer.Option(
@@ -38,8 +40,6 @@ def lookup(
             help="What a training step may take, as in 64MB: no vector that needs more.",
         ),
     ] = None,
-    storage: StorageOption = None,
-    as_json: JsonOption = False,
 ) -> None:
     """Show which vector a device would pick for a mini-batch."""
     from distreal_dse.fronts import find_front, memory_text
