@@ -36,7 +36,7 @@ from dashboards.style import (
     run_looks,
     template,
 )
-from distreal_dse.fronts import ChannelCounts, Front, FrontPoint, channel_counts
+from distreal_dse.fronts import ChannelCounts, Front, FrontPoint, channel_counts, memory_text
 from fl.store.runs import Run
 
 # From this ratio of the dearest to the cheapest point on, the cost axis is logarithmic.
@@ -228,6 +228,8 @@ def _hover(front: Front, point: TrialPoint | FrontPoint) -> str:
     ]
     if point.accuracy is not None:
         lines.append(f"accuracy {point.accuracy:.1%}")
+    if isinstance(point, FrontPoint) and point.memory is not None:
+        lines.append(f"{memory_text(point.memory)} of memory for a step")
     # Of a thousand trials, the rates would make up a good part of a page.
     groups = front.groups[:HOVER_GROUPS] if isinstance(point, FrontPoint) or point.uniform else ()
     channels = channel_counts(front) if groups else ChannelCounts(None)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 from dashboards.findings import cost_text, counted, front_finding, percent, plain
-from distreal_dse.fronts import Front, FrontPoint, channel_counts
+from distreal_dse.fronts import Front, FrontPoint, channel_counts, memory_text
 from distreal_dse.search import StoredSearch
 
 # Ends our part of a note; what people write below it stays when ours is written anew.
@@ -112,6 +112,8 @@ def trial_note(search: StoredSearch, front: Front, point: FrontPoint) -> str:
     share = point.cost / front.reference_cost
     own = next((one for one in search.tried if one.number == point.trial), None)
     found = "" if own is None else f" The trial itself found {own.convergence:.3f}."
+    known = point.memory is not None
+    memory = f" A training step takes {memory_text(point.memory)} of memory." if known else ""
     return "\n".join(
         (
             f"**Point {position} of {len(front.points)} of front {code(front.label)}**, by rising "
@@ -120,7 +122,8 @@ def trial_note(search: StoredSearch, front: Front, point: FrontPoint) -> str:
             f"Cost {cost_text(front, point.cost)} {front.cost_unit}, {percent(share)} of the full "
             f"network. Verified with fresh seeds: gain {point.convergence:.3f} ± "
             f"{point.standard_error:.3f} nats over "
-            f"{counted(point.replicates, 'short run')}, accuracy {point.accuracy:.1%}.{found}",
+            f"{counted(point.replicates, 'short run')}, accuracy {point.accuracy:.1%}."
+            f"{found}{memory}",
             "",
             f"{channels.noun.capitalize()} kept: {code(channels.text(point.kept_counts))}",
         )

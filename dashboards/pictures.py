@@ -52,6 +52,7 @@ from distreal_dse.fronts import (
     StoredLatency,
     channel_counts,
     curve_hypervolume,
+    memory_text,
     verdict_of,
 )
 from fl.compare.summaries import summarise
@@ -394,6 +395,7 @@ def _front_table(front: Front) -> str:
             "of full",
             "gain (nats)",
             "accuracy",
+            "memory",
             f"kept {channels.noun}",
             "one rate",
             front.cost_unit,
@@ -403,13 +405,14 @@ def _front_table(front: Front) -> str:
                 _share(front, point.cost),
                 f"{point.convergence:.3f} ± {point.standard_error:.3f}",
                 f"{point.accuracy:.1%}",
+                memory_text(point.memory),
                 channels.text(point.kept_counts),
                 "yes" if point.uniform else "",
                 cost_text(front, point.cost),
             )
             for point in front.points
         ),
-        text={3, 4},
+        text={4, 5},
     )
 
 

@@ -36,6 +36,7 @@ def optimize(
     masks: str | None = None,
     granularity: int | None = None,
     pilot: bool = True,
+    memory: float | str | None = None,
     seed: int = 0,
     device: str = "cpu",
     options: Mapping[str, Any] | None = None,
@@ -79,6 +80,9 @@ def optimize(
         In place of the study's own; None for those.
     pilot
         Whether the search ends early where its first trials show that it does not pay.
+    memory
+        What a training step on a device may take: bytes, or text such as ``"64MB"``. Vectors that
+        need more are never tried. None for no limit. Not with a fleet.
     seed
         Same seed, same machine, one worker, in one go: same front.
     device
@@ -129,6 +133,8 @@ def optimize(
         # Of tqdm, in a notebook without ipywidgets, which nothing here shows a bar with.
         warnings.filterwarnings("ignore", message="IProgress not found")
         from distreal_dse.search import SearchSettings, search
+    from distreal_dse.fronts import read_memory
+
     changes: dict[str, Any] = {"masks": masks, "granularity": granularity}
     changes = {field: value for field, value in changes.items() if value is not None}
     source = source_of(study, options, changes, workers)
@@ -156,6 +162,7 @@ def optimize(
         whole_fleet=whole_fleet,
         pilot=pilot,
         join=join,
+        memory=None if memory is None else read_memory(memory),
     )
     url = storage_url(storage)
     shown = shown_search() if progress and listen is None else nullcontext(listen or _unheard)

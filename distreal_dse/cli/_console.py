@@ -195,7 +195,7 @@ def front_table(front: Front) -> Table:
     from rich.text import Text
 
     table = Table(title=Text(f"Front {front.label}"), title_justify="left")
-    for heading in (f"cost ({front.cost_unit})", "of full", "loss gain", "accuracy"):
+    for heading in (f"cost ({front.cost_unit})", "of full", "loss gain", "accuracy", "memory"):
         table.add_column(heading, justify="right")
     table.add_column(KeptCounts(kept_heading(front)))
     table.add_column("")
@@ -227,13 +227,14 @@ def gain_text(point: FrontPoint) -> str:
 
 
 def point_cells(front: Front, point: FrontPoint) -> tuple[str, ...]:
-    """Cost, share of the full network, loss gain, accuracy and kept channels of a point."""
-    from distreal_dse.fronts import channel_counts
+    """Cost, share of the full network, gain, accuracy, memory and kept channels of a point."""
+    from distreal_dse.fronts import channel_counts, memory_text
 
     return (
         cost_text(front, point.cost),
         f"{point.cost / front.reference_cost:.1%}",
         gain_text(point),
         f"{point.accuracy:.1%}",
+        memory_text(point.memory),
         channel_counts(front).text(point.kept_counts),
     )

@@ -32,12 +32,20 @@ def lookup(
     ],
     storage: StorageOption = None,
     as_json: JsonOption = False,
+    memory: Annotated[
+        str | None,
+        typer.Option(
+            "--memory",
+            metavar="BYTES",
+            help="What a training step may take, as in 64MB: no vector that needs more.",
+        ),
+    ] = None,
 ) -> None:
     """Show which vector a device would pick for a mini-batch."""
-    from distreal_dse.fronts import find_front
+    from distreal_dse.fronts import find_front, memory_text
 
     found = find_front(storage_url(storage), front)
-    vector = found.lookup(budget)
+    vector = found.lookup(budget, memory)
     if as_json:
         print_json(_json(found, vector))
         return
@@ -46,6 +54,8 @@ def lookup(
     cost = cost_text(found, vector.cost)
     share = f"{vector.cost / found.reference_cost:.1%} of the full network"
     costs = f"costs {cost} {found.cost_unit} ({share})"
+    if vector.memory is not None:
+        costs += f", takes {memory_text(vector.memory)} of memory for a step"
     point = _point(found, vector)
     if point is None:
         lines = [f"{costs}; {_measured_alone(found, vector) or _neighbours(found, vector)}"]
@@ -165,6 +175,7 @@ def _json(front: Front, vector: TableVector) -> dict[str, Any]:
         **(asdict(point) if point else dict.fromkeys(field.name for field in fields(FrontPoint))),
         "kept_counts": vector.kept_counts,
         "cost": vector.cost,
+        "memory": vector.memory,
         "rates": rates,
         "convergence": gain,
         "measured": gain is not None,

@@ -66,12 +66,21 @@ def measure(
     option: StudyOptions = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure what a training mini-batch takes on this device, and store it."""
-    from dataclasses import asdict
+    """Measure what a training mini-batch takes of time and memory on this device.
+
+    Times are stored.
+    """
+    from dataclasses import asdict, replace
 
     from distreal_dse.cost import device_text
     from distreal_dse.fronts import open_database
-    from distreal_dse.pricing import MeasureSettings, Wanted, find_subject, stored_latencies
+    from distreal_dse.pricing import (
+        MeasureSettings,
+        Wanted,
+        find_subject,
+        memory_of,
+        stored_latencies,
+    )
     from distreal_dse.pricing import measure as measure_subject
 
     wanted = Wanted(
@@ -91,6 +100,9 @@ def measure(
             kept = stored_latencies(found, engine)
         else:
             measurement = measure_subject(found, settings, engine, progress)
+            vectors = [one.counts for one in measurement.latencies.vectors]
+            memory = memory_of(found, vectors, measurement.batch_size)
+            measurement = replace(measurement, memory=memory)
     if stored:
         if as_json:
             rows = [asdict(latency) for latency in kept]
@@ -114,6 +126,8 @@ def _table(measurement: Measurement) -> Table:
     from rich.table import Table
     from rich.text import Text
 
+    from distreal_dse.fronts import memory_text
+
     network, channels = measurement.subject.network, measurement.subject.channel_counts
     table = Table(
         title=Text(
@@ -124,7 +138,7 @@ def _table(measurement: Measurement) -> Table:
     )
     widths = channels.text(network.full_counts)
     table.add_column(KeptCounts(f"kept channels of {widths}"))
-    for heading in ("MACs", "of full", "ms", "quartiles", "of full"):
+    for heading in ("MACs", "of full", "ms", "quartiles", "of full", "memory", "measured"):
         table.add_column(heading, justify="right", no_wrap=True)
     for one in measurement.latencies.vectors:
         macs, seconds = measurement.macs[one.counts], one.seconds
@@ -135,6 +149,8 @@ def _table(measurement: Measurement) -> Table:
             f"{1e3 * seconds.median:.3f}",
             f"{1e3 * seconds.low:.3f} … {1e3 * seconds.high:.3f}",
             f"{one.ratio.median:.1%}",
+            memory_text(measurement.memory[one.counts].predicted),
+            memory_text(measurement.memory[one.counts].measured),
         )
     return table
 

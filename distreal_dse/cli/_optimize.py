@@ -101,6 +101,14 @@ def optimize(
             "machines that share the database.",
         ),
     ] = False,
+    memory: Annotated[
+        str | None,
+        typer.Option(
+            metavar="BYTES",
+            help="What a training step may take on a device, as in 64MB or 1.5GiB: vectors that "
+            "need more are never tried.",
+        ),
+    ] = None,
     seed: SeedOption = 0,
     device: DeviceOption = "cpu",
     name: Annotated[
@@ -143,6 +151,7 @@ def optimize(
             masks=masks,
             granularity=granularity,
             pilot=pilot,
+            memory=memory,
             seed=seed,
             device=check_device(device),
             options=dict(source.options),

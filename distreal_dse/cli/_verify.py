@@ -85,7 +85,7 @@ def _verified_table(again: Reverified) -> Table:
     table.add_column("")
     rows = zip(again.pairs, again.non_dominated, strict=True)
     for (before, now), holds in reversed(list(rows)):
-        cost, share, gain, _, kept = point_cells(again.front, before)
+        cost, share, gain, *_, kept = point_cells(again.front, before)
         gain_now = point_cells(again.front, now)[2]
         remarks = {"dominated now": not holds, "harms now": now.harms}
         said = ", ".join(remark for remark, applies in remarks.items() if applies)

@@ -1,8 +1,10 @@
-"""What a vector costs: training MACs, counted, and latency, measured on the device at hand."""
+"""What a vector costs: training MACs and memory, counted; latency, measured on this device."""
 
 from distreal_dse.cost._device import device_fingerprint, device_text, fingerprint_hash
 from distreal_dse.cost._latency import Latencies, LatencySamples, Quartiles, VectorLatency
 from distreal_dse.cost._macs import MacCost
+from distreal_dse.cost._measured_memory import measured_memory
+from distreal_dse.cost._memory import MemoryCost, MemoryParts
 from distreal_dse.cost._noise import NoiseVerdict, noise_verdict
 from distreal_dse.cost._steps import StepTimer
 
@@ -10,6 +12,8 @@ __all__ = [
     "Latencies",
     "LatencySamples",
     "MacCost",
+    "MemoryCost",
+    "MemoryParts",
     "NoiseVerdict",
     "Quartiles",
     "StepTimer",
@@ -17,5 +21,6 @@ __all__ = [
     "device_fingerprint",
     "device_text",
     "fingerprint_hash",
+    "measured_memory",
     "noise_verdict",
 ]

@@ -30,8 +30,8 @@ class MacCost:
     """
 
     def __init__(self, channels: ChannelMap) -> None:
-        self._inputs = _positions_per_group(channels, [layer.inputs for layer in channels.layers])
-        self._outputs = _positions_per_group(channels, [layer.outputs for layer in channels.layers])
+        self._inputs = positions_per_group(channels, [layer.inputs for layer in channels.layers])
+        self._outputs = positions_per_group(channels, [layer.outputs for layer in channels.layers])
         self._forward = np.array([layer.positions for layer in channels.layers], dtype=np.float64)
         self._training = self._forward * [
             1 + layer.weight_gradient + layer.input_gradient for layer in channels.layers
@@ -92,7 +92,7 @@ class MacCost:
         return products
 
 
-def _positions_per_group(channels: ChannelMap, axes: Sequence[npt.NDArray[np.int64]]) -> Floats:
+def positions_per_group(channels: ChannelMap, axes: Sequence[npt.NDArray[np.int64]]) -> Floats:
     """How many channels along each axis one kept unit of each group brings, [axes, groups + 1]."""
     group_of = channels.group_of_unit()
     widths = np.array([*channels.widths, 1])

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from distreal_dse.cost._latency import LatencySamples
+from distreal_dse.cost._rehearsal import random_targets
 from distreal_dse.dropout import (
     DropoutTrainer,
     DroppableNetwork,
@@ -131,7 +132,13 @@ class StepTimer:
         order = random.Random(derive_seed(self._seed, "latency order"))
         done, total = 0, repetitions * len(groups)
         with self._unharmed() as restore:
-            trainer, targets = self._trainer(), self._targets()
+            trainer = self._trainer()
+            targets = random_targets(
+                self._study,
+                self._network,
+                self._inputs,
+                generator(self._seed, "latency targets"),
+            )
             for group in groups:
                 own = {one[0]: self._own_network(one[0]) for one in group if one[1]}
                 steps = {
@@ -199,19 +206,6 @@ class StepTimer:
 
     def _own_network(self, counts: KeptCounts) -> _OwnNetwork:
         return _OwnNetwork(self._study, extracted(self._network, counts))
-
-    @torch.no_grad()
-    def _targets(self) -> Tensor:
-        """Random classes, as many as the network has outputs."""
-        outputs = self._network.module(self._inputs)
-        if not isinstance(outputs, Tensor) or outputs.dim() < 2:
-            raise StudyError(
-                f"the model of study {self._study.name} returned no scores of classes for random "
-                "inputs: expected a tensor [N, classes]"
-            )
-        random_classes = generator(self._seed, "latency targets")
-        size = (len(self._inputs),)
-        return torch.randint(outputs.shape[1], size, generator=random_classes).to(self._where)
 
     @contextmanager
     def _unharmed(self) -> Iterator[Callable[[], None]]:

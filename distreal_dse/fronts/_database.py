@@ -33,7 +33,7 @@ from sqlalchemy.orm import Session
 from distreal_dse.errors import InputError, StorageError
 from distreal_dse.fronts._urls import described_text, secrets_of, shown_url, without_secrets
 
-SCHEMA_VERSION = "0007"
+SCHEMA_VERSION = "0008"
 """The newest revision in ``migrations/versions``; here so that reading it needs no Alembic."""
 
 VERSION_TABLE = "distreal_version"

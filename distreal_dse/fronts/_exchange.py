@@ -13,6 +13,8 @@ from distreal_dse.fronts._front import Front
 
 SCHEMA = "distreal-front/1"
 """What this version writes and reads; the number rises when older versions can't read it."""
+SCHEMA_WITH_MEMORY = "distreal-front/2"
+"""The same, of a front that tells what its points need of memory."""
 
 # The shape of the file: a dict has exactly these keys, a list holds any number of its one element,
 # and the type ``dict`` is any JSON object.
@@ -27,6 +29,8 @@ _POINT: dict[str, Any] = {
     "uniform": bool,
     "trial": (int, type(None)),
 }
+# A number as of floats: it may have more bits than other whole numbers.
+_POINT_WITH_MEMORY = {**_POINT, "memory": (float, type(None))}
 _FILE: dict[str, Any] = {
     "schema": str,
     "name": str,
@@ -61,7 +65,9 @@ def export_front(front: Front, path: str | os.PathLike[str]) -> None:
     InputError
         Where the file can't be written.
     """
-    document = {"schema": SCHEMA, **front.content(), "content_hash": front.content_hash}
+    has_memory = any(point.memory is not None for point in front.points)
+    schema = SCHEMA_WITH_MEMORY if has_memory else SCHEMA
+    document = {"schema": schema, **front.content(), "content_hash": front.content_hash}
     write_whole(path, json.dumps(document, indent=1, allow_nan=False) + "\n", "the front")
 
 
@@ -76,13 +82,13 @@ def import_front(path: str | os.PathLike[str]) -> Front:
     where = str(path)
     document = _read_json(where)
     schema = document.get("schema") if isinstance(document, dict) else None
-    if schema != SCHEMA:
+    if schema not in (SCHEMA, SCHEMA_WITH_MEMORY):
         raise FrontError(
             f"{where}: expected a front with schema {SCHEMA!r}, found "
             f"{brief(schema) if schema is not None else 'no schema'}; export it again with "
             f"`distreal-dse front export`, or update distreal-dse"
         )
-    _check_shape(document, _FILE, where)
+    _check_shape(document, _shape_of(document), where)
     expected = document.pop("content_hash")
     del document["schema"]
     try:
@@ -91,6 +97,17 @@ def import_front(path: str | os.PathLike[str]) -> Front:
         raise FrontError(f"{where}: {error}") from error
     front.check_hash(expected, where)
     return front
+
+
+def _shape_of(document: dict[str, Any]) -> dict[str, Any]:
+    """The shape that a file of this schema has; a point needn't tell of memory."""
+    if document["schema"] == SCHEMA:
+        return _FILE
+    points = document.get("points")
+    for point in points if isinstance(points, list) else ():
+        if isinstance(point, dict):
+            point.setdefault("memory", None)
+    return {**_FILE, "points": [_POINT_WITH_MEMORY]}
 
 
 def _read_json(where: str) -> Any:

@@ -186,6 +186,9 @@ class FrontPoint:
         Whether all groups have one rate.
     trial
         Number of the trial that proposed the vector, if one did.
+    memory
+        Bytes of tensors at the peak of a training step, ≥ 1, as predicted where the front was
+        made; None where that is not known.
 
     Raises
     ------
@@ -202,6 +205,7 @@ class FrontPoint:
     accuracy: float
     uniform: bool
     trial: int | None = None
+    memory: int | None = None
 
     def __post_init__(self) -> None:
         kept_counts = tuple(int(count) for count in self.kept_counts)
@@ -218,11 +222,14 @@ class FrontPoint:
             accuracy=_finite(self.accuracy, f"{where}: accuracy"),
             uniform=bool(self.uniform),
             trial=None if self.trial is None else int(self.trial),
+            memory=None if self.memory is None else int(self.memory),
         )
         _expect(all(0 <= rate < 1 for rate in self.rates), where, "rates in [0, 1)", self.rates)
         _expect(self.cost >= 0, where, "a cost of 0 or more", self.cost)
         _expect(self.standard_error >= 0, where, "a standard error ≥ 0", self.standard_error)
         _expect(self.replicates >= 1, where, "at least 1 replicate", self.replicates)
+        known = self.memory is not None
+        _expect(not known or 1 <= (self.memory or 0) < 2**63, where, "memory ≥ 1", self.memory)
         _expect(0 <= self.accuracy <= 1, where, "an accuracy in [0, 1]", self.accuracy)
 
     @property
@@ -373,7 +380,7 @@ class Front:
         """The `hypervolume` of the points, relative to the cost of the full network."""
         return hypervolume(((p.cost, p.convergence) for p in self.points), self.reference_cost)
 
-    def lookup(self, budget: float | str) -> TableVector:
+    def lookup(self, budget: float | str, memory: float | str | None = None) -> TableVector:
         """Return the best vector that a device affords; it trains the next mini-batch with it.
 
         Parameters
@@ -381,11 +388,18 @@ class Front:
         budget
             What the mini-batch may cost: a number in the front's cost unit (MACs per sample, or
             seconds), or text such as ``"20%"`` of the full network, ``"1.2M"`` or ``"12ms"``.
+        memory
+            What a training step may take, in bytes, or text such as ``"64MB"``: no vector that
+            needs more is returned. None for no limit.
 
         Raises
         ------
         BudgetTooSmallError
             Where not even the cheapest vector fits.
+        MemoryTooSmallError
+            Where no vector fits into the memory, whatever its cost.
+        FrontError
+            Where there is a limit of memory, and the front doesn't tell what its vectors need.
         InputError
             Where a text can't be read.
         """
@@ -393,13 +407,18 @@ class Front:
 
         if isinstance(budget, str) or budget < 1:  # which may be meant as a share
             budget = read_budget(str(budget), self)
-        return self._lookup_table.pick(budget)
+        return self._lookup_table(memory).pick(budget)
 
-    @cached_property
-    def _lookup_table(self) -> LookupTable:
+    def _lookup_table(self, memory: float | str | None) -> LookupTable:
         from distreal_dse.fronts._lookup import LookupTable
 
-        return LookupTable(self)
+        if memory not in self._lookup_tables:
+            self._lookup_tables[memory] = LookupTable(self, memory)
+        return self._lookup_tables[memory]
+
+    @cached_property
+    def _lookup_tables(self) -> dict[float | str | None, LookupTable]:
+        return {}
 
     def table(self) -> Any:
         """Return the points as a table, the cheapest first.
@@ -408,8 +427,8 @@ class Front:
         -------
         pandas.DataFrame or distreal_dse.tables.Rows
             Of pandas where it is installed. Columns are ``cost``, ``share of full``, ``gain``,
-            ``standard error``, ``accuracy``, ``kept`` (counts of units, by channel group) and
-            ``one rate``.
+            ``standard error``, ``accuracy``, ``memory`` (bytes, None where it is not known),
+            ``kept`` (counts of units, by channel group) and ``one rate``.
         """
         return make_table(
             {
@@ -418,6 +437,7 @@ class Front:
                 "gain": point.convergence,
                 "standard error": point.standard_error,
                 "accuracy": point.accuracy,
+                "memory": point.memory,
                 "kept": point.key,
                 "one rate": point.uniform,
             }
@@ -448,6 +468,9 @@ class Front:
         """All but the version, as plain values for JSON; `from_content` is the way back."""
         content = asdict(self)
         del content["version"]
+        for point in content["points"]:
+            if point["memory"] is None:  # fronts of before have the hashes that they had
+                del point["memory"]
         return content
 
     @classmethod

@@ -6,11 +6,16 @@ from bisect import bisect_right
 
 from distreal_dse.errors import FrontError
 from distreal_dse.fronts._front import Front
+from distreal_dse.fronts._memory_text import memory_text, read_memory
 from distreal_dse.fronts._table import TableVector, table_of
 
 
 class BudgetTooSmallError(FrontError):
     """A budget below the cost of the cheapest vector of the front."""
+
+
+class MemoryTooSmallError(FrontError):
+    """A limit of memory below what every vector of the front needs."""
 
 
 class LookupTable:
@@ -21,16 +26,29 @@ class LookupTable:
     front
         The front to look up in: its points and, where it has a table, the vectors between them, so
         that hardly any of a budget stays unused.
+    memory
+        What a training step may take: bytes, or text such as ``"64MB"``. Vectors that need more are
+        left out. None for no limit.
 
     Raises
     ------
     FrontError
-        If the front's table is none of its network.
+        If the front's table is none of its network, or it doesn't tell what its vectors need of
+        memory where that is limited.
+    MemoryTooSmallError
+        If no vector fits into the memory.
+    InputError
+        If ``memory`` can't be read.
     """
 
-    def __init__(self, front: Front) -> None:
+    def __init__(self, front: Front, memory: float | str | None = None) -> None:
         self.front = front
         self.vectors = table_of(front)
+        self._limit = ""
+        if memory is not None:
+            limit = read_memory(memory)
+            self.vectors = _fitting(front, self.vectors, limit)
+            self._limit = f" within {memory_text(limit)} of memory"
         self.cheapest = self.vectors[0]
         # A plain list: bisect takes 0.1 µs on it; numpy would take ten times as long.
         self._costs = [vector.cost for vector in self.vectors]
@@ -53,7 +71,7 @@ class LookupTable:
         unit = self.front.cost_unit
         raise BudgetTooSmallError(
             f"budget {budget:g} {unit} is too small for front {self.front.label}: expected at "
-            f"least {self.cheapest.cost:g} {unit}, the cost of its cheapest vector; "
+            f"least {self.cheapest.cost:g} {unit}, the cost of its cheapest vector{self._limit}; "
             f"raise the budget or skip the mini-batch"
         )
 
@@ -62,3 +80,22 @@ class LookupTable:
         if budget >= self.cheapest.cost:
             return self.vectors[bisect_right(self._costs, budget) - 1]
         return self.cheapest
+
+
+def _fitting(front: Front, vectors: tuple[TableVector, ...], limit: int) -> tuple[TableVector, ...]:
+    """The vectors that need no more memory than the limit; at least one."""
+    needs = [one.memory for one in vectors if one.memory is not None]
+    if len(needs) < len(vectors):
+        raise FrontError(
+            f"front {front.label}: expected what each vector needs of memory, found none for "
+            f"{len(vectors) - len(needs)} of {len(vectors)}; run its search again with the same "
+            "storage, which trains nothing anew, or look up without a limit of memory"
+        )
+    fitting = tuple(one for one in vectors if one.memory is not None and one.memory <= limit)
+    if not fitting:
+        raise MemoryTooSmallError(
+            f"memory {memory_text(limit)} is too small for front {front.label}: expected at least "
+            f"{memory_text(min(needs))}, what a step of its smallest vector takes; give it more, "
+            "search with a smaller batch_size in the study, or leave the device out"
+        )
+    return fitting

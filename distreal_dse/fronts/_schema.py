@@ -74,6 +74,7 @@ class FrontPointRow(Base):
     accuracy: Mapped[float]
     uniform: Mapped[bool]
     trial: Mapped[int | None]
+    memory: Mapped[int | None] = mapped_column(BigInteger)
 
 
 class VerificationRow(Base):

@@ -38,11 +38,14 @@ class TableVector:
         In the cost unit of the front.
     measured
         Whether its convergence was measured by itself: whether it is a point of the front.
+    memory
+        Bytes of tensors at the peak of a training step; None where that is not known.
     """
 
     kept_counts: tuple[int, ...]
     cost: float
     measured: bool
+    memory: int | None = None
 
     @property
     def key(self) -> str:
@@ -58,10 +61,12 @@ def table_of(front: Front) -> tuple[TableVector, ...]:
     FrontError
         If the stored table is not one of this front's network.
     """
-    points = {point.kept_counts for point in front.points}
+    points = {point.kept_counts: point.memory for point in front.points}
     stored = front.settings.get(TABLE)
     if stored is None:
-        return tuple(TableVector(point.kept_counts, point.cost, True) for point in front.points)
+        return tuple(
+            TableVector(point.kept_counts, point.cost, True, point.memory) for point in front.points
+        )
     widths = [group.channels for group in front.groups]
     try:
         table = tuple(
@@ -69,10 +74,11 @@ def table_of(front: Front) -> tuple[TableVector, ...]:
                 counts := tuple(map(_whole, one["kept_counts"])),
                 _cost(one["cost"]),
                 counts in points,
+                _memory(one.get("memory", points.get(counts))),
             )
             for one in stored["vectors"]
         )
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise _bad(front, str(error)) from error
     for one in table:
         within = len(one.kept_counts) == len(widths) and all(
@@ -119,13 +125,20 @@ def table_fit(front: Front) -> TableFit | None:
     return TableFit(vectors, *numbers) if all(map(math.isfinite, numbers)) else None
 
 
-def table_setting(vectors: Sequence[tuple[int, ...]], costs: Sequence[float], **how: Any) -> Any:
+def table_setting(
+    vectors: Sequence[tuple[int, ...]],
+    costs: Sequence[float],
+    memory: Callable[[tuple[int, ...]], int] | None = None,
+    **how: Any,
+) -> Any:
     """Return what `table_of` reads from the settings of a front.
 
     Parameters
     ----------
     vectors, costs
         Kept counts and cost of each; in any order. Of equal costs the first counts.
+    memory
+        Gives what a training step takes, in bytes; None where that is not known.
     how
         How the table was made; anything JSON can hold.
     """
@@ -135,7 +148,12 @@ def table_setting(vectors: Sequence[tuple[int, ...]], costs: Sequence[float], **
     return {
         **how,
         "vectors": [
-            {"kept_counts": [*map(int, by_cost[cost])], "cost": cost} for cost in sorted(by_cost)
+            {
+                "kept_counts": [*map(int, by_cost[cost])],
+                "cost": cost,
+                **({"memory": memory(by_cost[cost])} if memory else {}),
+            }
+            for cost in sorted(by_cost)
         ],
     }
 
@@ -172,8 +190,14 @@ def _between(low: Sequence[int], high: Sequence[int], way: float) -> tuple[int, 
 
 def _whole(value: Any) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
-        raise ValueError(f"kept count {value!r}")
+        raise ValueError(f"{value!r}, which is no whole number")
     return value
+
+
+def _memory(value: Any) -> int | None:
+    if value is not None and _whole(value) < 1:
+        raise ValueError(f"memory {value!r}")
+    return None if value is None else _whole(value)
 
 
 def _cost(value: Any) -> float:

@@ -4,6 +4,7 @@ A device needs for it what it needs for training, and no data: neither Optuna no
 """
 
 from distreal_dse.pricing._measure import Measurement, MeasureSettings, measure, stored_latencies
+from distreal_dse.pricing._memory import VectorMemory, memory_of
 from distreal_dse.pricing._one_rate import ONE_RATE, one_rate_knots, one_rate_setting, timeable
 from distreal_dse.pricing._reprice import Repricing, reprice
 from distreal_dse.pricing._seconds import SecondsPrices, StepPrices, check_priced, seconds_of
@@ -23,10 +24,12 @@ __all__ = [
     "SecondsPrices",
     "StepPrices",
     "Subject",
+    "VectorMemory",
     "Wanted",
     "check_priced",
     "find_subject",
     "measure",
+    "memory_of",
     "one_rate_knots",
     "one_rate_setting",
     "reprice",

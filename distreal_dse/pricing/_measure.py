@@ -20,6 +20,7 @@ from distreal_dse.cost import (
 )
 from distreal_dse.dropout import KeptCounts
 from distreal_dse.fronts import StoredLatency, load_latencies, save_latencies
+from distreal_dse.pricing._memory import VectorMemory
 from distreal_dse.pricing._one_rate import one_rate_setting, timeable
 from distreal_dse.pricing._subject import Subject
 
@@ -39,6 +40,7 @@ class Measurement:
     """Latencies of vectors of a network on this device; ``macs`` are training MACs per sample.
 
     ``one_rate`` is what a front keeps of knots, where there are any (see `one_rate_setting`).
+    ``memory`` is what a step takes, where that was asked for (see `memory_of`).
     """
 
     subject: Subject
@@ -48,6 +50,7 @@ class Measurement:
     latencies: Latencies
     macs: Mapping[KeptCounts, float] = field(hash=False)
     one_rate: Mapping[str, Any] = field(hash=False, default_factory=dict)
+    memory: Mapping[KeptCounts, VectorMemory] = field(hash=False, default_factory=dict)
 
     @property
     def noise(self) -> NoiseVerdict:
@@ -77,6 +80,7 @@ class Measurement:
                     "seconds": asdict(one.seconds),
                     "ratio": asdict(one.ratio),
                     "repetitions": one.repetitions,
+                    "memory": asdict(self.memory[one.counts]) if self.memory else None,
                 }
                 for one in self.latencies.vectors
             ],

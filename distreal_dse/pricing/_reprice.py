@@ -8,9 +8,9 @@ from typing import Any
 
 from sqlalchemy import Engine
 
-from distreal_dse.cost import device_text, fingerprint_hash, noise_verdict
+from distreal_dse.cost import MemoryCost, device_text, fingerprint_hash, noise_verdict
 from distreal_dse.dropout import DroppableNetwork, KeptCounts, check_counts
-from distreal_dse.errors import FrontError, VectorError
+from distreal_dse.errors import DistrealError, FrontError, VectorError
 from distreal_dse.fronts import (
     PILOT,
     TABLE,
@@ -118,7 +118,11 @@ def reprice(
         for counts, entry in family.items()
         if counts not in own and entry.keys() >= {"replicates", "accuracy"}
     ]
-    priced = [replace(p, cost=costs[p.kept_counts]) for p in (*front.points, *uniform)]
+    memory = _memory(subject, measurement.batch_size)
+    priced = [
+        replace(p, cost=costs[p.kept_counts], memory=memory(p.kept_counts))
+        for p in (*front.points, *uniform)
+    ]
     kept, _ = useful_front(priced)
     points = {point.kept_counts for point in kept}
     dropped = tuple(point for point in front.points if point.kept_counts not in points)
@@ -166,6 +170,14 @@ def reprice(
         for point in kept
     )
     return Repricing(save_front(engine, new), dropped, added, beaten, measurement)
+
+
+def _memory(subject: Subject, batch_size: int) -> Callable[[KeptCounts], int | None]:
+    """What vectors need in mini-batches of this size; None of all where that can't be told."""
+    try:
+        return MemoryCost(subject.study, subject.network, subject.input_shape, batch_size).peak
+    except DistrealError:
+        return lambda counts: None
 
 
 def _verified(front: Front, network: DroppableNetwork) -> tuple[MeasuredVector, ...]:

@@ -15,6 +15,7 @@ from distreal_dse.preparation import prepare
 from distreal_dse.search._costs import REFERENCE_MACS, Settled, TrialMacs
 from distreal_dse.search._fronts import front_of, settings_of, study_attributes
 from distreal_dse.search._job import SearchJob
+from distreal_dse.search._memory import SearchMemory
 from distreal_dse.search._settings import SearchProgress, check_granularity
 from distreal_dse.search._tables import GAIN_OVER_ONE_RATE, Fitted, TableFitter
 from distreal_dse.search._tried import FLEET
@@ -55,9 +56,12 @@ def find_for_fleet(job: SearchJob) -> Front:
         )
     network, data = prepare(study, settings.seed, settings.device)
     check_granularity(study, network)
-    fitter, cost = TableFitter(settings, study, network, fleet), TrialMacs(network)
+    memory = SearchMemory(study, network, data, settings.memory, of_tables=True)
+    fitter = TableFitter(settings, study, network, fleet, memory.fits)
+    cost = TrialMacs(network)
     comparable = {
         **comparable_settings(study, network, settings.seed, settings.device),
+        **memory.comparable,
         FLEET: fitter.budgets.as_json(),
         "table mini-batches": study.short_run.table_mini_batches,
     }
@@ -94,10 +98,10 @@ def find_for_fleet(job: SearchJob) -> Front:
     told = {
         **comparable,
         **settings_of(settings, fitter.finished),
-        **_table_settings(fitted, cost),
+        **_table_settings(fitted, cost, memory),
         **({PILOT: pilot.as_json()} if pilot else {}),
     }
-    settled = Settled(verified.points, {})
+    settled = memory.told(Settled(verified.points, {}))
     return front_of(job.name, study, network, cost, verified, settled, told, judged_as_a_whole=True)
 
 
@@ -126,13 +130,14 @@ def _spread(table: FleetTable) -> list[KeptCounts]:
     return [table.pick(math.exp(step) * (1 + 1e-9)) for step in steps]
 
 
-def _table_settings(fitted: Fitted, cost: TrialMacs) -> dict[str, Any]:
+def _table_settings(fitted: Fitted, cost: TrialMacs, memory: SearchMemory) -> dict[str, Any]:
     vectors = fitted.table.vectors
     low, high = fitted.interval
     return {
         TABLE: table_setting(
             vectors,
             [cost.cost(counts) for counts in vectors],
+            memory.peak,
             elasticities=[*fitted.elasticities],
             unused=fitted.table.unused(),
             gains=[*fitted.gains],

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from distreal_dse.cost import MacCost
 from distreal_dse.dropout import DroppableNetwork, KeptCounts, make_policy
 from distreal_dse.errors import InputError
@@ -26,6 +28,7 @@ from distreal_dse.search._costs import TrialCost, check_metric, trial_cost
 from distreal_dse.search._fleets import find_for_fleet
 from distreal_dse.search._fronts import front_of, settings_of, study_attributes
 from distreal_dse.search._job import SearchJob
+from distreal_dse.search._memory import SearchMemory
 from distreal_dse.search._settings import (
     Listener,
     SearchProgress,
@@ -122,15 +125,19 @@ def _find(job: SearchJob) -> Front:
     settings, study, listen = job.settings, job.study, job.listen
     network, data = prepare(study, settings.seed, settings.device)
     check_granularity(study, network)
+    memory = SearchMemory(study, network, data, settings.memory)
     cost = trial_cost(settings.cost, study, network, data, settings.seed)
     comparable = {
         **comparable_settings(study, network, settings.seed, settings.device),
         **cost.comparable,
+        **memory.comparable,
     }
     attributes = {**study_attributes(study, network), **cost.attributes}
     with job.opened(network, data, comparable, attributes) as (archive, ledger):
         cost.begin(archive)
-        explorer = Explorer(settings, study, network, cost, archive, ledger, job.company)
+        explorer = Explorer(
+            settings, study, network, cost, archive, ledger, memory.fits, job.company
+        )
         starts = explorer.space.uniform()
         shapes = pilot_shapes(explorer.space, network, study.granularity)
         pilot = _piloted(job, explorer, cost, archive, ledger, starts, shapes)
@@ -155,10 +162,11 @@ def _find(job: SearchJob) -> Front:
             archive,
             lambda done, total: listen(explorer.progress("latency", done, total, 0)),
         )
+    settled = memory.told(settled)
     told = {
         **comparable,
         **settings_of(settings, explorer.finished),
-        **_table(useful_front(settled.points)[0], cost, network),
+        **_table(useful_front(settled.points)[0], cost, network, memory),
         **({PILOT: pilot.as_json()} if pilot else {}),
     }
     return front_of(job.name, study, network, cost, verified, settled, told)
@@ -194,7 +202,7 @@ def _piloted(
 
 
 def _table(
-    points: Sequence[FrontPoint], cost: TrialCost, network: DroppableNetwork
+    points: Sequence[FrontPoint], cost: TrialCost, network: DroppableNetwork, memory: SearchMemory
 ) -> dict[str, Any]:
     """What devices look up: the points, and vectors between them where costs are exact."""
     if cost.metric != "macs" or not points:
@@ -205,7 +213,10 @@ def _table(
         return macs.training_many(vectors).tolist() if vectors else []
 
     vectors = filled([point.kept_counts for point in points], price)
-    return {TABLE: table_setting(vectors, price(vectors))}
+    if memory.fits is not None:  # between two that fit lie some that don't
+        fitting = memory.fits(np.array(vectors)).tolist()
+        vectors = [counts for counts, fits in zip(vectors, fitting, strict=True) if fits]
+    return {TABLE: table_setting(vectors, price(vectors), memory.peak)}
 
 
 def _check(settings: SearchSettings) -> None:
@@ -216,6 +227,8 @@ def _check(settings: SearchSettings) -> None:
         raise InputError(f"--runs is {settings.runs}: expected 1 or more")
     if settings.timeout is not None and not settings.timeout > 0:
         raise InputError(f"--timeout is {settings.timeout}: expected more than 0 seconds")
+    if settings.memory is not None and settings.memory < 1:
+        raise InputError(f"--memory is {settings.memory}: expected 1 byte or more, such as 64MB")
     make_sampler(settings.sampler, 0)
     check_metric(settings.cost)
     if settings.join and settings.cost != "macs":

@@ -52,6 +52,9 @@ class SearchSettings:
         fewer trials than a pilot has goes without.
     join
         Whether to work on the search together with all other processes that do so with `join`.
+    memory
+        Bytes that a training step may take: vectors that need more are not in the space. None for
+        no limit.
     """
 
     source: StudySource | GivenStudy
@@ -68,6 +71,7 @@ class SearchSettings:
     whole_fleet: bool = True
     pilot: bool = True
     join: bool = False
+    memory: int | None = None
 
 
 @dataclass(frozen=True)

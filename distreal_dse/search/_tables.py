@@ -22,6 +22,7 @@ from distreal_dse.dropout import DroppableNetwork
 from distreal_dse.errors import DistrealError
 from distreal_dse.fronts import TablePilot
 from distreal_dse.search._joining import NoOthers, Others
+from distreal_dse.search._memory import Fits
 from distreal_dse.search._settings import Listener, SearchProgress, SearchSettings
 from distreal_dse.search.executors import TableTask
 from distreal_dse.search.ledger import Claim, Company, Ledger, Progress, TrialArchive
@@ -102,6 +103,8 @@ class TableFitter:
         What is trained.
     budgets
         Of the fleet.
+    fits
+        Which vectors may be in a table; None for all. The smallest one is among them.
 
     Raises
     ------
@@ -116,8 +119,9 @@ class TableFitter:
         study: Study,
         network: DroppableNetwork,
         budgets: Budgets,
+        fits: Fits | None = None,
     ) -> None:
-        self._settings = settings
+        self._settings, self._fits = settings, fits
         self._macs = MacCost(network.channels)
         self._space = CurveSpace(network.groups, study.granularity)
         self._verification_replicates = study.short_run.verification_replicates
@@ -164,6 +168,9 @@ class TableFitter:
     def table(self, elasticities: Sequence[float]) -> FleetTable:
         """Return the table of a curve."""
         vectors = self._space.vectors(elasticities)
+        if self._fits is not None:
+            pairs = zip(vectors, self._fits(np.array(vectors)), strict=True)
+            vectors = [vector for vector, fits in pairs if fits]
         costs = (self._macs.training_many(vectors) / self._macs.full).tolist()
         by_cost = dict(zip(reversed(costs), reversed(vectors), strict=True))
         rising = sorted(by_cost)

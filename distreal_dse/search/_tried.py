@@ -12,6 +12,7 @@ from optuna.trial import TrialState
 from distreal_dse.dropout import uniform_rate
 from distreal_dse.fronts import ChannelCounts, Front, FrontGroup
 from distreal_dse.search._costs import REFERENCE, REFERENCE_MACS
+from distreal_dse.search._memory import MEMORY
 from distreal_dse.search.ledger import (
     IMPLIED,
     SETTINGS,
@@ -122,6 +123,7 @@ def stored_search(study: optuna.Study) -> StoredSearch | None:
     sizes = attributes.get(CHANNELS_OF_A_UNIT)
     granularity = {**IMPLIED, **settings}["granularity"]
     space = SearchSpace(groups, settings["max rate"], granularity)
+    limit = settings.get(MEMORY)  # under which parameters stand for smaller vectors
     widths = [group.channels for group in groups]
     metric = cost_metric(settings)
     reference = float(attributes.get(REFERENCE_MACS if metric == "macs" else REFERENCE, 0.0))
@@ -136,7 +138,7 @@ def stored_search(study: optuna.Study) -> StoredSearch | None:
         tried.append(
             TriedVector(
                 number=trial.number,
-                rates=space.rates(trial.params),
+                rates=space.rates(trial.params) if limit is None else _rates(counts, widths),
                 kept_counts=counts,
                 cost=cost,
                 convergence=convergence,
@@ -157,6 +159,10 @@ def stored_search(study: optuna.Study) -> StoredSearch | None:
         channels=ChannelCounts(tuple(sizes.values()) if sizes else None),
         curves=curves,
     )
+
+
+def _rates(counts: Sequence[int], widths: Sequence[int]) -> tuple[float, ...]:
+    return tuple(1 - kept / width for kept, width in zip(counts, widths, strict=True))
 
 
 def tried_vectors(storage: str, front: Front) -> Sequence[TriedVector]:

@@ -19,6 +19,7 @@ from distreal_dse.errors import DistrealError
 from distreal_dse.fronts import hypervolume, non_dominated
 from distreal_dse.search._costs import TrialCost
 from distreal_dse.search._joining import NoOthers, Others
+from distreal_dse.search._memory import Fits
 from distreal_dse.search._settings import Listener, SearchProgress, SearchSettings
 from distreal_dse.search.executors import Task
 from distreal_dse.search.ledger import (
@@ -73,6 +74,7 @@ class Explorer:
         cost: TrialCost,
         archive: TrialArchive,
         ledger: Ledger,
+        fits: Fits | None = None,
         company: Company | None = None,
     ) -> None:
         self._settings, self._network, self._cost = settings, network, cost
@@ -80,7 +82,7 @@ class Explorer:
         self._replicates = study.short_run.replicates
         self._verification_replicates = study.short_run.verification_replicates
         self._granularity = study.granularity
-        self.space = SearchSpace(network.groups, study.max_rate, study.granularity)
+        self.space = SearchSpace(network.groups, study.max_rate, study.granularity, fits)
         self.gains = PairedGains()
         self._candidates: dict[KeptCounts, Candidate] = {}
         self._convergences: dict[KeptCounts, Convergence] = {}

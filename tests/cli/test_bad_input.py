@@ -129,6 +129,10 @@ def test_an_option_that_does_not_fit_is_refused(
         (["--masks", "blokcs"], ["'blokcs'", "random-round"]),
         (["--masks", "blocks:size=3"], ["'size'", "blocks, core, redraw"]),
         (["--granularity", "0"], ["granularity", "1 or more"]),
+        (["--memory", "64 bananas"], ["--memory is 64 bananas", "such as 64MB"]),
+        (["--memory", "0"], ["--memory is 0", "1 byte or more"]),
+        (["--memory", "1kB"], ["--memory is 1.0 kB", "expected at least", "batch_size"]),
+        (["--memory", "1kB", "--fleet", "none"], ["--memory is 1.0 kB", "in all layers"]),
         (["--granularity", "8"], ["granularity of study tiny is 8", "nothing to drop"]),
     ],
 )

@@ -130,7 +130,7 @@ def without(key: str) -> Any:
         (lambda text: "[" * 100_000, "expected a front as JSON"),
         (lambda text: "[]", "found no schema"),
         (lambda text: "{}", "found no schema"),
-        (edit(schema="distreal-front/2"), "schema 'distreal-front/1', found 'distreal-front/2'"),
+        (edit(schema="distreal-front/3"), "schema 'distreal-front/1', found 'distreal-front/3'"),
         (edit(schema=["x" * 100]), "found .*…; export it again"),
         (without("device"), "missing 'device'"),
         (edit(extra=1), "unknown 'extra'"),
@@ -177,3 +177,19 @@ def test_missing_files_folders_and_other_bytes_are_refused(tmp_path: Path) -> No
     binary.write_bytes(b"\xff\x00\x80")
     with pytest.raises(FrontError, match="expected a front as JSON"):
         import_front(binary)
+
+
+def test_a_front_with_memory_comes_back_equal_and_older_versions_say_why_not(
+    tmp_path: Path,
+) -> None:
+    front = make_front()
+    some = (replace(front.points[0], memory=5 * 2**31), *front.points[1:])  # more than 32 bits
+    front, path = replace(front, points=some), tmp_path / "front.json"
+    export_front(front, path)
+    assert json.loads(path.read_text())["schema"] == "distreal-front/2"
+    assert import_front(path) == front
+    for bad, message in (("0", "memory"), ("12.5", "changed"), ('"1"', "a number or null")):
+        path.write_text(path.read_text().replace(str(5 * 2**31), bad))
+        with pytest.raises(FrontError, match=message):
+            import_front(path)
+        export_front(front, path)

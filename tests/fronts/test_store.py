@@ -219,3 +219,12 @@ def test_writing_to_a_read_only_database_is_a_storage_error(url: str, tmp_path: 
     with pytest.raises(StorageError, match="expected a writable database"):
         save_front(engine, make_front())
     engine.dispose()
+
+
+def test_memory_of_points_comes_back_and_is_unknown_where_it_was(database: Engine) -> None:
+    front = make_front()
+    points = (replace(front.points[0], memory=2**40), *front.points[1:])
+    saved = save_front(database, replace(front, points=points))
+    assert [point.memory for point in load_front(database, saved.label).points] == [
+        2**40, None, None,
+    ]  # fmt: skip

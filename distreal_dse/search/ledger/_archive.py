@@ -31,6 +31,7 @@ SNAPSHOT = "snapshot loss"
 # What searches stand for that were stored before these settings existed.
 IMPLIED: Mapping[str, Any] = {
     "cost": "macs", "masks": "random", "granularity": 1, "clip norm": None,
+    "memory": None,
 }  # fmt: skip
 
 

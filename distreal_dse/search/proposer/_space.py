@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,8 @@ Floats = npt.NDArray[np.float64]
 UNIFORM_VECTORS = 9
 # The common rate of all groups, in searches of earlier versions: rate = level + offset, clipped.
 LEVEL = "level"
+# So many steps lead from a vector to the smallest one; the first that fits stands for it.
+SHRINKING_STEPS = 64
 
 
 class SearchSpace:
@@ -35,11 +37,21 @@ class SearchSpace:
         Largest rate, in (0, 1).
     granularity
         Of kept counts; see `distreal_dse.dropout.kept_counts`.
+    fits
+        Tells which kept counts [n, groups] are allowed, shape [n]; the smallest ones have to be.
+        Parameters of others stand for a vector that keeps the same smaller share of all groups.
+        So each sampler proposes allowed vectors alone. None allows all.
     """
 
     def __init__(
-        self, groups: Sequence[ChannelGroup | FrontGroup], max_rate: float, granularity: int = 1
+        self,
+        groups: Sequence[ChannelGroup | FrontGroup],
+        max_rate: float,
+        granularity: int = 1,
+        fits: Callable[[npt.NDArray[np.int64]], npt.NDArray[np.bool_]] | None = None,
     ) -> None:
+        self._fits = fits
+        self._within: dict[tuple[float, ...], tuple[float, ...]] = {}
         self._groups = tuple(ChannelGroup(group.name, group.channels, ()) for group in groups)
         self._names = [f"keep {group.name}" for group in groups]
         self._offsets = [f"offset {group.name}" for group in groups]
@@ -56,7 +68,7 @@ class SearchSpace:
             rates = (params[LEVEL] + params[name] for name in self._offsets)
         else:
             rates = (1 - params[name] for name in self._names)
-        return tuple(min(max(rate, 0.0), self._max_rate) for rate in rates)
+        return self._fitting(tuple(min(max(rate, 0.0), self._max_rate) for rate in rates))
 
     def counts(self, params: Mapping[str, float]) -> KeptCounts:
         """Kept counts of a trial's parameters."""
@@ -69,7 +81,9 @@ class SearchSpace:
 
     def uniform(self, count: int = UNIFORM_VECTORS) -> list[dict[str, float]]:
         """Parameters of one-rate vectors, from no dropout to the largest rate."""
-        shares = np.exp(np.linspace(0, self._log_low, count)).tolist()
+        # The same rate in all groups: from none, or the smallest that fits.
+        high = math.log(1 - self._fitting((0.0,) * len(self._names))[0])
+        shares = np.exp(np.linspace(high, self._log_low, count)).tolist()
         return [self.params([1 - share] * len(self._names)) for share in shares]
 
     def counts_at(self, points: Floats) -> npt.NDArray[np.int64]:
@@ -77,6 +91,16 @@ class SearchSpace:
 
         A dimension is the logarithm of a group's kept share: 0 is the largest rate, 1 keeps all.
         """
+        counts = self._nearest_counts(points)
+        if self._fits is None or not len(points):
+            return counts
+        for row in np.flatnonzero(~self._fits(counts)):
+            way = np.linspace(0, 1, SHRINKING_STEPS + 1)[:, None]
+            shrunk = self._nearest_counts(np.maximum(points[row] - way, 0.0))
+            counts[row] = shrunk[_first(self._fits(shrunk))]
+        return counts
+
+    def _nearest_counts(self, points: Floats) -> npt.NDArray[np.int64]:
         shares = np.exp(self._log_low * (1 - points))
         kept = np.empty(points.shape, dtype=np.int64)
         for group, allowed in enumerate(self._allowed):
@@ -93,3 +117,24 @@ class SearchSpace:
     def snapped(self, points: Floats) -> Floats:
         """Points that stand for all with the same kept counts, [n, groups] each."""
         return self.points(self.counts_at(points))
+
+    def _fitting(self, rates: tuple[float, ...]) -> tuple[float, ...]:
+        """The rates, or those of the vector that stands for them."""
+        if self._fits is None:
+            return rates
+        if rates not in self._within:
+            shares = np.array([1 - rate for rate in rates])
+            factors = np.exp(np.linspace(0, self._log_low, SHRINKING_STEPS + 1))[:, None]
+            steps = [
+                tuple(row)
+                for row in (1 - np.maximum(shares * factors, 1 - self._max_rate)).tolist()
+            ]
+            steps[0] = rates
+            vectors = [kept_counts(row, self._groups, self._granularity) for row in steps]
+            self._within[rates] = steps[_first(self._fits(np.array(vectors)))]
+        return self._within[rates]
+
+
+def _first(fits: npt.NDArray[np.bool_]) -> int:
+    """The first that fits, or else the last."""
+    return int(fits.argmax()) if fits.any() else len(fits) - 1
