@@ -84,7 +84,8 @@ def repeated(url: str, drivers: int, trials: int) -> tuple[int, int]:
 def begin(url: str, name: str, trials: int = 10_000) -> subprocess.Popen[bytes]:
     """Start a driver."""
     command = [
-        sys.executable, "-m", "distreal_dse", "optimize", STUDY, "--join", "--no-pilot",
+        sys.executable, "-m", "distreal_dse", "optimize", STUDY, "--fleet", "none",
+        "--join", "--no-pilot",
         "--name", name, "--trials", str(trials), "--storage", url,
     ]  # fmt: skip
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

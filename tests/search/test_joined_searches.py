@@ -219,7 +219,18 @@ def check_finished(url: str, ended: list[Ended]) -> None:
 
 
 def joined(study: Path, url: str) -> subprocess.Popen[str]:
-    return start("optimize", study, "--join", "--trials", str(TRIALS), "--storage", url, "--json")
+    return start(
+        "optimize",
+        study,
+        "--fleet",
+        "none",
+        "--join",
+        "--trials",
+        str(TRIALS),
+        "--storage",
+        url,
+        "--json",
+    )
 
 
 def under_way(url: str) -> list[dict[str, object]]:
@@ -267,10 +278,19 @@ def test_one_of_two_is_killed_and_the_other_ends_the_search(
         shown = {one["process"]: one for one in under_way(url)}
         assert shown.keys() == {killed.pid, os.getpid()}
         assert shown[killed.pid]["name"] == "tiny" and shown[killed.pid]["alive"]
-        alone = run("optimize", source.spec, "--trials", "5", "--storage", url)
+        alone = run("optimize", source.spec, "--fleet", "none", "--trials", "5", "--storage", url)
         assert "add --join to work on it together" in alone.error(1)
         wrong = run(
-            "optimize", source.spec, "--join", "--no-pilot", "--seed", "3", "--storage", url
+            "optimize",
+            source.spec,
+            "--fleet",
+            "none",
+            "--join",
+            "--no-pilot",
+            "--seed",
+            "3",
+            "--storage",
+            url,
         )
         assert "is worked on with other settings" in wrong.error(2)
         taken_over.extend(str(name) for (name,) in rows(url, UNFINISHED))
