@@ -62,6 +62,7 @@ class Nesting:
             if layer is not self._head and (closed := self._closed_in(layer)) is not None
         }
         self._columns: dict[tuple[KeptCounts, torch.device], list[Tensor]] = {}
+        self._beyond: dict[tuple[str, KeptCounts, torch.device], Tensor | None] = {}
 
     @torch.no_grad()
     def begin(self) -> None:
@@ -126,6 +127,49 @@ class Nesting:
             taken, weights = seen[0].index_select(1, columns), weight.index_select(1, columns)
             parts.append(functional.linear(taken, weights, None if level else head.bias))
         return parts
+
+    def beyond_core(self, loss: Tensor, module: nn.Module, counts: KeptCounts) -> Tensor:
+        """Return a loss of the same value that teaches nothing to the first level.
+
+        Its gradient is that of the loss for the parameters of higher levels, and 0 for all others.
+        It is worked out here, so that the graph of the loss is run through once more by whoever
+        calls ``backward``.
+
+        Parameters
+        ----------
+        loss
+            Of the outputs of the module, a scalar.
+        module
+            The full network, or the sub-network of a level.
+        counts
+            Those of the level.
+        """
+        named = {name: one for name, one in module.named_parameters() if one.requires_grad}
+        gradients = torch.autograd.grad(
+            loss, list(named.values()), retain_graph=True, allow_unused=True
+        )
+        teaches = loss.detach()
+        for (name, parameter), gradient in zip(named.items(), gradients, strict=True):
+            beyond = self._beyond_core_of(name, counts, parameter)
+            if gradient is not None and beyond is not None:
+                given = (parameter * torch.where(beyond, gradient, 0)).sum()
+                teaches = teaches + (given - given.detach())
+        return teaches
+
+    def _beyond_core_of(self, name: str, counts: KeptCounts, parameter: Tensor) -> Tensor | None:
+        """Which elements of a parameter of a level's sub-network are not the first level's."""
+        key = (name, counts, parameter.device)
+        if key not in self._beyond:
+            last, beyond = self.levels.index(counts), None
+            for axis, units in enumerate(self._network.channels.axes.get(name, ())):
+                if units is None:
+                    continue
+                levels = self._level_of[units]
+                own = torch.from_numpy(levels[levels <= last] > 0).to(parameter.device)
+                own = own.view(-1, *[1] * (parameter.dim() - 1 - axis))
+                beyond = own if beyond is None else beyond | own
+            self._beyond[key] = None if beyond is None else beyond.expand(parameter.shape)
+        return self._beyond[key]
 
     def _columns_of(self, counts: KeptCounts, device: torch.device) -> list[Tensor]:
         """Columns of the head's weight in the sub-network of a level, by level."""

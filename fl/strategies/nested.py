@@ -18,6 +18,8 @@ what it leaves unused:
   what the core knows (`fl.masking.drift`): it pays for raising logits, which would win there over
   all other classes, and for changing how probable the classes of the device are together, by which
   these would win or lose against all others. It may tell them apart by lowering what is wrong.
+- With ``core=alone``, what levels learn does not reach the core's parameters: it is trained as it
+  would be without them.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ import copy
 import math
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 from distreal_dse.dropout import (
@@ -42,7 +45,7 @@ from distreal_dse.specs import number, whole_number
 from fl.masking import Loss, adjusted, drift
 from fl.strategies.base import LocalPlan, PricedVector, Strategy, Vector
 from fl.strategies.context import StrategyContext, VectorTable
-from fl.strategies.setting import AVERAGING, CHOOSE, Chosen, Setting
+from fl.strategies.setting import AVERAGING, CHOOSE, Chosen, Setting, as_text
 from fl.world.devices import Device
 
 # A device of speed ¼ affords a level of a quarter of the cost, however the product is rounded.
@@ -75,6 +78,21 @@ def check_anchor(weight: float) -> None:
         raise InputError(f"anchor of strategy nested: expected 0 or more, found {weight:g}")
 
 
+TAUGHT, ALONE = "taught", "alone"
+
+
+def check_core(core: str) -> None:
+    """Refuse what is no way to train the core.
+
+    Raises
+    ------
+    InputError
+        If it is neither ``taught`` nor ``alone``.
+    """
+    if core not in (TAUGHT, ALONE):
+        raise InputError(f"core of strategy nested: expected {TAUGHT} or {ALONE}, found '{core}'")
+
+
 class Nested(Strategy):
     """The small network, trained by all, inside of larger ones that add to its outputs.
 
@@ -88,17 +106,21 @@ class Nested(Strategy):
         equal steps.
     anchor
         Weight, 0 or more, of how far a level drifts from the core, in its loss.
+    core
+        What the core's parameters learn from: its own loss and those of the levels above
+        (``"taught"``), or its own ``"alone"``.
 
     Raises
     ------
     InputError
-        If there are fewer levels, or the weight is out of range.
+        If there are fewer levels, the weight is out of range, or there is no such core.
     """
 
     name = "nested"
     settings = {
         "levels": Setting(whole_number, check_levels),
         "anchor": Setting(number, check_anchor),
+        "core": Setting(as_text, check_core),
         "averaging": AVERAGING,
         "choose": CHOOSE,
     }
@@ -106,16 +128,23 @@ class Nested(Strategy):
     masks = "ordered"
     averaging = "pooled"  # few devices train the higher levels; all train the core in every step
 
-    def __init__(self, context: StrategyContext, levels: int = 4, anchor: float = ANCHOR) -> None:
+    def __init__(
+        self,
+        context: StrategyContext,
+        levels: int = 4,
+        anchor: float = ANCHOR,
+        core: str = TAUGHT,
+    ) -> None:
         super().__init__(context)
         check_levels(levels)
         check_anchor(anchor)
-        self._anchor = anchor
-        core = context.largest_within(context.weakest_budget).kept_counts
+        check_core(core)
+        self._anchor, self._core = anchor, core
+        smallest = context.largest_within(context.weakest_budget).kept_counts
         full = context.full.kept_counts
         shares = [step / (levels - 1) for step in range(levels)]
         rates = [
-            [(1 - share) * (1 - small / large) for small, large in zip(core, full, strict=True)]
+            [(1 - share) * (1 - small / large) for small, large in zip(smallest, full, strict=True)]
             for share in shares
         ]
         groups, granularity = context.network.groups, context.study.granularity
@@ -141,7 +170,9 @@ class Nested(Strategy):
         if self.chosen != "per mini-batch":
             within = (self._vectors.pick(budget),)
         masks = make_policy(self.masks)
-        return NestedPlan(self._vectors, within, masks, self._nesting, self._loss, self._anchor)
+        return NestedPlan(
+            self._vectors, within, masks, self._nesting, self._loss, self._anchor, self._core
+        )
 
 
 class NestedPlan(LocalPlan):
@@ -159,7 +190,7 @@ class NestedPlan(LocalPlan):
         Of the network that is trained; None if nothing is.
     loss
         Of the study.
-    anchor
+    anchor, core
         As for `Nested`.
     """
 
@@ -171,9 +202,10 @@ class NestedPlan(LocalPlan):
         nesting: Nesting | None,
         loss: Loss,
         anchor: float,
+        core: str,
     ) -> None:
         super().__init__(masks)
-        self._anchor = anchor
+        self._anchor, self._core = anchor, core
         self._within = VectorTable(within)
         self._vectors, self._nesting, self._loss_of_study = vectors, nesting, loss
 
@@ -201,11 +233,15 @@ class NestedPlan(LocalPlan):
 
         def objective(module: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
             outputs, *more = nesting.outputs(module, inputs, counts)
-            total, core = self.loss(outputs, targets), outputs.detach()
+            total, core, above = self.loss(outputs, targets), outputs.detach(), []
             for part in more:
                 outputs = outputs.detach() + part
-                total = total + added(outputs, targets)
-                total = total + self._anchor * drift(core, outputs, part, known)
+                above.append(added(outputs, targets))
+                above.append(self._anchor * drift(core, outputs, part, known))
+            if self._core == ALONE:
+                above = [nesting.beyond_core(torch.stack(above).sum(), module, counts)]
+            for one in above:
+                total = total + one
             return total
 
         loss = trainer.step(inputs, targets, counts, objective)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -177,3 +179,37 @@ def test_networks_that_can_not_be_nested_are_refused_by_layer() -> None:
     assert "the last layer, 4: nested levels need a network that ends in a linear" in refused(ends)
     convolved = nn.Sequential(*convolution, nn.Conv2d(8, 4, 1), *pooled)
     assert "the last layer, 2" in refused(convolved)
+
+
+def test_a_core_alone_is_trained_as_if_nothing_were_above(network: DroppableNetwork) -> None:
+    nesting = Nesting(network, levels_of(network))
+    nesting.begin()
+    small = copy.deepcopy(first_of(network, nesting.levels[0]))
+    of_small = torch.optim.SGD(small.parameters(), lr=0.05, momentum=0.9)
+    optimizer = torch.optim.SGD(network.module.parameters(), lr=0.05, momentum=0.9)
+    trainer = DropoutTrainer(
+        network, optimizer, cross_entropy, make_policy("ordered"), torch.Generator()
+    )
+    before = nesting.outputs(network.module, images(8, 99), nesting.levels[-1])
+    for step in range(6):
+        counts, targets = nesting.levels[step % 3], torch.arange(16) % 4
+
+        def objective(module: nn.Module, inputs: Tensor, targets: Tensor, counts=counts) -> Tensor:
+            parts = nesting.outputs(module, inputs, counts)
+            own, above = cross_entropy(parts[0], targets), cross_entropy(sum(parts), targets)
+            only_above = nesting.beyond_core(above, module, counts)
+            torch.testing.assert_close(only_above.detach(), above.detach())
+            return own + only_above
+
+        trainer.step(images(16, step), targets, counts, objective)
+        nesting.hold()
+        of_small.zero_grad()
+        cross_entropy(small(images(16, step)), targets).backward()
+        of_small.step()
+    core = first_of(network, nesting.levels[0])
+    for (name, one), (_, other) in zip(
+        core.named_parameters(), small.named_parameters(), strict=True
+    ):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-10, msg=name)
+    after = nesting.outputs(network.module, images(8, 99), nesting.levels[-1])
+    assert not torch.allclose(before[1], after[1], atol=1e-3)  # levels learn all the same

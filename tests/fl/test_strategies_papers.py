@@ -162,7 +162,7 @@ def test_levels_by_hand_are_those_that_devices_choose_from(study: Study, name: s
             "expected widths or costs, .* found both",
         ),
         ("heterofl:width=1", "found 'width'; did you mean widths"),
-        ("nested:costs=1", "expected the settings levels, anchor, averaging.* found 'costs'"),
+        ("nested:costs=1", "expected the settings levels, anchor, core, averaging.* found 'costs'"),
     ],
 )
 def test_levels_that_are_none_are_refused_without_a_network(text: str, message: str) -> None:
