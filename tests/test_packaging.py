@@ -144,7 +144,7 @@ def test_an_installed_wheel_is_run_by_its_script_and_as_a_module(
 def test_readme_s_commands_work_with_an_installed_wheel(clean: Path, tmp_path: Path) -> None:
     write_study(tmp_path, change=SHORT_TABLES)
     commands = readme_commands()
-    assert len(commands) == 12
+    assert len(commands) == 13
     ended = subprocess.run(
         [clean, "-c", SHORT], input="\n".join(commands), capture_output=True, text=True,
         cwd=tmp_path, timeout=600,

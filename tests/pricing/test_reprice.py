@@ -240,7 +240,7 @@ def test_a_repriced_front_tells_what_its_points_need_in_its_mini_batches(
     study: Path, database: Engine
 ) -> None:
     subject = subject_of_front(
-        make_front(study, {(1, 1): 0.1, (3, 5): 0.2, (6, 7): 0.3}), Wanted(study_file=str(study))
+        make_front(study, {(1, 1): 0.1, (3, 5): 0.2, (6, 7): 0.3}), Wanted(study=str(study))
     )
     memory = {}
     for batch_size in (4, 8):
