@@ -82,7 +82,7 @@ def optimize(
         Whether the search ends early where its first trials show that it does not pay.
     memory
         What a training step on a device may take: bytes, or text such as ``"64MB"``. Vectors that
-        need more are never tried. None for no limit. Not with a fleet.
+        need more are never tried. None for no limit.
     seed
         Same seed, same machine, one worker, in one go: same front.
     device

@@ -38,6 +38,10 @@ class NoOthers:
         """Whether others have begun or finished what is called so."""
         return False
 
+    def has_finished(self, name: str) -> bool:
+        """Whether what is called so was finished before, here or by others."""
+        return False
+
     def next(self) -> tuple[str, Trial] | None:
         """Return a trial that was proposed before and is to be begun here now, with its name."""
         return None
@@ -158,6 +162,10 @@ class Others(NoOthers):
     def knows(self, name: str) -> bool:
         """See `NoOthers`."""
         return name in self._finished or name in self._theirs
+
+    def has_finished(self, name: str) -> bool:
+        """See `NoOthers`."""
+        return name in self._finished
 
     def next(self) -> tuple[str, Trial] | None:
         """See `NoOthers`: one whose driver was lost, else one that there were enough without."""

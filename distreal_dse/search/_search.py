@@ -148,7 +148,7 @@ def _find(job: SearchJob) -> Front:
         explorer.run(settings.trials if pays else len(starts), listen)
         if job.company is not None:
             # From what is stored, in its order: so that all drivers verify the same vectors.
-            explorer = Explorer(settings, study, network, cost, archive, ledger)
+            explorer = Explorer(settings, study, network, cost, archive, ledger, memory.fits)
         verified = verify(
             explorer.candidates(only_uniform=not pays),
             study.short_run.verification_replicates,

@@ -29,7 +29,7 @@ class SearchSettings:
         How many finished trials the search ends with, those of earlier starts included.
     runs
         Short runs after which no new trial is begun, those of earlier starts included, those of the
-        verification not; None for no limit. Does not apply to fits.
+        verification not; None for no limit. In fits, each trial counts as two.
     timeout
         Seconds after which no new trial is begun; None for no limit.
     workers

@@ -254,14 +254,16 @@ class TableFitter:
     def _follow(self) -> None:
         """Take into account what others have begun and finished."""
         for trial, _ in self._others.follow():
-            for own in self._others.waiting_for(self._name_of(trial.params)):
+            name = self._name_of(trial.params)
+            for own in self._others.waiting_for(name):
                 if trial.state == TrialState.FAIL:
+                    own.set_user_attr("failure", trial.user_attrs["failure"])
                     told = self._study.tell(own, state=TrialState.FAIL)
                 else:
                     own.set_user_attr("gains", trial.user_attrs["gains"])
                     own.set_user_attr("accuracy", trial.user_attrs["accuracy"])
                     told = self._study.tell(own, values=trial.values)
-                self._archive.add(told)
+                self._others.end(name, self._archive.add(told))
 
     def _asked(self, trials: int) -> list[Trial]:
         """Propose curves to judge at once."""
@@ -269,7 +271,11 @@ class TableFitter:
         most, asked = max(1, self._ledger.capacity // REPLICATES), list[Trial]()
         while len(asked) < min(most, trials - self.finished - self._others.pending):
             trial = self._ask()
-            claim = self._others.claim(self._name_of(trial.params), trial, self.finished, trials)
+            name = self._name_of(trial.params)
+            if self._others.has_finished(name):  # its runs are at hand, and nobody is to do them
+                asked.append(trial)
+                continue
+            claim = self._others.claim(name, trial, self.finished, trials)
             if claim is Claim.ENOUGH:
                 break
             if claim is Claim.OURS:

@@ -19,7 +19,7 @@ what it leaves unused:
   all other classes, and for changing how probable the classes of the device are together, by which
   these would win or lose against all others. It may tell them apart by lowering what is wrong.
 - With ``core=alone``, what levels learn does not reach the core's parameters: it is trained as it
-  would be without them.
+  would be without them, if gradients are not clipped.
 """
 
 from __future__ import annotations

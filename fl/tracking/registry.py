@@ -33,7 +33,7 @@ def make_trackers(text: str) -> list[Tracker]:
     for part in filter(None, (one.strip() for one in text.split(","))):
         name, _, target = part.partition(":")
         if name not in TRACKERS:
-            raise unknown_name("tracker", name, text, TRACKERS)
+            raise unknown_name("tracker", text, name, TRACKERS)
         made.append(TRACKERS[name](target))
     names = [one.name for one in made]
     if len(set(names)) < len(names):

@@ -346,6 +346,37 @@ def test_a_table_is_fitted_together(url: str, tmp_path: Path) -> None:
     assert len(vectors(url)) == 4 and set(Counter(vectors(url)).values()) == {1}
 
 
+ONE_GROUP = """
+def narrow():
+    return nn.Sequential(nn.Conv2d(1, 6, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+                         nn.Linear(6, 3))
+
+
+study = replace(study, model=narrow)
+"""
+
+
+def test_a_fit_whose_curves_are_all_the_same_ends(url: str, tmp_path: Path) -> None:
+    """A network of one group has one curve: each further trial repeats what is finished."""
+    source = StudySource(str(write_study(tmp_path, change=FEW + ONE_GROUP)))
+    fleet = make_fleet("full=0.5@1,weak=0.5@0.6").budgets()
+    settings = SearchSettings(source, trials=3, fleet=fleet, pilot=False)
+    assert search(replace(settings, join=True), url).label == "tiny@1"
+    alone = search(replace(settings, name="alone", trials=2), url)
+    assert alone.settings["trials"] == 2
+    more = search(replace(settings, name="alone", trials=4, join=True), url)  # goes on, joined
+    assert more.settings["trials"] == 4
+
+
+def test_a_joined_search_keeps_to_its_memory(source: StudySource, url: str) -> None:
+    free = search(SearchSettings(source, trials=9, pilot=False, name="free"), url)
+    memories = sorted(point.memory or 0 for point in free.points)
+    limit = memories[-1] - 1
+    settings = SearchSettings(source, trials=9, pilot=False, memory=limit, join=True)
+    verified = search(settings, url)
+    assert max(point.memory or limit + 1 for point in verified.points) <= limit
+
+
 def test_a_joined_search_goes_on_alone(source: StudySource, url: str) -> None:
     front = search(SearchSettings(source, trials=2, join=True), url)
     assert front.label == "tiny@1"

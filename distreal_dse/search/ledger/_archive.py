@@ -203,9 +203,13 @@ def _check_same(name: str, stored: Mapping[str, Any], given: Mapping[str, Any]) 
     before, now = {**IMPLIED, **stored}, {**IMPLIED, **json.loads(json.dumps(given))}
     for key in dict.fromkeys([*before, *now]):
         if before.get(key) != now.get(key):
+            first, second, same = before.get(key), now.get(key), "use the same"
+            if key == "fleet":
+                first, second = (one["fleet"] if one else "none" for one in (first, second))
+                same = f"give --fleet '{first}'" if first != "none" else "give --fleet none"
             raise InputError(
-                f"search '{name}' was begun with {key} = {before.get(key)}, now it is "
-                f"{now.get(key)}: use the same, or start a search of its own with --name"
+                f"search '{name}' was begun with {key} = {first}, now it is {second}: {same}, or "
+                "start a search of its own with --name"
             )
 
 

@@ -64,6 +64,7 @@ class SharedLedger(Ledger):
             may_begin = goes_on()
             room = max(self.capacity - self.under_way, 0) if may_begin else 0
             shared = self._company.share(free, room)
+            before = len(self._known), len(failed)
             self._learn(shared.known)
             failed.update(shared.failed)
             for name, number in shared.ours:
@@ -75,7 +76,7 @@ class SharedLedger(Ledger):
                         self._company.fail(run.name, run.number, run.failure)
             elif not left or not may_begin:
                 break
-            elif not shared.known and not shared.failed:
+            elif (len(self._known), len(failed)) == before:  # others do what is left
                 time.sleep(POLL)
             done = sum(self.knows(*run) or run in failed for run in wanted)
             if told != (done, len(failed)):
