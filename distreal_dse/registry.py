@@ -85,8 +85,15 @@ class Registry(Generic[T]):
         found = {point.name for point in entry_points(group=self._plug_ins)}
         return [*self._built_in, *sorted(found - self._built_in.keys())]
 
-    def make(self, spec: str) -> T:
+    def make(self, spec: str, parsed: str | None = None) -> T:
         """Make one of its text.
+
+        Parameters
+        ----------
+        spec
+            As it was written, which messages show.
+        parsed
+            The same with commas between its settings; None where it has them.
 
         Raises
         ------
@@ -98,7 +105,7 @@ class Registry(Generic[T]):
         if name not in self._built_in and not points:
             advice = "if it comes from a package, install that"
             raise unknown_name(self._kind, spec, name, (*self.names(), *self._others), advice)
-        _, settings = parse_spec(self._kind, spec)
+        _, settings = parse_spec(self._kind, spec if parsed is None else parsed)
         for point in points:
             return self._plugged_in(spec, name, point.load, settings)
         return self._made(spec, self._built_in[name], settings)

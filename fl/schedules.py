@@ -213,7 +213,7 @@ def make_schedule(spec: str) -> Schedule:
         If there is none of this name, or its settings don't fit.
     """
     head, colon, rest = spec.partition(":")
-    return _SCHEDULES.make(head + colon + rest.replace(":", ","))
+    return _SCHEDULES.make(spec, head + colon + rest.replace(":", ","))
 
 
 def _rounds(kind: str, spec: str, setting: str, text: str) -> tuple[int, ...]:

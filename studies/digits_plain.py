@@ -5,7 +5,7 @@ from collections import OrderedDict
 from torch import nn
 
 from distreal_dse import ShortRun, Study
-from studies.digits_cnn import data
+from studies.digits_cnn import data, five_convolutions
 
 
 def block(inputs: int, outputs: int) -> nn.Sequential:
@@ -20,20 +20,7 @@ def block(inputs: int, outputs: int) -> nn.Sequential:
 
 def model() -> nn.Module:
     """The convolutions of ``digits-cnn`` without normalisation, 36 k parameters."""
-    return nn.Sequential(
-        OrderedDict(
-            block1=block(1, 16),
-            block2=block(16, 16),
-            pool1=nn.MaxPool2d(2),
-            block3=block(16, 32),
-            block4=block(32, 32),
-            pool2=nn.MaxPool2d(2),
-            block5=block(32, 64),
-            pool3=nn.AdaptiveAvgPool2d(1),
-            flatten=nn.Flatten(),
-            classifier=nn.Linear(64, 10),
-        )
-    )
+    return five_convolutions(block)
 
 
 study = Study(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from distreal_dse.dropout import DropoutTrainer, DroppableNetwork, KeptCounts, make_policy
 from distreal_dse.errors import DistrealError, InputError, StudyError, described
@@ -58,20 +59,13 @@ class Rehearsal:
         shape = (batch_size, *input_shape)
         inputs = torch.randn(shape, generator=generator(seed, "memory inputs"))
         self.inputs = inputs.to(network.example)  # its device, and its type
-        masks = copy.deepcopy(make_policy(study.masks))
-        masks.start_round(0)
         with self._told():
             self.optimizer = study.optimizer(self.network.module.parameters())
             self.targets = random_targets(
                 study, self.network, self.inputs, generator(seed, "memory targets")
             )
-            self._trainer = DropoutTrainer(
-                self.network,
-                self.optimizer,
-                study.loss,
-                masks,
-                generator(seed, "memory masks"),
-                study.clip_norm,
+            self._trainer = trainer_of(
+                study, self.network, self.optimizer, generator(seed, "memory masks")
             )
 
     def warm_up(self, counts: KeptCounts) -> None:
@@ -102,18 +96,47 @@ class Rehearsal:
         with self._told():
             self._trainer.step(self.inputs, self.targets, counts, objective)
 
-    @contextmanager
-    def _told(self) -> Iterator[None]:
-        try:
-            with seeded(self._seed, "memory layers"):
-                yield
-        except DistrealError:
-            raise
-        except Exception as error:  # the study's model, loss and optimiser may raise anything
-            raise StudyError(
-                f"a training step of study {self._study.name} with random inputs of shape "
-                f"{tuple(self.inputs.shape)} fails: {described(error)}"
-            ) from error
+    def _told(self) -> AbstractContextManager[None]:
+        return study_steps(self._study, self.inputs.shape, self._seed, "memory layers")
+
+
+@contextmanager
+def study_steps(study: Study, shape: Sequence[int], seed: int, stream: str) -> Iterator[None]:
+    """Let the study's layers draw by a seed, and say of what in it fails that the study does.
+
+    Parameters
+    ----------
+    study
+        Whose steps are taken.
+    shape
+        Of the inputs, for the message.
+    seed, stream
+        As for `distreal_dse.seeding.seeded`.
+
+    Raises
+    ------
+    StudyError
+        If the study's code fails.
+    """
+    try:
+        with seeded(seed, stream):
+            yield
+    except DistrealError:
+        raise
+    except Exception as error:  # the study's model, loss and optimiser may raise anything
+        raise StudyError(
+            f"a training step of study {study.name} with random inputs of shape {tuple(shape)} "
+            f"fails: {described(error)}"
+        ) from error
+
+
+def trainer_of(
+    study: Study, network: DroppableNetwork, optimizer: Optimizer, randomness: torch.Generator
+) -> DropoutTrainer:
+    """Return a trainer as a device has it in a round, its masks drawn by a generator."""
+    masks = copy.deepcopy(make_policy(study.masks))
+    masks.start_round(0)
+    return DropoutTrainer(network, optimizer, study.loss, masks, randomness, study.clip_norm)
 
 
 @torch.no_grad()

@@ -14,16 +14,15 @@ import torch
 from torch import Tensor, nn
 
 from distreal_dse.cost._latency import LatencySamples
-from distreal_dse.cost._rehearsal import random_targets
+from distreal_dse.cost._rehearsal import random_targets, study_steps, trainer_of
 from distreal_dse.dropout import (
     DropoutTrainer,
     DroppableNetwork,
     KeptCounts,
     extracted,
-    make_policy,
 )
-from distreal_dse.errors import DistrealError, InputError, StudyError, described
-from distreal_dse.seeding import derive_seed, generator, seeded
+from distreal_dse.errors import InputError
+from distreal_dse.seeding import derive_seed, generator
 from distreal_dse.study import Study
 
 # Vectors that take turns; fewer than the sub-networks that a network keeps built, so that none is
@@ -193,16 +192,9 @@ class StepTimer:
             torch.cuda.synchronize(self._where)
 
     def _trainer(self) -> DropoutTrainer:
-        masks = copy.deepcopy(make_policy(self._study.masks))
-        masks.start_round(0)
-        return DropoutTrainer(
-            self._network,
-            self._study.optimizer(self._network.module.parameters()),
-            self._study.loss,
-            masks,
-            generator(self._seed, "latency masks"),
-            self._study.clip_norm,
-        )
+        optimizer = self._study.optimizer(self._network.module.parameters())
+        masks = generator(self._seed, "latency masks")
+        return trainer_of(self._study, self._network, optimizer, masks)
 
     def _own_network(self, counts: KeptCounts) -> _OwnNetwork:
         return _OwnNetwork(self._study, extracted(self._network, counts))
@@ -223,15 +215,8 @@ class StepTimer:
 
         torch.set_num_threads(self._threads)
         try:
-            with seeded(self._seed, "latency layers"):
+            with study_steps(self._study, self._inputs.shape, self._seed, "latency layers"):
                 yield restore
-        except DistrealError:
-            raise
-        except Exception as error:  # the study's model, loss and optimiser may raise anything
-            raise StudyError(
-                f"a training step of study {self._study.name} with random inputs of shape "
-                f"{tuple(self._inputs.shape)} fails: {described(error)}"
-            ) from error
         finally:
             restore()
             for parameter, gradient in zip(module.parameters(), gradients, strict=True):

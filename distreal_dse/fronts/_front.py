@@ -31,9 +31,12 @@ COST_UNITS = {"macs": "MACs", "latency": "s"}
 _NAME = re.compile(r"\w[\w.+-]*")
 
 
-def utc_now() -> str:
-    """Return the time now as ISO 8601 in UTC, e.g. ``2026-01-31T12:00:00+00:00``."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
+def utc_now(precision: str = "seconds") -> str:
+    """Return the time now as ISO 8601 in UTC, e.g. ``2026-01-31T12:00:00+00:00``.
+
+    ``precision`` is ``"seconds"``, or ``"microseconds"`` where it has to tell things apart.
+    """
+    return datetime.now(UTC).isoformat(timespec=precision)
 
 
 def kept_counts_key(kept_counts: Iterable[int]) -> str:

@@ -234,6 +234,8 @@ def compare_strategies(
     if target is not None and not 0 < target <= 1:
         raise InputError(f"--target: expected an accuracy above 0 and up to 1, found {target}")
     names = _names(strategies, with_front=front is not None)
+    if not names:
+        raise InputError("strategies: expected one or more, found none")
     if against is not None:
         reference_strategy(names, against)  # before anything is trained
     rates = _rates(learning_rates, schedules, conditions)
@@ -258,7 +260,9 @@ def compare_strategies(
     _warn(done.failures)
     if not done.runs:
         raise RunsFailedError(done.failures, [])
-    return ComparisonResult(comparison, done, target, against)
+    at_best = {one.strategy: one.at_best for one in done.tuned}  # as their runs are stored
+    reference = None if against is None else at_best.get(against, against)
+    return ComparisonResult(comparison, done, target, reference)
 
 
 def advise(

@@ -116,7 +116,7 @@ def start_run(
         "model_fingerprint": model_fingerprint,
         "seed": seed,
         "settings": json.loads(json.dumps(dict(settings))),  # as they will be read
-        "created_at": utc_now(),
+        "created_at": utc_now("microseconds"),  # tells runs of different databases apart
         "comparison": comparison,
         "contents": dict(contents or {}),
     }

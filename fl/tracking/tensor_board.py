@@ -8,7 +8,7 @@ from typing import Any
 
 from fl.results import RoundResult
 from fl.store.runs import Run
-from fl.tracking.base import Tracker, figures_of
+from fl.tracking.base import Tracker, figures_of, key
 
 
 class TensorBoard(Tracker):
@@ -45,8 +45,8 @@ class TensorBoard(Tracker):
 
 
 def folder_name(run: Run) -> str:
-    """The folder of a run among those of others."""
-    return f"{run.id}-{run.strategy.replace(':', '-')}-seed{run.seed}"
+    """The folder of a run among those of others, those of other databases too."""
+    return f"{run.id}-{run.strategy.replace(':', '-')}-seed{run.seed}-{key(run)[:8]}"
 
 
 def write_scalars(writer: Any, result: RoundResult) -> None:

@@ -196,10 +196,13 @@ def test_a_comparison_of_an_object_goes_on_and_gives_tables(tiny: Study, tmp_pat
 
 
 def test_learning_rates_of_an_object_are_tuned(tiny: Study, tmp_path: Path) -> None:
-    asked = {**CONDITIONS, "storage": tmp_path / "runs.db", "rounds": 1}
-    found = fl.compare_strategies(tiny, ["small"], seeds=1, learning_rates="auto", **asked)
-    (tuned,) = found.compared.tuned
-    assert len(tuned.tried) >= 3 and found.runs[0].strategy == tuned.at_best
+    asked = {**CONDITIONS, "storage": tmp_path / "runs.db", "rounds": 1, "against": "fedavg:prox=1"}
+    strategies = ["small", "fedavg:prox=1"]
+    found = fl.compare_strategies(tiny, strategies, seeds=1, learning_rates="auto", **asked)
+    small, fedavg = found.compared.tuned
+    assert len(small.tried) >= 3 and found.runs[0].strategy == small.at_best
+    (row,) = found.differences  # to the reference at its best rate
+    assert (row["strategy"], row["against"]) == (small.at_best, fedavg.at_best)
 
 
 def test_advice_on_an_object_is_by_validation_data(tiny: Study, tmp_path: Path) -> None:
@@ -240,6 +243,8 @@ def test_what_a_comparison_can_not_use_is_refused_before_training(
     ):
         with pytest.raises(error, match=words):
             fl.compare_strategies(tiny, "small", storage=storage, **changes)
+    with pytest.raises(InputError, match="expected one or more, found none"):
+        fl.compare_strategies(tiny, [], storage=storage, learning_rates="auto")
     with pytest.raises(InputError, match="expected at least 2"):
         fl.advise(tiny, storage=storage, seeds=1)
     assert not storage.exists() or not list_runs(open_database(f"sqlite:///{storage}"))

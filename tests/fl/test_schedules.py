@@ -139,6 +139,7 @@ def test_a_cosine_follows_the_virtual_time_where_that_ends_the_run() -> None:
         ("step:at=0", "at of a schedule: .* found 0"),
         ("step:at=5,warmup=5", "at of a schedule: expected rounds behind the warmup .* found 5"),
         ("step:at=a", "at: expected a whole number, found 'a'"),
+        ("step:at=10/20:factor=x", "schedule 'step:at=10/20:factor=x': factor: expected a number"),
         ("exponential", "write exponential:factor=VALUE"),
         ("exponential:factor=1.1", "factor of a schedule: expected above 0, at most 1, found 1.1"),
     ],

@@ -9,7 +9,6 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +22,6 @@ from distreal_dse import leases
 from distreal_dse.catalogue import StudySource
 from distreal_dse.errors import InputError
 from distreal_dse.fronts import (
-    Front,
     list_fronts,
     open_database,
     save_verification,
@@ -219,18 +217,10 @@ def check_finished(url: str, ended: list[Ended]) -> None:
     assert rows(url, UNFINISHED) == []
 
 
-def joined(study: Path, url: str) -> subprocess.Popen[str]:
+def joined(study: Path, url: str, *options: str, trials: int = TRIALS) -> subprocess.Popen[str]:
     return start(
-        "optimize",
-        study,
-        "--fleet",
-        "none",
-        "--join",
-        "--trials",
-        str(TRIALS),
-        "--storage",
-        url,
-        "--json",
+        *("optimize", study, "--join", "--trials", str(trials), *options),
+        *("--storage", url, "--json"),
     )
 
 
@@ -316,7 +306,7 @@ def trial_of(url: str, name: str) -> object:
 
 
 def test_two_hosts_share_a_search_on_a_server(source: StudySource, server_url: str) -> None:
-    both = [joined(Path(source.spec), server_url) for _ in range(2)]
+    both = [joined(Path(source.spec), server_url, "--fleet", "none") for _ in range(2)]
     try:
         ended = [finish(one) for one in both]
     finally:
@@ -333,16 +323,20 @@ study = replace(study, short_run=replace(study.short_run, table_mini_batches=4))
 
 
 def test_a_table_is_fitted_together(url: str, tmp_path: Path) -> None:
-    source = StudySource(str(write_study(tmp_path, change=FEW)))
-    fleet = make_fleet("full=0.5@1,weak=0.5@0.4").budgets()
-    settings = SearchSettings(source, trials=4, fleet=fleet, pilot=False, join=True)
-
-    def fit(_: int) -> Front:
-        return search(settings, url)
-
-    with ThreadPoolExecutor(2) as pool:
-        one, other = pool.map(fit, range(2))
-    assert one.content_hash == other.content_hash and fronts(url) == ["tiny@1"]
+    study, fleet = write_study(tmp_path, change=FEW), "full=0.5@1,weak=0.5@0.4"
+    budgets = make_fleet(fleet).budgets()
+    settings = SearchSettings(
+        StudySource(str(study)), trials=4, fleet=budgets, pilot=False, join=True
+    )
+    other = joined(study, url, "--fleet", fleet, "--no-pilot", trials=4)
+    try:
+        wait_until(lambda: rows(url, "SELECT key FROM search_drivers") != [], seconds=600)
+        front = search(settings, url)
+        ended = finish(other)
+    finally:
+        other.kill()
+    assert ended.code == 0, ended.stderr
+    assert ended.json["name"] == front.name and fronts(url) == [front.label] == ["tiny@1"]
     assert len(vectors(url)) == 4 and set(Counter(vectors(url)).values()) == {1}
 
 

@@ -206,7 +206,7 @@ def _check_same(name: str, stored: Mapping[str, Any], given: Mapping[str, Any]) 
             first, second, same = before.get(key), now.get(key), "use the same"
             if key == "fleet":
                 first, second = (one["fleet"] if one else "none" for one in (first, second))
-                same = f"give --fleet '{first}'" if first != "none" else "give --fleet none"
+                same = "give --fleet none" if first == "none" else "give --fleet as then, or not"
             raise InputError(
                 f"search '{name}' was begun with {key} = {first}, now it is {second}: {same}, or "
                 "start a search of its own with --name"

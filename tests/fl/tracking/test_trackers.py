@@ -59,6 +59,17 @@ def test_tensorboard_shows_a_run_that_was_stopped_as_one(tiny: Study, tmp_path: 
     assert found == [(one.round, pytest.approx(one.accuracy)) for one in run.rounds]
 
 
+def test_runs_of_two_databases_have_folders_of_their_own(tiny: Study, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard", reason="tensorboard is not installed")
+    for name in ("one.db", "other.db"):
+        done = fl.run(
+            tiny, storage=tmp_path / name, track=f"tensorboard:{tmp_path / 'events'}",
+            progress=False, **{**SMALL, "rounds": 1},
+        )  # fmt: skip
+        assert done.run.id == 1
+    assert len(list((tmp_path / "events").iterdir())) == 2
+
+
 def test_mlflow_has_settings_and_each_round_once(tiny: Study, tmp_path: Path) -> None:
     tracking = pytest.importorskip("mlflow.tracking", reason="mlflow is not installed")
     store = f"sqlite:///{tmp_path / 'mlflow.db'}"
