@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from distreal_dse.catalogue import StudySource
 from distreal_dse.errors import InputError
+from distreal_dse.study.catalogue import StudySource
 from fl.store.specs import RunSpec
 from fl.world.fleet import FLEETS, Fleet, make_fleet
 

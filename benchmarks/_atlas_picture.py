@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 
 from benchmarks._atlas_cells import Cell
 from dashboards.style import GRID, INK, strategy_looks, template
-from distreal_dse.specs import name_of
+from distreal_dse.support.specs import name_of
 from fl.compare.paired import Difference, paired_differences
 from fl.compare.summaries import by_strategy
 from fl.store.runs import Run

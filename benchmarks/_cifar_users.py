@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
-from distreal_dse.compat import torchvision
 from distreal_dse.cost import MacCost
-from distreal_dse.preparation import prepare
 from distreal_dse.study import Data, Study
+from distreal_dse.study.preparation import prepare
+from distreal_dse.support.compat import torchvision
 from fl.client import VirtualTraining
 from fl.engine import FederatedRun
 from fl.settings import RunSettings

@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from distreal_dse.catalogue import StudySource
 from distreal_dse.convergence import Replicate, ShortRuns
 from distreal_dse.cost import MacCost
-from distreal_dse.preparation import prepare
 from distreal_dse.search import Executor, Outcome, SearchSpace, Task
+from distreal_dse.study.catalogue import StudySource
+from distreal_dse.study.preparation import prepare
 
 VECTORS, REPLICATES = 32, 8
 

@@ -28,11 +28,11 @@ from benchmarks._atlas_cells import OURS, STRATEGIES, TRAININGS, Cell, all_cells
 from benchmarks._atlas_picture import REFERENCE, above_small, picture
 from benchmarks.figures import Figure, parser, report
 from dashboards.images import write_images
-from distreal_dse.catalogue import StudySource
 from distreal_dse.errors import DistrealError, FrontError, InputError
 from distreal_dse.fronts import load_front, open_database
 from distreal_dse.search import SearchSettings, search
-from distreal_dse.specs import name_of, parse_spec
+from distreal_dse.study.catalogue import StudySource
+from distreal_dse.support.specs import name_of, parse_spec
 from fl.compare.advice import advise
 from fl.compare.at_best import compare_at_best
 from fl.compare.paired import Difference, paired_differences

@@ -29,14 +29,14 @@ from torch.utils.data import TensorDataset
 
 from benchmarks.figures import Figure, parser, report
 from benchmarks.machine import settle
-from distreal_dse.batches import fetch, size_of
-from distreal_dse.catalogue import StudySource
 from distreal_dse.cost import MacCost
+from distreal_dse.data.batches import fetch, size_of
 from distreal_dse.fronts import Front, find_front, open_database
-from distreal_dse.preparation import prepare
 from distreal_dse.search import SearchSettings, search
-from distreal_dse.seeding import generator
-from distreal_dse.specs import split_specs
+from distreal_dse.study.catalogue import StudySource
+from distreal_dse.study.preparation import prepare
+from distreal_dse.support.seeding import generator
+from distreal_dse.support.specs import split_specs
 from fl.averaging import is_statistic
 from fl.client import VirtualTraining
 from fl.clients import Clients, InProcess, Task

@@ -23,7 +23,7 @@ from sqlalchemy import Engine
 from benchmarks._atlas_cells import CLASSES, SCHEDULE, SPLITS, TRAININGS
 from benchmarks.figures import Figure, parser, report
 from distreal_dse.fronts import open_database
-from distreal_dse.specs import name_of, parse_spec
+from distreal_dse.support.specs import name_of, parse_spec
 from fl.compare.at_best import compare_at_best
 from fl.compare.paired import paired_differences
 from fl.compare.summaries import by_strategy

@@ -9,11 +9,11 @@ import torch
 
 from benchmarks.figures import Figure, parser, report
 from benchmarks.machine import settle
-from distreal_dse.compat import torchvision
 from distreal_dse.cost import MacCost
 from distreal_dse.dropout import trace_channels
 from distreal_dse.fronts import Front, FrontGroup, FrontPoint, LookupTable
-from distreal_dse.seeding import generator
+from distreal_dse.support.compat import torchvision
+from distreal_dse.support.seeding import generator
 
 VECTORS, LOOKUPS, POINTS = 1_000, 10_000, 50
 

@@ -22,12 +22,12 @@ from torch.utils.data import TensorDataset
 
 from benchmarks.figures import Figure, parser, report
 from benchmarks.machine import settle
-from distreal_dse.batches import fetch, size_of
-from distreal_dse.catalogue import StudySource
 from distreal_dse.cost import MacCost
-from distreal_dse.preparation import prepare
-from distreal_dse.seeding import generator
+from distreal_dse.data.batches import fetch, size_of
 from distreal_dse.study import Data, Study
+from distreal_dse.study.catalogue import StudySource
+from distreal_dse.study.preparation import prepare
+from distreal_dse.support.seeding import generator
 from fl.engine import FederatedRun
 from fl.server import select_cohort
 from fl.settings import RunSettings

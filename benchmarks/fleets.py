@@ -22,10 +22,10 @@ from sqlalchemy import Engine
 from benchmarks._atlas_cells import CLASSES, SPLITS, TRAININGS, Cell
 from benchmarks.figures import Figure, parser, report
 from distreal_dse.budgets import Budgets
-from distreal_dse.catalogue import StudySource
 from distreal_dse.errors import FrontError
 from distreal_dse.fronts import load_front, open_database
 from distreal_dse.search import SearchSettings, search
+from distreal_dse.study.catalogue import StudySource
 from fl.compare.at_best import compare_at_best
 from fl.compare.paired import simultaneous
 from fl.compare.settled import settled_of

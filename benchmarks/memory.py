@@ -27,10 +27,10 @@ GOAL = 1.5
 
 def trained(name: str, rate: float) -> dict[str, float]:
     """Train a vector of one rate in this process; bytes that it had before, and at most."""
-    from distreal_dse.catalogue import StudySource
     from distreal_dse.cost._rehearsal import Rehearsal
     from distreal_dse.dropout import kept_counts
-    from distreal_dse.preparation import prepare_network
+    from distreal_dse.study.catalogue import StudySource
+    from distreal_dse.study.preparation import prepare_network
 
     study = StudySource(name).load()
     network, shape = prepare_network(study, 0)
@@ -78,10 +78,10 @@ def main() -> None:
 
 def of_study(name: str, settings: dict[str, object]) -> list[Figure]:
     """Figures of one study."""
-    from distreal_dse.catalogue import StudySource
     from distreal_dse.cost import MemoryCost, measured_memory
     from distreal_dse.dropout import kept_counts
-    from distreal_dse.preparation import prepare_network
+    from distreal_dse.study.catalogue import StudySource
+    from distreal_dse.study.preparation import prepare_network
 
     study = StudySource(name).load()
     network, shape = prepare_network(study, 0)

@@ -20,12 +20,12 @@ import torch
 from scipy.stats import spearmanr
 
 from benchmarks.figures import Figure, parser, report
-from distreal_dse.catalogue import StudySource
 from distreal_dse.convergence import Convergence, ShortRuns
 from distreal_dse.cost import MacCost
 from distreal_dse.dropout import ChannelMap, DroppableNetwork, KeptCounts, RandomMasks, kept_counts
-from distreal_dse.preparation import prepare
 from distreal_dse.study import Data, Study
+from distreal_dse.study.catalogue import StudySource
+from distreal_dse.study.preparation import prepare
 from fl.averaging import fedavg
 from fl.engine import FederatedRun
 from fl.results import State, Update

@@ -10,12 +10,12 @@ import torch
 
 from benchmarks.figures import Figure, parser, report
 from benchmarks.machine import settle
-from distreal_dse.catalogue import StudySource
 from distreal_dse.cost import LatencySamples, MacCost, StepTimer
 from distreal_dse.dropout import DroppableNetwork, KeptCounts, kept_counts
-from distreal_dse.preparation import prepare_network
 from distreal_dse.pricing import SecondsPrices, one_rate_knots
-from distreal_dse.seeding import generator
+from distreal_dse.study.catalogue import StudySource
+from distreal_dse.study.preparation import prepare_network
+from distreal_dse.support.seeding import generator
 
 UNEVEN = 20
 # Of the logarithm of the exponent of the common share, drawn for each group.

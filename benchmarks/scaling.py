@@ -28,9 +28,9 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from benchmarks.figures import Figure, parser, report
-from distreal_dse.batches import fetch, shuffled_forever, size_of
-from distreal_dse.catalogue import StudySource
 from distreal_dse.cost import MacCost
+from distreal_dse.data.batches import fetch, shuffled_forever, size_of
+from distreal_dse.data.evaluation import Score, evaluate
 from distreal_dse.dropout import (
     BATCH_NORMS,
     DropoutTrainer,
@@ -39,9 +39,9 @@ from distreal_dse.dropout import (
     RandomMasks,
     kept_counts,
 )
-from distreal_dse.evaluation import Score, evaluate
-from distreal_dse.seeding import generator, seeded
 from distreal_dse.study import Data, Study
+from distreal_dse.study.catalogue import StudySource
+from distreal_dse.support.seeding import generator, seeded
 
 RULES = ("inverted", "none")
 COST_SHARES = (1.0, 0.5, 0.25)

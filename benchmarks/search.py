@@ -29,11 +29,9 @@ import optuna
 
 from benchmarks._recorded_noise import MadeUpExecutor, record
 from benchmarks.figures import Figure, parser, report
-from distreal_dse.catalogue import StudySource
 from distreal_dse.cost import MacCost
 from distreal_dse.errors import DistrealError, NoGainError
 from distreal_dse.fronts import verdict_of
-from distreal_dse.preparation import prepare
 from distreal_dse.search import (
     SAMPLERS,
     CostAwareSampler,
@@ -42,6 +40,8 @@ from distreal_dse.search import (
     SearchSettings,
     search,
 )
+from distreal_dse.study.catalogue import StudySource
+from distreal_dse.study.preparation import prepare
 from fl.compare.summaries import estimate
 
 STUDY = "digits-cnn"

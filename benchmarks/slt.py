@@ -40,11 +40,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.figures import Figure, parser, report
 from benchmarks.machine import settle
-from distreal_dse.batches import fetch
 from distreal_dse.cost import MacCost
-from distreal_dse.preparation import prepare
-from distreal_dse.seeding import generator
+from distreal_dse.data.batches import fetch
 from distreal_dse.study import Data, Study
+from distreal_dse.study.preparation import prepare
+from distreal_dse.support.seeding import generator
 from fl.engine import FederatedRun
 from fl.settings import RunSettings
 from fl.strategies import StrategyContext, make_strategy

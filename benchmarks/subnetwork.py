@@ -22,8 +22,6 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from benchmarks.figures import Figure, parser, report
 from benchmarks.machine import settle
-from distreal_dse.catalogue import StudySource
-from distreal_dse.compat import torchvision
 from distreal_dse.dropout import (
     DropoutTrainer,
     DroppableNetwork,
@@ -34,7 +32,9 @@ from distreal_dse.dropout import (
     kept_counts,
     zero_dropped,
 )
-from distreal_dse.seeding import generator
+from distreal_dse.study.catalogue import StudySource
+from distreal_dse.support.compat import torchvision
+from distreal_dse.support.seeding import generator
 
 KEEPS = (1.0, 0.75, 0.5, 0.25)
 # Vectors trained one after the other where memory is measured; the last one is the widest.

@@ -30,15 +30,15 @@ from optuna.trial import FrozenTrial
 
 from benchmarks.figures import Figure, parser, report
 from distreal_dse.budgets import Budgets
-from distreal_dse.catalogue import StudySource
 from distreal_dse.convergence import FleetTable, TableRuns
 from distreal_dse.cost import MacCost
 from distreal_dse.fronts import TABLE
-from distreal_dse.preparation import prepare
 from distreal_dse.search import SearchSettings, search
 from distreal_dse.search.proposer import CurveSpace, Problem, make_sampler
-from distreal_dse.seeding import generator
 from distreal_dse.study import Study
+from distreal_dse.study.catalogue import StudySource
+from distreal_dse.study.preparation import prepare
+from distreal_dse.support.seeding import generator
 from fl.compare.paired import simultaneous
 from fl.world.fleet import make_fleet
 

@@ -23,8 +23,8 @@ from torch import Tensor, nn
 
 from benchmarks import _torch_pruning
 from benchmarks.figures import Figure, parser, report
-from distreal_dse.compat import torchvision
 from distreal_dse.dropout import check_dropping_equals_zeroing, trace_channels
+from distreal_dse.support.compat import torchvision
 
 NETWORKS = (
     "resnet18", "resnet50", "densenet121", "vgg11_bn", "mobilenet_v2", "mobilenet_v3_small",

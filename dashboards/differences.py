@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from dashboards.markup import table
-from distreal_dse.specs import name_of
+from distreal_dse.support.specs import name_of
 from fl.compare.paired import Difference, paired_differences, reference_strategy
 from fl.compare.summaries import comparable, summarise
 from fl.store.runs import Run

@@ -19,7 +19,6 @@ from dashboards.markup import details, escaped, fact_list, figure_card
 from dashboards.pictures import Picture, comparison_pictures, front_pictures, run_pictures
 from dashboards.style import dark_colors
 from distreal_dse.errors import InputError
-from distreal_dse.files import write_whole
 from distreal_dse.fronts import (
     LAYERS,
     TABLE,
@@ -29,6 +28,7 @@ from distreal_dse.fronts import (
     channel_counts,
     utc_now,
 )
+from distreal_dse.support.files import write_whole
 from fl.store.runs import Run
 
 _PAGE = Template("""\

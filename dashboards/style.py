@@ -16,7 +16,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from distreal_dse.specs import name_of
+from distreal_dse.support.specs import name_of
 
 INK, FAINT, GRID, PAPER = "#1f2933", "#5b6770", "#e4e7eb", "#ffffff"
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', 'DejaVu Sans', sans-serif"

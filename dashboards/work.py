@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 from dashboards.figures import LEGEND_ROOM, band_trace, figure_title, line_trace, plotly_text
 from dashboards.findings import percent, si_prefix
 from dashboards.style import class_looks, strategy_looks, template
-from distreal_dse.specs import name_of
+from distreal_dse.support.specs import name_of
 from fl.compare.summaries import Summary, by_strategy
 from fl.results import DeviceRound
 from fl.store.runs import Run

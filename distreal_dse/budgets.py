@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from distreal_dse.errors import InputError, brief
-from distreal_dse.json_types import is_of
+from distreal_dse.support.json_types import is_of
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from typing import Literal
 from packaging.requirements import Requirement
 
 from distreal_dse.errors import DistrealError, described
-from distreal_dse.installation import LIGHT, distribution
-from distreal_dse.shadows import HOME, PACKAGES, shadowed_packages
+from distreal_dse.study.shadows import HOME, PACKAGES, shadowed_packages
+from distreal_dse.support.installation import LIGHT, distribution
 
 State = Literal["works", "missing", "broken"]
 """``"missing"`` is what nothing needs that is not asked for."""
@@ -140,7 +140,7 @@ def _processor() -> tuple[State, str, str]:
 
 
 def _torchvision() -> tuple[State, str, str]:
-    from distreal_dse.compat import torchvision
+    from distreal_dse.support.compat import torchvision
 
     if torchvision.extension._has_ops():
         return "works", "with its compiled operators", ""

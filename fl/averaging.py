@@ -27,7 +27,7 @@ from torch import Tensor
 
 from distreal_dse.dropout import ChannelMap
 from distreal_dse.errors import InputError
-from distreal_dse.specs import unknown_name
+from distreal_dse.support.specs import unknown_name
 from fl.results import State, Update
 
 Averaging: TypeAlias = Callable[[State, Sequence[Update], ChannelMap], dict[str, Tensor]]

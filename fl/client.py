@@ -12,12 +12,12 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.utils.data import Dataset
 
-from distreal_dse.batches import fetch
 from distreal_dse.cost import MacCost
+from distreal_dse.data.batches import fetch
 from distreal_dse.dropout import DropoutTrainer, DroppableNetwork, KeptCounts, Proximal
 from distreal_dse.fronts import Front
-from distreal_dse.seeding import generator, seeded
 from distreal_dse.study import Study
+from distreal_dse.support.seeding import generator, seeded
 from fl.learning_rates import scale_learning_rate, set_learning_rate
 from fl.masking import masked
 from fl.optimizer_settings import set_option

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from distreal_dse.errors import DistrealError
-from distreal_dse.temporary import TemporaryFolder
-from distreal_dse.workers import end_processes, process_pool
+from distreal_dse.support.temporary import TemporaryFolder
+from distreal_dse.support.workers import end_processes, process_pool
 from fl.client import VirtualTraining, train_virtually
 from fl.results import State, Update
 from fl.tensors import from_file, to_file

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Subset
 
-from distreal_dse.batches import size_of
+from distreal_dse.data.batches import size_of
+from distreal_dse.data.evaluation import evaluate
 from distreal_dse.dropout import DroppableNetwork
 from distreal_dse.errors import InputError
-from distreal_dse.evaluation import evaluate
 from distreal_dse.fronts import Front
 from distreal_dse.study import Data, Study
 from fl.client import count_mini_batches, virtual_training
@@ -48,8 +48,8 @@ class FederatedRun:
         ``train`` is split over the devices; accuracy and loss are those on ``test``, or on what
         the settings say.
     network
-        Starts from the values that it has, such as those that `distreal_dse.preparation.prepare`
-        gave it.
+        Starts from the values that it has, such as those that
+        `distreal_dse.study.preparation.prepare` gave it.
     strategy
         What devices train and how updates are merged.
     front

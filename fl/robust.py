@@ -43,8 +43,8 @@ from torch import Tensor
 
 from distreal_dse.dropout import ChannelMap
 from distreal_dse.errors import InputError
-from distreal_dse.registry import Entry, Registry
-from distreal_dse.specs import number
+from distreal_dse.support.registry import Entry, Registry
+from distreal_dse.support.specs import number
 from fl.averaging import LocalSteps, is_statistic
 from fl.results import State, Update
 

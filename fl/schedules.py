@@ -22,8 +22,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from distreal_dse.errors import InputError
-from distreal_dse.registry import Entry, Registry
-from distreal_dse.specs import number, whole_number
+from distreal_dse.support.registry import Entry, Registry
+from distreal_dse.support.specs import number, whole_number
 from fl.world.exact import Seconds
 
 

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from distreal_dse.errors import described
-from distreal_dse.seeding import generator
+from distreal_dse.support.seeding import generator
 from fl.averaging import is_statistic
 from fl.results import State, Update
 from fl.world.devices import Device

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from distreal_dse.errors import InputError
-from distreal_dse.registry import Entry, Registry
-from distreal_dse.specs import number
+from distreal_dse.support.registry import Entry, Registry
+from distreal_dse.support.specs import number
 from fl.averaging import is_statistic
 from fl.results import State
 from fl.schedules import Constant, Schedule, make_schedule

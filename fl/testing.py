@@ -28,9 +28,9 @@ from torch.utils.data import TensorDataset
 from distreal_dse.cost import Latencies, MacCost, Quartiles, VectorLatency
 from distreal_dse.dropout import DroppableNetwork, KeptCounts, check_counts
 from distreal_dse.fronts import Front, FrontGroup, FrontPoint
-from distreal_dse.preparation import prepare
 from distreal_dse.pricing import ONE_RATE, one_rate_knots
 from distreal_dse.study import Data, Study
+from distreal_dse.study.preparation import prepare
 from fl.client import train_virtually
 from fl.engine import FederatedRun
 from fl.masking import output_tensors

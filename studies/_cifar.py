@@ -11,8 +11,8 @@ from torch.nn import functional
 from torch.utils.data import TensorDataset
 
 from distreal_dse import Data
-from distreal_dse.compat import torchvision
 from distreal_dse.errors import DataError
+from distreal_dse.support.compat import torchvision
 
 VALIDATION_SHARE = 0.1
 SMALLEST_SUBSET = 5  # so that there is a test image

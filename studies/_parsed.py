@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from distreal_dse.files import replacing
+from distreal_dse.support.files import replacing
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 VERSION = 1  # of what is kept; other versions are parsed again

@@ -10,9 +10,9 @@ from typing import Any
 from flwr.app import Message
 from sqlalchemy import Engine
 
-from distreal_dse.catalogue import StudySource
 from distreal_dse.fronts import export_front, load_front, open_database, save_front
-from distreal_dse.preparation import prepare
+from distreal_dse.study.catalogue import StudySource
+from distreal_dse.study.preparation import prepare
 from fl.engine import FederatedRun
 from fl.flower import make_client_app
 from fl.flower.client import _equipment

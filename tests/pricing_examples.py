@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from distreal_dse.catalogue import StudySource
 from distreal_dse.cost import MacCost
 from distreal_dse.dropout import KeptCounts, uniform_rate
 from distreal_dse.fronts import Front, FrontGroup, FrontPoint
-from distreal_dse.preparation import prepare_network
+from distreal_dse.study.catalogue import StudySource
+from distreal_dse.study.preparation import prepare_network
 
 FULL: KeptCounts = (6, 8)
 

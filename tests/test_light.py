@@ -10,10 +10,10 @@ from typing import Any
 
 from packaging.requirements import Requirement
 
-from distreal_dse.catalogue import StudySource
 from distreal_dse.fronts import export_front
-from distreal_dse.installation import LEFT_OUT
-from distreal_dse.preparation import prepare
+from distreal_dse.study.catalogue import StudySource
+from distreal_dse.study.preparation import prepare
+from distreal_dse.support.installation import LEFT_OUT
 from fl.testing import hand_made_front
 from tiny_study import write_study
 

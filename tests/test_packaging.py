@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 USER_FILE = """
 from dashboards.numbers import report_numbers
 from distreal_dse import Study
-from distreal_dse.catalogue import StudySource
+from distreal_dse.study.catalogue import StudySource
 from fl.store.specs import RunSpec
 from studies.digits_cnn import study
 
@@ -56,7 +56,7 @@ def test_a_type_checker_sees_the_types_of_all_four_packages(
     )  # fmt: skip
     revealed = [line.partition("note: Revealed type is ")[2] for line in checked.stdout.split("\n")]
     types = [text.strip('"') for text in revealed if text]
-    assert types[0] == types[3] == "distreal_dse.study.Study", checked.stdout
+    assert types[0] == types[3] == "distreal_dse.study._study.Study", checked.stdout
     assert types[1] == "int"
     assert "fl.store.runs.Run" in types[2]
     assert 'Argument "batch_size" to "Study" has incompatible type "str"' in checked.stdout
@@ -67,7 +67,7 @@ def test_an_installed_package_finds_its_studies_beside_it(installed: Path, tmp_p
     (tmp_path / "studies").mkdir()
     (tmp_path / "studies" / "__init__.py").touch()
     told = subprocess.run(
-        [installed, "-c", "from distreal_dse.catalogue import *; print(*shipped_studies())"],
+        [installed, "-c", "from distreal_dse.study.catalogue import *; print(*shipped_studies())"],
         capture_output=True, text=True, cwd=tmp_path,
     )  # fmt: skip
     assert told.stdout.split()[0] == "cifar10-cnn" and "digits-cnn" in told.stdout, told.stderr

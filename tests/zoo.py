@@ -8,9 +8,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from distreal_dse.catalogue import StudySource
-from distreal_dse.compat import torchvision
 from distreal_dse.dropout import DroppableNetwork
+from distreal_dse.study.catalogue import StudySource
+from distreal_dse.support.compat import torchvision
 from networks import randomize
 
 CLASSES = 10

@@ -30,9 +30,9 @@ from pathlib import Path
 from typing import Any
 
 LIBRARIES = (
-    "torch._dynamo", "distreal_dse.compat", "optuna_dashboard", "alembic.command", "sqlalchemy.orm",
-    "sklearn.datasets", "sklearn.model_selection", "scipy.stats", "plotly.graph_objects",
-    "plotly.io", "PIL.Image", "rich.progress", "typer._adapters",
+    "torch._dynamo", "distreal_dse.support.compat", "optuna_dashboard", "alembic.command",
+    "sqlalchemy.orm", "sklearn.datasets", "sklearn.model_selection", "scipy.stats",
+    "plotly.graph_objects", "plotly.io", "PIL.Image", "rich.progress", "typer._adapters",
 )  # fmt: skip
 # Of one message: the arguments and the environment of a command. In bytes.
 LONGEST = 1 << 17

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
-from distreal_dse.progress import console, progress_bar
-from distreal_dse.storage import storage_url
+from distreal_dse.support.progress import console, progress_bar
+from distreal_dse.support.storage import storage_url
 
 if TYPE_CHECKING:
     from distreal_dse.fronts import Front
@@ -66,8 +66,8 @@ def verify(
     """
     from distreal_dse.api._stages import stage_listener
     from distreal_dse.fronts import open_database
-    from distreal_dse.installation import full_installation
     from distreal_dse.pricing import source_of_front
+    from distreal_dse.support.installation import full_installation
 
     with full_installation("a search"):
         from distreal_dse.search import reverify
@@ -159,8 +159,8 @@ def _front(front: Front | str | os.PathLike[str], storage: str | os.PathLike[str
 def _wanted(
     study: Study | str | os.PathLike[str] | None, options: Mapping[str, Any] | None, workers: int
 ) -> Wanted:
-    from distreal_dse.given_studies import GivenStudy, source_of
     from distreal_dse.pricing import Wanted
+    from distreal_dse.study.given import GivenStudy, source_of
 
     if study is None:
         given = tuple(sorted((one, str(value)) for one, value in (options or {}).items()))

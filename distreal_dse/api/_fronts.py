@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from distreal_dse.storage import storage_url
+from distreal_dse.support.storage import storage_url
 
 if TYPE_CHECKING:
     from distreal_dse.fronts import Front

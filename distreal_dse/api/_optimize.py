@@ -9,7 +9,7 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from distreal_dse.errors import DistrealWarning, StorageError
-from distreal_dse.storage import storage_url
+from distreal_dse.support.storage import storage_url
 
 if TYPE_CHECKING:
     from distreal_dse.fronts import Front
@@ -125,8 +125,8 @@ def optimize(
     (7, 12, 26, 25, 64)
     """
     from distreal_dse.api._stages import shown_search
-    from distreal_dse.given_studies import source_of
-    from distreal_dse.installation import full_installation
+    from distreal_dse.study.given import source_of
+    from distreal_dse.support.installation import full_installation
     from fl.world.fleet import Fleet, make_fleet
 
     with full_installation("a search"), warnings.catch_warnings():

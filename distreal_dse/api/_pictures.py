@@ -34,7 +34,7 @@ def plot(*subjects: Front | FederatedResult, storage: str | os.PathLike[str] | N
         If there is neither one front nor runs alone.
     """
     from distreal_dse.fronts import Front
-    from distreal_dse.installation import full_installation
+    from distreal_dse.support.installation import full_installation
     from fl.api import FederatedResult
 
     with full_installation("a picture"):
@@ -59,6 +59,6 @@ def _trials(front: Front, storage: str | os.PathLike[str]) -> Sequence[Any]:
 
     from dashboards.findings import TrialPoint
     from distreal_dse.search import tried_vectors
-    from distreal_dse.storage import storage_url
+    from distreal_dse.support.storage import storage_url
 
     return [TrialPoint(**asdict(one)) for one in tried_vectors(storage_url(storage), front)]

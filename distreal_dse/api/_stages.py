@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from distreal_dse.progress import Progress, console, progress_bar
+from distreal_dse.support.progress import Progress, console, progress_bar
 
 if TYPE_CHECKING:
     from rich.console import Console

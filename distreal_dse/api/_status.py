@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from distreal_dse.storage import storage_url
+from distreal_dse.support.storage import storage_url
 
 if TYPE_CHECKING:
-    from distreal_dse.leases import Work
+    from distreal_dse.fronts.leases import Work
 
 
 def status(storage: str | os.PathLike[str] | None = None) -> list[Work]:
@@ -25,7 +25,7 @@ def status(storage: str | os.PathLike[str] | None = None) -> list[Work]:
         If there is no such database, or it can't be read.
     """
     from distreal_dse.fronts import open_database
-    from distreal_dse.installation import full_installation
+    from distreal_dse.support.installation import full_installation
     from fl.store.work import runs_under_way
 
     with full_installation("the state of searches"):

@@ -33,7 +33,7 @@ from distreal_dse.cli._federated_options import (
     read_schedules,
 )
 from distreal_dse.cli._option_groups import with_options
-from distreal_dse.progress import console
+from distreal_dse.support.progress import console
 
 if TYPE_CHECKING:
     from fl.compare.advice import Advice
@@ -81,7 +81,7 @@ def advise(
 ) -> None:
     """Try which strategy and learning rate suit a fleet and data, by short runs."""
     import fl
-    from distreal_dse.specs import split_specs
+    from distreal_dse.support.specs import split_specs
 
     source = study_source(study, data, option)
     comparison = name or f"{source.load().name} advice"

@@ -20,9 +20,9 @@ from distreal_dse.cli import (
     _studies,
 )
 from distreal_dse.errors import DistrealError, described
-from distreal_dse.installation import full_installation
-from distreal_dse.interrupts import interrupts
-from distreal_dse.shadows import claim_packages
+from distreal_dse.study.shadows import claim_packages
+from distreal_dse.support.installation import full_installation
+from distreal_dse.support.interrupts import interrupts
 
 app = typer.Typer(
     name="distreal-dse",
@@ -50,7 +50,7 @@ INTERRUPTED = 130
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        from distreal_dse.installation import version
+        from distreal_dse.support.installation import version
 
         typer.echo(version())
         raise typer.Exit

@@ -10,10 +10,10 @@ import typer
 
 from distreal_dse.cli._console import only_json
 from distreal_dse.errors import InputError
-from distreal_dse.storage import DEFAULT_STORAGE
+from distreal_dse.support.storage import DEFAULT_STORAGE
 
 if TYPE_CHECKING:
-    from distreal_dse.catalogue import StudySource
+    from distreal_dse.study.catalogue import StudySource
 
 StudyArgument = Annotated[
     str,
@@ -92,7 +92,7 @@ def study_source(spec: str, data: str | None, options: list[str] | None) -> Stud
     InputError
         If an option is not of the form NAME=VALUE.
     """
-    from distreal_dse.catalogue import StudySource
+    from distreal_dse.study.catalogue import StudySource
 
     pairs = {}
     for option in options or []:

@@ -34,7 +34,7 @@ from distreal_dse.cli._federated_options import (
     read_schedules,
 )
 from distreal_dse.cli._option_groups import with_options
-from distreal_dse.progress import console
+from distreal_dse.support.progress import console
 
 if TYPE_CHECKING:
     from fl import ComparisonResult

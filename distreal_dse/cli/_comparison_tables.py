@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from distreal_dse.cli._tuning_tables import learning_rate_table, tuned_json
-from distreal_dse.progress import console
+from distreal_dse.support.progress import console
 
 if TYPE_CHECKING:
     from rich.table import Table

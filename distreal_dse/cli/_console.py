@@ -15,8 +15,8 @@ import typer
 
 from distreal_dse.cli._kept_counts import KeptCounts
 from distreal_dse.errors import DistrealError, DistrealWarning
-from distreal_dse.interrupts import no_interrupt_lost
-from distreal_dse.progress import progress_bar
+from distreal_dse.support.interrupts import no_interrupt_lost
+from distreal_dse.support.progress import progress_bar
 
 if TYPE_CHECKING:
     from rich.console import Console

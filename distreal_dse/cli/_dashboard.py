@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from distreal_dse.cli._arguments import StorageOption
-from distreal_dse.progress import console
-from distreal_dse.storage import storage_url
+from distreal_dse.support.progress import console
+from distreal_dse.support.storage import storage_url
 
 
 def dashboard(

@@ -8,8 +8,8 @@ import typer
 
 from distreal_dse.cli._arguments import JsonOption, StorageOption
 from distreal_dse.cli._console import print_json
-from distreal_dse.progress import console
-from distreal_dse.storage import storage_url
+from distreal_dse.support.progress import console
+from distreal_dse.support.storage import storage_url
 
 
 def doctor(storage: StorageOption = None, as_json: JsonOption = False) -> None:

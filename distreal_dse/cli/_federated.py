@@ -33,8 +33,8 @@ from distreal_dse.cli._federated_options import (
 from distreal_dse.cli._flower import flower_init
 from distreal_dse.cli._option_groups import with_options
 from distreal_dse.errors import InputError
-from distreal_dse.progress import console, is_live
-from distreal_dse.storage import storage_url
+from distreal_dse.support.progress import console, is_live
+from distreal_dse.support.storage import storage_url
 
 if TYPE_CHECKING:
     from fl.results import RoundResult

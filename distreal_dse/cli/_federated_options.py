@@ -180,6 +180,6 @@ def read_rates(text: str | None) -> str | tuple[float, ...] | None:
 
 def read_schedules(text: str | None) -> tuple[str, ...]:
     """Return the schedules of ``--schedules``; none where it is not given."""
-    from distreal_dse.specs import split_specs
+    from distreal_dse.support.specs import split_specs
 
     return () if text is None else tuple(split_specs(text))

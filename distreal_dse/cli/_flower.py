@@ -9,8 +9,8 @@ import typer
 
 from distreal_dse.cli._arguments import StorageOption
 from distreal_dse.cli._federated_options import FrontOption
-from distreal_dse.progress import console
-from distreal_dse.storage import storage_url
+from distreal_dse.support.progress import console
+from distreal_dse.support.storage import storage_url
 
 
 def flower_init(

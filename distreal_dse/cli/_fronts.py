@@ -25,8 +25,8 @@ from distreal_dse.cli._arguments import (
 )
 from distreal_dse.cli._console import front_json, front_notes, front_table, measuring, print_json
 from distreal_dse.cli._verify import verify
-from distreal_dse.progress import console
-from distreal_dse.storage import storage_url
+from distreal_dse.support.progress import console
+from distreal_dse.support.storage import storage_url
 
 if TYPE_CHECKING:
     from distreal_dse.pricing import Repricing

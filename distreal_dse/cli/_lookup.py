@@ -9,8 +9,8 @@ import typer
 
 from distreal_dse.cli._arguments import FrontArgument, JsonOption, StorageOption
 from distreal_dse.cli._console import cost_text, gain_text, print_json
-from distreal_dse.progress import console
-from distreal_dse.storage import storage_url
+from distreal_dse.support.progress import console
+from distreal_dse.support.storage import storage_url
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -24,8 +24,8 @@ from distreal_dse.cli._arguments import (
 )
 from distreal_dse.cli._console import measuring, print_json
 from distreal_dse.cli._kept_counts import KeptCounts
-from distreal_dse.progress import console
-from distreal_dse.storage import storage_url
+from distreal_dse.support.progress import console
+from distreal_dse.support.storage import storage_url
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -29,7 +29,7 @@ from distreal_dse.cli._console import (
     plain_warnings,
     print_json,
 )
-from distreal_dse.progress import console
+from distreal_dse.support.progress import console
 
 if TYPE_CHECKING:
     from distreal_dse.fronts import Front

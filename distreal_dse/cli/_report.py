@@ -12,8 +12,8 @@ import typer
 from distreal_dse.cli._arguments import StorageOption
 from distreal_dse.cli._console import print_json
 from distreal_dse.errors import InputError
-from distreal_dse.progress import console
-from distreal_dse.storage import storage_url
+from distreal_dse.support.progress import console
+from distreal_dse.support.storage import storage_url
 
 if TYPE_CHECKING:
     from dashboards.findings import TrialPoint
@@ -55,9 +55,9 @@ def report(
     from dashboards.numbers import report_numbers
     from dashboards.pictures import pictures
     from dashboards.report import write_report
-    from distreal_dse.files import write_whole
     from distreal_dse.fronts import find_front, list_fronts, load_latencies, open_database
     from distreal_dse.search import tried_vectors
+    from distreal_dse.support.files import write_whole
     from fl.store.runs import list_runs, load_run
 
     url = storage_url(storage)

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from distreal_dse.cli._arguments import JsonOption, StorageOption
 from distreal_dse.cli._console import print_json
-from distreal_dse.progress import console
+from distreal_dse.support.progress import console
 
 if TYPE_CHECKING:
-    from distreal_dse.leases import Work
+    from distreal_dse.fronts.leases import Work
 
 HEADINGS = ("", "what", "host", "process", "since", "progress", "last sign of life")
 STATES = {True: "lives", None: "not of this host", False: "lost"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from distreal_dse.cli._arguments import JsonOption
 from distreal_dse.cli._console import print_json
-from distreal_dse.progress import console
+from distreal_dse.support.progress import console
 
 
 def studies(as_json: JsonOption = False) -> None:
@@ -12,7 +12,7 @@ def studies(as_json: JsonOption = False) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from distreal_dse.catalogue import shipped_description, shipped_studies
+    from distreal_dse.study.catalogue import shipped_description, shipped_studies
 
     found = {name: shipped_description(name) for name in shipped_studies()}
     if as_json:

@@ -20,7 +20,7 @@ from distreal_dse.cli._arguments import (
 )
 from distreal_dse.cli._console import interruptible, kept_heading, point_cells, print_json
 from distreal_dse.cli._kept_counts import KeptCounts
-from distreal_dse.progress import console
+from distreal_dse.support.progress import console
 
 if TYPE_CHECKING:
     from rich.table import Table

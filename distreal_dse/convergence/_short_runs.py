@@ -11,8 +11,9 @@ from statistics import fmean, stdev
 import torch
 from torch import Tensor
 
-from distreal_dse.batches import fetch, shuffled_forever, size_of
 from distreal_dse.convergence._fleet_table import FleetTable
+from distreal_dse.data.batches import fetch, shuffled_forever, size_of
+from distreal_dse.data.evaluation import Score, evaluate
 from distreal_dse.dropout import (
     DropoutTrainer,
     DroppableNetwork,
@@ -21,9 +22,8 @@ from distreal_dse.dropout import (
     make_policy,
 )
 from distreal_dse.errors import DivergedError
-from distreal_dse.evaluation import Score, evaluate
-from distreal_dse.seeding import generator, seeded
 from distreal_dse.study import Data, Study
+from distreal_dse.support.seeding import generator, seeded
 
 
 @dataclass(frozen=True)

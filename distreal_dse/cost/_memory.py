@@ -26,8 +26,8 @@ from distreal_dse.cost._macs import positions_per_group
 from distreal_dse.cost._rehearsal import Rehearsal
 from distreal_dse.dropout import ChannelMap, DroppableNetwork, KeptCounts
 from distreal_dse.errors import StudyError
-from distreal_dse.seeding import derive_seed
 from distreal_dse.study import Study
+from distreal_dse.support.seeding import derive_seed
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]

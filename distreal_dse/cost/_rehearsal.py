@@ -12,8 +12,8 @@ from torch.optim import Optimizer
 
 from distreal_dse.dropout import DropoutTrainer, DroppableNetwork, KeptCounts, make_policy
 from distreal_dse.errors import DistrealError, InputError, StudyError, described
-from distreal_dse.seeding import generator, seeded
 from distreal_dse.study import Study
+from distreal_dse.support.seeding import generator, seeded
 
 # The first step of a vector builds its sub-network, and makes the state of the optimiser; the
 # second one moves that state to where it stays.
@@ -111,7 +111,7 @@ def study_steps(study: Study, shape: Sequence[int], seed: int, stream: str) -> I
     shape
         Of the inputs, for the message.
     seed, stream
-        As for `distreal_dse.seeding.seeded`.
+        As for `distreal_dse.support.seeding.seeded`.
 
     Raises
     ------

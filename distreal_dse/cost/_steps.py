@@ -22,8 +22,8 @@ from distreal_dse.dropout import (
     extracted,
 )
 from distreal_dse.errors import InputError
-from distreal_dse.seeding import derive_seed, generator
 from distreal_dse.study import Study
+from distreal_dse.support.seeding import derive_seed, generator
 
 # Vectors that take turns; fewer than the sub-networks that a network keeps built, so that none is
 # built anew within a timed step.

@@ -6,8 +6,8 @@ import copy
 
 from distreal_dse.dropout._policies import ROUND, ComposedMasks, MaskPolicy
 from distreal_dse.errors import InputError
-from distreal_dse.registry import Entry, Registry
-from distreal_dse.specs import number, whole_number
+from distreal_dse.support.registry import Entry, Registry
+from distreal_dse.support.specs import number, whole_number
 
 PLUG_INS = "distreal_dse.mask_policies"
 """Group of entry points: a name of letters, digits and ``-``, and what makes a `MaskPolicy`."""

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from distreal_dse.errors import FrontError, brief
-from distreal_dse.files import write_whole
 from distreal_dse.fronts._front import Front
+from distreal_dse.support.files import write_whole
 
 SCHEMA = "distreal-front/1"
 """What this version writes and reads; the number rises when older versions can't read it."""

@@ -18,7 +18,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from distreal_dse.errors import FrontError
-from distreal_dse.tables import make_table
+from distreal_dse.support.tables import make_table
 
 if TYPE_CHECKING:
     from distreal_dse.fronts._lookup import LookupTable
@@ -428,7 +428,7 @@ class Front:
 
         Returns
         -------
-        pandas.DataFrame or distreal_dse.tables.Rows
+        pandas.DataFrame or distreal_dse.support.tables.Rows
             Of pandas where it is installed. Columns are ``cost``, ``share of full``, ``gain``,
             ``standard error``, ``accuracy``, ``memory`` (bytes, None where it is not known),
             ``kept`` (counts of units, by channel group) and ``one rate``.

@@ -23,7 +23,7 @@ T = TypeVar("T")
 PATIENCE = 120.0
 """Seconds in all for which a database that went away is waited for: a server's restart, or its
 recovery after a crash. Less than half of what makes others take a run over
-(`distreal_dse.leases.STALE`)."""
+(`distreal_dse.fronts.leases.STALE`)."""
 
 # Pauses between two attempts, in seconds: they double from the first to the longest.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 10.0

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 from sqlalchemy import Engine
 
-from distreal_dse.catalogue import StudySource, shipped_studies, study_file_beside
 from distreal_dse.dropout import DroppableNetwork, KeptCounts, kept_counts
 from distreal_dse.errors import FrontError, InputError
 from distreal_dse.fronts import ChannelCounts, Front, find_front
-from distreal_dse.given_studies import GivenStudy
-from distreal_dse.preparation import prepare_network
 from distreal_dse.study import Study
-from distreal_dse.trusted_studies import trusted_file
+from distreal_dse.study.catalogue import StudySource, shipped_studies, study_file_beside
+from distreal_dse.study.given import GivenStudy
+from distreal_dse.study.preparation import prepare_network
+from distreal_dse.study.trusted import trusted_file
 
 DEFAULT_RATES = (0.0, 0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875)
 

@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from distreal_dse.batches import fetch
 from distreal_dse.cost import (
     Latencies,
     LatencySamples,
@@ -24,6 +23,7 @@ from distreal_dse.cost import (
     device_text,
     noise_verdict,
 )
+from distreal_dse.data.batches import fetch
 from distreal_dse.dropout import DroppableNetwork, KeptCounts
 from distreal_dse.errors import DistrealError, InputError
 from distreal_dse.fronts import COST_UNITS, FrontPoint, kept_counts_key

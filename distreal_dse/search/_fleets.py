@@ -11,7 +11,6 @@ from distreal_dse.convergence import FleetTable
 from distreal_dse.dropout import DroppableNetwork, KeptCounts, uniform_rate
 from distreal_dse.errors import InputError
 from distreal_dse.fronts import PILOT, TABLE, Front, pilot_from, table_setting
-from distreal_dse.preparation import prepare
 from distreal_dse.search._costs import REFERENCE_MACS, Settled, TrialMacs
 from distreal_dse.search._fronts import front_of, settings_of, study_attributes
 from distreal_dse.search._job import SearchJob
@@ -22,6 +21,7 @@ from distreal_dse.search._tried import FLEET
 from distreal_dse.search.ledger import comparable_settings
 from distreal_dse.search.verdicts import Candidate, verify
 from distreal_dse.study import Study
+from distreal_dse.study.preparation import prepare
 
 # Vectors of the table, and as many of one rate, that are measured one by one.
 POINTS = 10

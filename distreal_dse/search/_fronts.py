@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
-from distreal_dse import installation
 from distreal_dse.cost import MacCost
 from distreal_dse.dropout import DroppableNetwork, uniform_rate
 from distreal_dse.errors import NoGainError
@@ -27,6 +26,7 @@ from distreal_dse.search._settings import SearchSettings
 from distreal_dse.search._tried import CHANNELS_OF_A_UNIT
 from distreal_dse.search.verdicts import Verified
 from distreal_dse.study import Study
+from distreal_dse.support import installation
 
 
 def front_of(

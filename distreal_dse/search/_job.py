@@ -68,7 +68,7 @@ class SearchJob:
         Parameters
         ----------
         network, data
-            As `distreal_dse.preparation.prepare` gives them.
+            As `distreal_dse.study.preparation.prepare` gives them.
         comparable, attributes, directions, values
             As for `TrialArchive`.
         """

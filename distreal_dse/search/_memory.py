@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from distreal_dse.batches import fetch
 from distreal_dse.cost import MemoryCost
+from distreal_dse.data.batches import fetch
 from distreal_dse.dropout import DroppableNetwork, KeptCounts, kept_counts
 from distreal_dse.errors import DistrealError, InputError
 from distreal_dse.fronts import memory_text

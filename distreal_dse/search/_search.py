@@ -23,7 +23,6 @@ from distreal_dse.fronts import (
     table_setting,
     useful_front,
 )
-from distreal_dse.preparation import prepare
 from distreal_dse.search._costs import TrialCost, check_metric, trial_cost
 from distreal_dse.search._fleets import find_for_fleet
 from distreal_dse.search._fronts import front_of, settings_of, study_attributes
@@ -47,7 +46,8 @@ from distreal_dse.search.ledger import (
 )
 from distreal_dse.search.proposer import make_sampler
 from distreal_dse.search.verdicts import pilot_shapes, run_pilot, verify
-from distreal_dse.specs import slug
+from distreal_dse.study.preparation import prepare
+from distreal_dse.support.specs import slug
 
 
 def search(

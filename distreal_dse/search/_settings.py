@@ -6,13 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from distreal_dse.budgets import Budgets
-from distreal_dse.catalogue import StudySource
 from distreal_dse.dropout import DroppableNetwork
 from distreal_dse.errors import StudyError
 from distreal_dse.fronts import Pilot
-from distreal_dse.given_studies import GivenStudy
 from distreal_dse.search.proposer import DEFAULT
 from distreal_dse.study import Study
+from distreal_dse.study.catalogue import StudySource
+from distreal_dse.study.given import GivenStudy
 
 
 @dataclass(frozen=True)

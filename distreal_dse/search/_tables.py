@@ -28,8 +28,8 @@ from distreal_dse.search.executors import TableTask
 from distreal_dse.search.ledger import Claim, Company, Ledger, Progress, TrialArchive
 from distreal_dse.search.proposer import DEFAULT, CurveSpace, Problem, make_sampler
 from distreal_dse.search.verdicts import pooled_variance, table_pilot
-from distreal_dse.seeding import derive_seed
 from distreal_dse.study import Study
+from distreal_dse.support.seeding import derive_seed
 
 STREAM, VERIFIED_STREAM = "fit", "fit verification"
 # Short runs of each curve while curves are compared; more are made of the best.

@@ -35,8 +35,8 @@ from distreal_dse.search.ledger import (
 )
 from distreal_dse.search.proposer import DEFAULT, Problem, SearchSpace, expected_gains, make_sampler
 from distreal_dse.search.verdicts import Candidate, PairedGains, common_luck, pooled_variance
-from distreal_dse.seeding import derive_seed
 from distreal_dse.study import Study
+from distreal_dse.support.seeding import derive_seed
 
 # Vectors of the search that are verified at most, and vectors of one rate beside them.
 VERIFIED, FAMILY = 20, 17

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 from sqlalchemy import Engine
 
 from distreal_dse.errors import DistrealWarning, InputError
-from distreal_dse.given_studies import GivenStudy, source_of
-from distreal_dse.progress import console, progress_bar
-from distreal_dse.specs import split_specs, unknown_name
-from distreal_dse.tables import make_table
-from distreal_dse.workers import one_thread
+from distreal_dse.study.given import GivenStudy, source_of
+from distreal_dse.support.progress import console, progress_bar
+from distreal_dse.support.specs import split_specs, unknown_name
+from distreal_dse.support.tables import make_table
+from distreal_dse.support.workers import one_thread
 from fl.api._opening import opened
 from fl.api._runs import run
 from fl.compare.advice import CANDIDATES, Advice
@@ -121,8 +121,8 @@ class ComparisonResult:
     def strategies(self) -> Any:
         """The figures of each strategy, the most accurate first.
 
-        A `pandas.DataFrame` or `distreal_dse.tables.Rows`. Accuracies lie in [0, 1]; ``low`` and
-        ``high`` bound the settled accuracy with 95 % confidence.
+        A `pandas.DataFrame` or `distreal_dse.support.tables.Rows`. Accuracies lie in [0, 1];
+        ``low`` and ``high`` bound the settled accuracy with 95 % confidence.
         """
         found = sorted(self.summaries()[0], key=lambda one: -one.settled_accuracy.mean)
         return make_table(map(_figures, found))

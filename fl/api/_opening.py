@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from sqlalchemy import Engine
 
 from distreal_dse.fronts import open_database
-from distreal_dse.storage import storage_url
+from distreal_dse.support.storage import storage_url
 
 
 @contextmanager

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Engine
 from torch import nn
 
+from distreal_dse.data.evaluation import measure_statistics
 from distreal_dse.errors import InputError
-from distreal_dse.evaluation import measure_statistics
 from distreal_dse.fronts import Front
-from distreal_dse.given_studies import GivenStudy, source_of
-from distreal_dse.progress import console, progress_bar
-from distreal_dse.tables import make_table
-from distreal_dse.workers import one_thread
+from distreal_dse.study.given import GivenStudy, source_of
+from distreal_dse.support.progress import console, progress_bar
+from distreal_dse.support.tables import make_table
+from distreal_dse.support.workers import one_thread
 from fl.api._opening import opened
 from fl.compare.export import device_rows, round_rows
 from fl.engine import FederatedRun
@@ -80,7 +80,7 @@ class FederatedResult:
 
     @property
     def rounds(self) -> Any:
-        """The figures of each round, as a `pandas.DataFrame` or `distreal_dse.tables.Rows`.
+        """The figures of each round, as a `pandas.DataFrame` or `distreal_dse.support.tables.Rows`.
 
         Columns are those of `fl.results.RoundResult` that are numbers, and ``accuracy of CLASS``
         for each class of device.

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 from sqlalchemy import Engine
 
-from distreal_dse.given_studies import GivenStudy
-from distreal_dse.specs import name_of
+from distreal_dse.study.given import GivenStudy
+from distreal_dse.support.specs import name_of
 from fl.compare.at_best import Compared, StageListener, compare_at_best
 from fl.compare.comparison import RunsFailedError
 from fl.compare.paired import Difference, paired_differences

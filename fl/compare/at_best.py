@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from sqlalchemy import Engine
 
-from distreal_dse.given_studies import GivenStudy
+from distreal_dse.study.given import GivenStudy
 from fl.compare.candidates import Tuned
 from fl.compare.comparison import Failure, Listener, RunsFailedError, compare
 from fl.compare.tuning import tune

@@ -9,7 +9,7 @@ from statistics import fmean
 from typing import Literal, TypeAlias
 
 from distreal_dse.errors import InputError
-from distreal_dse.specs import parse_spec, with_setting
+from distreal_dse.support.specs import parse_spec, with_setting
 from fl.learning_rates import check_learning_rate
 from fl.schedules import make_schedule
 

@@ -13,8 +13,8 @@ from sqlalchemy import Engine
 
 from distreal_dse.errors import DistrealError, described
 from distreal_dse.fronts import ConflictError, ConnectionLostError, find_front, reopen_database
-from distreal_dse.given_studies import GivenStudy
-from distreal_dse.workers import end_processes, interruptible_task, process_pool
+from distreal_dse.study.given import GivenStudy
+from distreal_dse.support.workers import end_processes, interruptible_task, process_pool
 from fl.contents import file_hashes
 from fl.store.conditions import Conditions, check_same
 from fl.store.execution import begin_run, carry_out, reason

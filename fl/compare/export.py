@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from distreal_dse.errors import InputError
-from distreal_dse.files import write_whole
+from distreal_dse.support.files import write_whole
 from fl.results import DeviceRound
 from fl.store.runs import Run
 from fl.tracking.base import FIGURES, figures_of

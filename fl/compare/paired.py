@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 
 from distreal_dse.errors import InputError
-from distreal_dse.specs import name_of
+from distreal_dse.support.specs import name_of
 from fl.compare.settled import settled_of
 from fl.compare.summaries import CONFIDENCE, Estimate, by_strategy
 from fl.store.runs import Run

@@ -9,8 +9,8 @@ from itertools import count, islice
 
 from sqlalchemy import Engine
 
-from distreal_dse.given_studies import GivenStudy
-from distreal_dse.seeding import seeded
+from distreal_dse.study.given import GivenStudy
+from distreal_dse.support.seeding import seeded
 from fl.compare.candidates import (
     Candidate,
     Tuned,

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from distreal_dse.errors import InputError
-from distreal_dse.specs import unknown_name
-from distreal_dse.storage import storage_url
+from distreal_dse.support.specs import unknown_name
+from distreal_dse.support.storage import storage_url
 from fl.store.specs import RunSpec
 from fl.world.deadlines import RoundRules
 from fl.world.fleet import make_fleet

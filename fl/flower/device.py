@@ -14,14 +14,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Subset
 
-from distreal_dse.batches import fetch, size_of
-from distreal_dse.catalogue import StudySource
 from distreal_dse.cost import LatencySamples, StepTimer
+from distreal_dse.data.batches import fetch, size_of
 from distreal_dse.dropout import DroppableNetwork
 from distreal_dse.errors import DataError, FrontError, InputError
 from distreal_dse.fronts import Front, find_front
-from distreal_dse.preparation import prepare
 from distreal_dse.study import Data, Study
+from distreal_dse.study.catalogue import StudySource
+from distreal_dse.study.preparation import prepare
 from fl.client import VirtualTraining, begun_plan, mask_draws, train_locally, virtual_training
 from fl.flower.config import AppConfig, NodeConfig
 from fl.flower.pieces import pack_bits, put, take

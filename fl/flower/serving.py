@@ -15,12 +15,12 @@ from fractions import Fraction
 from sqlalchemy import Engine
 from torch import Tensor
 
-from distreal_dse.batches import size_of
-from distreal_dse.catalogue import StudySource
-from distreal_dse.evaluation import evaluate
+from distreal_dse.data.batches import size_of
+from distreal_dse.data.evaluation import evaluate
 from distreal_dse.fronts import Front, find_front
-from distreal_dse.preparation import prepare
 from distreal_dse.study import Data
+from distreal_dse.study.catalogue import StudySource
+from distreal_dse.study.preparation import prepare
 from fl.client import VirtualTraining, count_mini_batches, virtual_training
 from fl.contents import file_hashes, study_hash
 from fl.flower.config import AppConfig

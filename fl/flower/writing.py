@@ -11,11 +11,11 @@ from string import Template
 from sqlalchemy import Engine
 from sqlalchemy.engine import make_url
 
-from distreal_dse.catalogue import StudySource
 from distreal_dse.errors import InputError
-from distreal_dse.files import write_whole
 from distreal_dse.fronts import export_front, find_front, has_secret
-from distreal_dse.specs import slug
+from distreal_dse.study.catalogue import StudySource
+from distreal_dse.support.files import write_whole
+from distreal_dse.support.specs import slug
 from fl.store.specs import RunSpec
 from fl.world.fleet import make_fleet
 

@@ -8,7 +8,7 @@ from sqlalchemy import BigInteger, ForeignKey, ForeignKeyConstraint, Index, Larg
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from distreal_dse.fronts import Base
-from distreal_dse.leases import Leased
+from distreal_dse.fronts.leases import Leased
 
 
 class RunRow(Leased, Base):

@@ -8,10 +8,10 @@ from typing import Any
 
 from sqlalchemy import Engine
 
-from distreal_dse.catalogue import StudySource
 from distreal_dse.errors import FrontError, InputError
 from distreal_dse.fronts import Front, find_front, save_front
-from distreal_dse.given_studies import GivenStudy
+from distreal_dse.study.catalogue import StudySource
+from distreal_dse.study.given import GivenStudy
 from fl.store.specs import exact_front
 from fl.world.deadlines import RoundRules
 from fl.world.devices import DeviceClass

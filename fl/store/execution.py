@@ -10,8 +10,8 @@ from sqlalchemy import Engine
 
 from distreal_dse.errors import DistrealError, InputError, StorageError, described
 from distreal_dse.fronts import ConnectionLostError, not_waiting
-from distreal_dse.given_studies import GivenStudy
-from distreal_dse.temporary import sweep
+from distreal_dse.study.given import GivenStudy
+from distreal_dse.support.temporary import sweep
 from fl.clients import InProcess, Processes
 from fl.engine import FederatedRun
 from fl.merging import Checkpoint
@@ -105,7 +105,7 @@ def carry_out(
     study
         File or name of the study, where the caller knows it, as on another machine, or the study
         as an object. None takes that of the database; a file only if the user gave it before
-        (`trusted_studies`).
+        (`distreal_dse.study.trusted`).
 
     Returns
     -------

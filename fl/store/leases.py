@@ -7,8 +7,8 @@ from contextlib import AbstractContextManager
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
-from distreal_dse import leases
-from distreal_dse.owners import Owner
+from distreal_dse.fronts import leases
+from distreal_dse.support.owners import Owner
 from fl.store._schema import RunRow
 
 __all__ = ["Owner", "RunHeldError", "check_owner", "holding"]
@@ -23,7 +23,7 @@ def holding(engine: Engine, run_id: int) -> AbstractContextManager[Owner]:
     Raises
     ------
     RunHeldError, InputError, StorageError
-        As `distreal_dse.leases.holding`, on entering.
+        As `distreal_dse.fronts.leases.holding`, on entering.
     """
     return leases.holding(engine, _lease(run_id))
 

@@ -9,17 +9,17 @@ from typing import Any
 
 from sqlalchemy import Engine
 
-from distreal_dse.catalogue import StudySource
 from distreal_dse.cost import MacCost
 from distreal_dse.dropout import DroppableNetwork
 from distreal_dse.errors import InputError
 from distreal_dse.fronts import Front, find_front, reopen_database
-from distreal_dse.given_studies import GivenStudy
-from distreal_dse.json_types import is_of
-from distreal_dse.preparation import prepare
-from distreal_dse.specs import name_of, parse_spec
 from distreal_dse.study import Study
-from distreal_dse.trusted_studies import trusted
+from distreal_dse.study.catalogue import StudySource
+from distreal_dse.study.given import GivenStudy
+from distreal_dse.study.preparation import prepare
+from distreal_dse.study.trusted import trusted
+from distreal_dse.support.json_types import is_of
+from distreal_dse.support.specs import name_of, parse_spec
 from fl.client import VirtualTraining
 from fl.engine import FederatedRun
 from fl.robust import make_defence

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import Engine, func, select
 
 from distreal_dse.fronts import outlasting_restarts, reading
-from distreal_dse.leases import Work, clock
+from distreal_dse.fronts.leases import Work, clock
 from fl.store._schema import RoundRow, RunRow
 
 

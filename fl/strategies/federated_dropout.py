@@ -8,7 +8,7 @@ resource requirements, 2018, arXiv 1812.07210, section "Federated Dropout".
 
 from __future__ import annotations
 
-from distreal_dse.specs import unknown_name
+from distreal_dse.support.specs import unknown_name
 from fl.strategies.base import Strategy, Vector
 from fl.strategies.context import StrategyContext
 from fl.strategies.setting import AVERAGING, Setting, as_text

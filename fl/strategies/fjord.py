@@ -18,9 +18,9 @@ from torch.nn import functional
 from distreal_dse.cost import MacCost
 from distreal_dse.dropout import DropoutTrainer, KeptCounts, MaskPolicy, make_policy
 from distreal_dse.errors import InputError
-from distreal_dse.seeding import generator
-from distreal_dse.specs import number
 from distreal_dse.study import Study
+from distreal_dse.support.seeding import generator
+from distreal_dse.support.specs import number
 from fl.masking import keep_classes
 from fl.strategies.base import LocalPlan, PricedVector, Vector
 from fl.strategies.context import StrategyContext
@@ -43,7 +43,7 @@ class Fjord(LevelStrategy):
     that does.
 
     The paper keeps batch normalisation statistics of each p; here evaluations measure those of the
-    full network again (`distreal_dse.evaluation`).
+    full network again (`distreal_dse.data.evaluation`).
     """
 
     name = "fjord"

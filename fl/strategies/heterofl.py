@@ -25,7 +25,7 @@ class HeteroFl(LevelStrategy):
       ``"inverted"`` multiplies the inputs of the next layer by the same factor;
     - *static batch normalisation* (no running statistics in training, measured on all data
       afterwards): mini-batches normalise by their own statistics anyway, and evaluations measure
-      the running ones again (`distreal_dse.evaluation`);
+      the running ones again (`distreal_dse.data.evaluation`);
     - *masked cross-entropy* (logits of classes that a device has no samples of are set to zero, and
       the rows of the output layer are averaged over the devices that hold their class): both are
       no matter of masks, and so an option of the run for all strategies

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from distreal_dse.errors import InputError
-from distreal_dse.specs import number
+from distreal_dse.support.specs import number
 from fl.strategies.base import Strategy, Vector
 from fl.strategies.context import StrategyContext, VectorTable
 from fl.strategies.setting import AVERAGING, Setting

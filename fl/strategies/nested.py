@@ -41,7 +41,7 @@ from distreal_dse.dropout import (
     make_policy,
 )
 from distreal_dse.errors import InputError
-from distreal_dse.specs import number, whole_number
+from distreal_dse.support.specs import number, whole_number
 from fl.masking import Loss, adjusted, drift
 from fl.strategies.base import LocalPlan, PricedVector, Strategy, Vector
 from fl.strategies.context import StrategyContext, VectorTable

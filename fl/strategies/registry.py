@@ -10,7 +10,7 @@ from distreal_dse.dropout import make_policy
 from distreal_dse.errors import DistrealError, FrontError, InputError, described
 from distreal_dse.fronts import Front
 from distreal_dse.pricing import check_priced
-from distreal_dse.specs import check_settings, name_of, parse_spec, unknown_name
+from distreal_dse.support.specs import check_settings, name_of, parse_spec, unknown_name
 from fl.strategies.base import Strategy
 from fl.strategies.context import StrategyContext
 from fl.strategies.contract import check_arguments, check_declaration

@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias, get_args
 
 from distreal_dse.dropout import check_proximal, make_policy
 from distreal_dse.errors import InputError
-from distreal_dse.specs import number
+from distreal_dse.support.specs import number
 from fl.averaging import make_averaging
 from fl.learning_rates import check_learning_rate
 from fl.optimizer_settings import check_momentum, check_weight_decay
@@ -57,7 +57,7 @@ class Setting:
     ----------
     read
         Makes a value from the kind of thing, the whole text, the name of the setting and its own
-        text, as `distreal_dse.specs.number` and `whole_number` do.
+        text, as `distreal_dse.support.specs.number` and `whole_number` do.
     check
         Refuses a value that is none with an `InputError`.
     field

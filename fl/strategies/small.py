@@ -19,7 +19,7 @@ from torch import nn
 
 from distreal_dse.dropout import DroppableNetwork, KeptCounts, extracted, make_policy
 from distreal_dse.errors import InputError
-from distreal_dse.specs import number
+from distreal_dse.support.specs import number
 from fl.strategies.base import Strategy, Vector
 from fl.strategies.context import StrategyContext
 from fl.strategies.setting import Setting

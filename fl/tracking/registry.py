@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from distreal_dse.errors import InputError
-from distreal_dse.specs import unknown_name
+from distreal_dse.support.specs import unknown_name
 from fl.tracking.base import Tracker
 from fl.tracking.ml_flow import MLflow
 from fl.tracking.tensor_board import TensorBoard

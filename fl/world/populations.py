@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from distreal_dse.errors import InputError, brief
-from distreal_dse.seeding import derive_seed
+from distreal_dse.support.seeding import derive_seed
 from fl.world.devices import (
     DEFAULT_CLASSES,
     Device,

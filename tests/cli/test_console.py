@@ -10,7 +10,7 @@ import weakref
 import pytest
 
 from distreal_dse.cli._console import Interrupted, interruptible
-from distreal_dse.interrupts import SOON
+from distreal_dse.support.interrupts import SOON
 
 
 class Freed:

@@ -11,8 +11,8 @@ from rich.console import Console
 
 from command_line import finish, start
 from distreal_dse.api import stage_listener
-from distreal_dse.progress import EVERY, SHARE, Lines, progress_bar
 from distreal_dse.search import SearchProgress
+from distreal_dse.support.progress import EVERY, SHARE, Lines, progress_bar
 from tiny_study import SLOW, write_study
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from dashboards.serving import dashboard_server
 from distreal_dse.cli import main
-from distreal_dse.interrupts import Interrupts
+from distreal_dse.support.interrupts import Interrupts
 
 SECRET = "geh%2Beim!"
 WORD = "geh+eim!"  # what the URL says

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from distreal_dse import Data, ShortRun, Study
-from distreal_dse.catalogue import StudySource
 from distreal_dse.convergence import Convergence, Replicate, ShortRuns
 from distreal_dse.dropout import DroppableNetwork, KeptCounts, RandomMasks, make_policy
 from distreal_dse.errors import DivergedError
-from distreal_dse.preparation import prepare
+from distreal_dse.study.catalogue import StudySource
+from distreal_dse.study.preparation import prepare
 from tiny_study import write_study
 
 

@@ -11,13 +11,13 @@ from torch import Tensor, nn
 
 from distreal_dse import Data, Study
 from distreal_dse.budgets import Budgets
-from distreal_dse.catalogue import StudySource
 from distreal_dse.convergence import FleetTable, Replicate, ShortRuns, TableRuns
+from distreal_dse.data.evaluation import evaluate
 from distreal_dse.dropout import DropoutTrainer, DroppableNetwork, KeptCounts
 from distreal_dse.errors import InputError
-from distreal_dse.evaluation import evaluate
-from distreal_dse.preparation import prepare
-from distreal_dse.seeding import generator, seeded
+from distreal_dse.study.catalogue import StudySource
+from distreal_dse.study.preparation import prepare
+from distreal_dse.support.seeding import generator, seeded
 from tiny_study import write_study
 
 MIXED = Budgets("mixed", (0.2, 1.0), (0.5, 0.5))

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import zoo
-from distreal_dse.catalogue import StudySource, shipped_studies
-from distreal_dse.compat import torchvision
 from distreal_dse.cost import MacCost, _macs
 from distreal_dse.dropout import DroppableNetwork, KeptCounts, SubNetwork
+from distreal_dse.study.catalogue import StudySource, shipped_studies
+from distreal_dse.support.compat import torchvision
 from networks import CLASSES, LayerNormed
 from zoo import ZOO
 

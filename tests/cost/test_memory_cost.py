@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 
 import networks
-from distreal_dse.catalogue import StudySource
 from distreal_dse.cost import MemoryCost, measured_memory
 from distreal_dse.cost._allocations import timeline_of
 from distreal_dse.cost._rehearsal import Rehearsal
 from distreal_dse.dropout import DroppableNetwork, KeptCounts, extracted, kept_counts
 from distreal_dse.errors import InputError, StudyError
 from distreal_dse.study import Study
+from distreal_dse.study.catalogue import StudySource
 from networks import inputs_of, trained
 
 BATCH = 8

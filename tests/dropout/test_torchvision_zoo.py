@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import zoo
-from distreal_dse.catalogue import StudySource
 from distreal_dse.dropout import (
     DropoutTrainer,
     DroppableNetwork,
@@ -24,7 +23,8 @@ from distreal_dse.dropout import (
     trace_channels,
     zero_dropped,
 )
-from distreal_dse.seeding import generator, seeded
+from distreal_dse.study.catalogue import StudySource
+from distreal_dse.support.seeding import generator, seeded
 from networks import kept_part
 from zoo import ZOO
 

@@ -10,10 +10,10 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 from distreal_dse import Data, Study
-from distreal_dse.catalogue import StudySource
 from distreal_dse.dropout import DroppableNetwork
 from distreal_dse.fronts import Front, open_database, save_front
-from distreal_dse.preparation import prepare
+from distreal_dse.study.catalogue import StudySource
+from distreal_dse.study.preparation import prepare
 from fl.store.specs import RunSpec
 from fl.testing import hand_made_front
 from fl.world.deadlines import RoundRules

@@ -17,7 +17,7 @@ from distreal_dse import Data, Front, Study, make_fleet
 from distreal_dse.cli._federated_options import RunOptions
 from distreal_dse.errors import InputError, StudyError
 from distreal_dse.fronts import export_front, find_front, open_database
-from distreal_dse.preparation import prepare
+from distreal_dse.study.preparation import prepare
 from fl.results import RoundResult
 from fl.store.runs import list_runs
 from fl.testing import hand_made_front

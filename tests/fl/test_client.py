@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from distreal_dse import Data, Study
-from distreal_dse.batches import fetch
 from distreal_dse.cost import MacCost
+from distreal_dse.data.batches import fetch
 from distreal_dse.dropout import ChannelMap, DropoutTrainer, DroppableNetwork, make_policy
 from distreal_dse.errors import InputError
 from distreal_dse.fronts import Front, LookupTable

@@ -16,8 +16,8 @@ from distreal_dse import Data, Study
 from distreal_dse.dropout import DroppableNetwork
 from distreal_dse.errors import FrontError, InputError
 from distreal_dse.fronts import Front, LookupTable
-from distreal_dse.preparation import prepare
-from distreal_dse.seeding import generator
+from distreal_dse.study.preparation import prepare
+from distreal_dse.support.seeding import generator
 from fl.engine import FederatedRun
 from fl.results import RoundResult
 from fl.server import select_cohort

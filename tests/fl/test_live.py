@@ -20,8 +20,8 @@ from distreal_dse import Study
 from distreal_dse.cost import LatencySamples, StepTimer
 from distreal_dse.dropout import DropoutTrainer, KeptCounts, make_policy
 from distreal_dse.errors import InputError
-from distreal_dse.preparation import prepare
-from distreal_dse.seeding import generator
+from distreal_dse.study.preparation import prepare
+from distreal_dse.support.seeding import generator
 from fl.live import CpuLoad, LiveBudget, LoadMonitor
 from fl.live.budget import OUTLIER, PAUSE_SECONDS
 

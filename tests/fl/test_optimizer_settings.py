@@ -13,7 +13,7 @@ from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
 from distreal_dse import Data, Study
 from distreal_dse.cost import MacCost
 from distreal_dse.errors import InputError
-from distreal_dse.preparation import prepare
+from distreal_dse.study.preparation import prepare
 from fl.engine import FederatedRun
 from fl.optimizer_settings import set_option
 from fl.settings import RunSettings

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from distreal_dse.batches import fetch
 from distreal_dse.cost import MacCost
+from distreal_dse.data.batches import fetch
 from distreal_dse.dropout import DropoutTrainer, DroppableNetwork
-from distreal_dse.preparation import prepare
-from distreal_dse.seeding import generator, seeded
+from distreal_dse.study.preparation import prepare
+from distreal_dse.support.seeding import generator, seeded
 from fl.client import VirtualTraining, device_optimizer, train_locally, train_virtually
 from fl.live import LiveBudget
 from fl.pacers import LivePacer

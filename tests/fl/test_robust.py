@@ -21,7 +21,7 @@ from distreal_dse import Data, Study
 from distreal_dse.cost import MacCost
 from distreal_dse.dropout import ChannelMap, DroppableNetwork
 from distreal_dse.errors import InputError
-from distreal_dse.preparation import prepare
+from distreal_dse.study.preparation import prepare
 from fl.averaging import POOLED_CAP, average_classes, is_statistic, make_averaging
 from fl.clients import InProcess
 from fl.engine import FederatedRun

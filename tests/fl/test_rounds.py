@@ -17,7 +17,7 @@ from distreal_dse.cost import MacCost
 from distreal_dse.dropout import DroppableNetwork
 from distreal_dse.errors import InputError
 from distreal_dse.fronts import Front, LookupTable
-from distreal_dse.preparation import prepare
+from distreal_dse.study.preparation import prepare
 from fl.clients import Clients, InProcess, Task
 from fl.engine import FederatedRun
 from fl.results import DeviceRound, RoundResult, State, Update

@@ -27,7 +27,7 @@ from torch.optim.lr_scheduler import (
 from distreal_dse import Data, Study
 from distreal_dse.cost import MacCost
 from distreal_dse.errors import InputError
-from distreal_dse.preparation import prepare
+from distreal_dse.study.preparation import prepare
 from fl.engine import FederatedRun
 from fl.schedules import make_schedule
 from fl.server_optimizers import ServerOptimizer, make_server_optimizer

@@ -12,8 +12,8 @@ from distreal_dse.cost import MacCost
 from distreal_dse.dropout import DroppableNetwork
 from distreal_dse.errors import FrontError, InputError
 from distreal_dse.fronts import Front, find_front, save_front
-from distreal_dse.preparation import prepare
 from distreal_dse.pricing import seconds_of
+from distreal_dse.study.preparation import prepare
 from fl.compare.comparison import check_comparison
 from fl.engine import FederatedRun
 from fl.results import RoundResult

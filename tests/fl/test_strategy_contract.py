@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from distreal_dse import Data, Study
-from distreal_dse.batches import fetch
 from distreal_dse.cost import MacCost
+from distreal_dse.data.batches import fetch
 from distreal_dse.dropout import DropoutTrainer, DroppableNetwork, KeptCounts, make_policy
 from distreal_dse.errors import InputError
 from distreal_dse.fronts import Front
-from distreal_dse.preparation import prepare
+from distreal_dse.study.preparation import prepare
 from fl.client import VirtualTraining, train_virtually
 from fl.engine import FederatedRun
 from fl.masking import drift

@@ -34,7 +34,7 @@ DOCS = (Path(__file__).parents[2] / "docs" / "strategies.md").read_text()
 SMALL = ("--rounds", "2", "--devices", "6", "--cohort", "3", "--seeds", "1")
 
 BROKEN = '''
-from distreal_dse.specs import number
+from distreal_dse.support.specs import number
 from fl.strategies import FedAvg, FixedPlan, Setting, Strategy, Vector
 
 

@@ -11,11 +11,10 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import Engine, text
 
-from distreal_dse import leases
-from distreal_dse.fronts import open_database, writing
-from distreal_dse.leases import HeldError, Lease, holding
-from distreal_dse.owners import Owner
+from distreal_dse.fronts import leases, open_database, writing
+from distreal_dse.fronts.leases import HeldError, Lease, holding
 from distreal_dse.search.ledger import SearchRow
+from distreal_dse.support.owners import Owner
 
 LEASE = Lease(SearchRow, "digits", "search 'digits'")
 

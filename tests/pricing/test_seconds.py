@@ -12,12 +12,10 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
-from distreal_dse.catalogue import StudySource
 from distreal_dse.cost import Latencies, LatencySamples, MacCost, StepTimer, VectorLatency
 from distreal_dse.dropout import ChannelGroup, DroppableNetwork, KeptCounts, RandomMasks
 from distreal_dse.errors import FrontError
 from distreal_dse.fronts import Front, load_front
-from distreal_dse.preparation import prepare_network
 from distreal_dse.pricing import (
     ONE_RATE,
     MeasureSettings,
@@ -31,6 +29,8 @@ from distreal_dse.pricing import (
     subject_of_front,
     timeable,
 )
+from distreal_dse.study.catalogue import StudySource
+from distreal_dse.study.preparation import prepare_network
 from pricing_examples import FULL, make_front
 from timed_fronts import timed_front
 from tiny_study import write_study

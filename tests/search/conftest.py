@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from distreal_dse.catalogue import StudySource
 from distreal_dse.search import SearchSettings, search
+from distreal_dse.study.catalogue import StudySource
 from tiny_study import Finished, write_study
 
 

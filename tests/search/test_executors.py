@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from distreal_dse.catalogue import StudySource
-from distreal_dse.preparation import prepare
 from distreal_dse.search import Evaluator, InlineExecutor, Outcome, ProcessExecutor, Task
+from distreal_dse.study.catalogue import StudySource
+from distreal_dse.study.preparation import prepare
 from tiny_study import DIVERGES_WHEN_NARROW, SLOW, write_study
 
 COUNTS = ((6, 8), (3, 5), (1, 1), (5, 2))

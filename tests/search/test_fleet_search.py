@@ -12,7 +12,6 @@ import pytest
 from command_line import run
 from dashboards.notes import study_note
 from distreal_dse.budgets import Budgets
-from distreal_dse.catalogue import StudySource
 from distreal_dse.convergence import TableRuns
 from distreal_dse.cost import MacCost
 from distreal_dse.errors import InputError
@@ -25,8 +24,9 @@ from distreal_dse.fronts import (
     open_database,
     verdict_of,
 )
-from distreal_dse.preparation import prepare
 from distreal_dse.search import SearchProgress, SearchSettings, search, stored_search
+from distreal_dse.study.catalogue import StudySource
+from distreal_dse.study.preparation import prepare
 from tiny_study import HARMS_ALWAYS, write_study
 
 FLEET = Budgets("half of it weak", (0.15, 1.0), (0.5, 0.5))

@@ -14,12 +14,12 @@ import optuna
 import pytest
 from sqlalchemy import text
 
-from distreal_dse.catalogue import StudySource
 from distreal_dse.fronts import list_fronts, open_database
-from distreal_dse.leases import HeldError
-from distreal_dse.owners import Owner
+from distreal_dse.fronts.leases import HeldError
 from distreal_dse.search import SearchProgress, SearchSettings, search
 from distreal_dse.search.ledger import holding_search
+from distreal_dse.study.catalogue import StudySource
+from distreal_dse.support.owners import Owner
 
 
 def stored_trials(url: str, name: str = "tiny") -> int:
@@ -97,7 +97,7 @@ def test_searches_of_other_names_go_on_side_by_side(source: StudySource, url: st
 def test_a_search_that_was_killed_goes_on_at_once(source: StudySource, url: str) -> None:
     code = """
 import os, signal, sys
-from distreal_dse.catalogue import StudySource
+from distreal_dse.study.catalogue import StudySource
 from distreal_dse.search import SearchSettings, search
 
 def die(progress):

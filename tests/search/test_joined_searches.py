@@ -18,18 +18,18 @@ import pytest
 from sqlalchemy import Engine, text
 
 from command_line import Ended, finish, run, start, wait_until
-from distreal_dse import leases
-from distreal_dse.catalogue import StudySource
 from distreal_dse.errors import InputError
 from distreal_dse.fronts import (
+    leases,
     list_fronts,
     open_database,
     save_verification,
 )
-from distreal_dse.leases import HeldError
-from distreal_dse.owners import Owner
+from distreal_dse.fronts.leases import HeldError
 from distreal_dse.search import SearchProgress, SearchSettings, close_trials, open_trials, search
 from distreal_dse.search.ledger import Claim, Company, holding_search, joining
+from distreal_dse.study.catalogue import StudySource
+from distreal_dse.support.owners import Owner
 from fl.world.fleet import make_fleet
 from postgres import running_server
 from tiny_study import write_study
@@ -233,7 +233,7 @@ def under_way(url: str) -> list[dict[str, object]]:
 STOPS = """
 import sys, time
 from pathlib import Path
-from distreal_dse.catalogue import StudySource
+from distreal_dse.study.catalogue import StudySource
 from distreal_dse.search import Evaluator, SearchSettings, search
 
 runs, evaluate = 0, Evaluator.evaluate

@@ -8,12 +8,12 @@ import optuna
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 
-from distreal_dse.catalogue import StudySource
 from distreal_dse.cost import Latencies, MacCost, VectorLatency, device_fingerprint, device_text
 from distreal_dse.errors import InputError
 from distreal_dse.fronts import Front, list_fronts, open_database
-from distreal_dse.preparation import prepare_network
 from distreal_dse.search import SearchProgress, SearchSettings, search, tried_vectors
+from distreal_dse.study.catalogue import StudySource
+from distreal_dse.study.preparation import prepare_network
 from tiny_study import Finished, write_study
 
 # A vector that keeps few filters of the first convolution can't run in training.

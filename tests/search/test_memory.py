@@ -8,13 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distreal_dse.budgets import Budgets
-from distreal_dse.catalogue import StudySource
 from distreal_dse.cost import MemoryCost
 from distreal_dse.dropout import ChannelGroup, uniform_rate
 from distreal_dse.errors import InputError
 from distreal_dse.fronts import Front, table_of
-from distreal_dse.preparation import prepare
 from distreal_dse.search import SearchSettings, SearchSpace, open_trials, search, stored_search
+from distreal_dse.study.catalogue import StudySource
+from distreal_dse.study.preparation import prepare
 from tiny_study import Finished
 
 GROUPS = tuple(ChannelGroup(name, width, (name,)) for name, width in (("a", 16), ("b", 64)))

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from distreal_dse.budgets import Budgets
-from distreal_dse.catalogue import StudySource
 from distreal_dse.convergence import Convergence, Replicate
 from distreal_dse.cost import MacCost
 from distreal_dse.fronts import (
@@ -18,10 +17,11 @@ from distreal_dse.fronts import (
     pilot_of,
     verification_keys,
 )
-from distreal_dse.preparation import prepare
 from distreal_dse.search import SearchProgress, SearchSettings, search
 from distreal_dse.search.proposer import SearchSpace
 from distreal_dse.search.verdicts import pilot_shapes, shape_effect, vector_pilot
+from distreal_dse.study.catalogue import StudySource
+from distreal_dse.study.preparation import prepare
 from tiny_study import write_study
 
 UNIFORM = [(n, n) for n in range(1, 10)]

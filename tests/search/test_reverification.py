@@ -9,7 +9,6 @@ import pytest
 import torch
 from sqlalchemy import Engine
 
-from distreal_dse.catalogue import StudySource
 from distreal_dse.errors import DivergedError, FrontError, InputError
 from distreal_dse.fronts import (
     MeasuredVector,
@@ -18,6 +17,7 @@ from distreal_dse.fronts import (
     verification_setting,
 )
 from distreal_dse.search import Reverified, SearchProgress, reverify
+from distreal_dse.study.catalogue import StudySource
 from tiny_study import Finished, write_study
 
 

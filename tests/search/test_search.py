@@ -20,13 +20,13 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import Engine, event
 
-from distreal_dse.catalogue import StudySource
 from distreal_dse.convergence import ShortRuns
 from distreal_dse.cost import MacCost
 from distreal_dse.errors import DistrealError, InputError
 from distreal_dse.fronts import list_fronts, load_verifications, open_database
-from distreal_dse.preparation import prepare
 from distreal_dse.search import SAMPLERS, SearchProgress, SearchSettings, search, tried_vectors
+from distreal_dse.study.catalogue import StudySource
+from distreal_dse.study.preparation import prepare
 from tiny_study import DIVERGES_ALWAYS, DIVERGES_WHEN_NARROW, Finished, write_study
 
 ATTRIBUTES = {

@@ -8,13 +8,13 @@ from statistics import fmean
 
 import pytest
 
-from distreal_dse.catalogue import StudySource
 from distreal_dse.convergence import ShortRuns
 from distreal_dse.cost import MacCost
 from distreal_dse.errors import NoGainError
 from distreal_dse.fronts import channel_counts, list_fronts, open_database
-from distreal_dse.preparation import prepare
 from distreal_dse.search import SearchSettings, search
+from distreal_dse.study.catalogue import StudySource
+from distreal_dse.study.preparation import prepare
 from tiny_study import (
     HARMS_ALWAYS,
     HARMS_WHEN_NARROW,

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from distreal_dse import Data
-from distreal_dse.batches import check_data, fetch, size_of
-from distreal_dse.catalogue import StudySource
+from distreal_dse.data.batches import check_data, fetch, size_of
 from distreal_dse.dropout import DropoutTrainer, RandomMasks
 from distreal_dse.errors import DataError
-from distreal_dse.preparation import prepare
+from distreal_dse.study.catalogue import StudySource
+from distreal_dse.study.preparation import prepare
 from fl.world.splits import OwnersSplit, labels_of, owners_of, split_dataset
 
 Content = dict[str, Any]

@@ -8,11 +8,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from distreal_dse.batches import check_data, fetch, size_of
-from distreal_dse.catalogue import StudySource, shipped_studies
-from distreal_dse.compat import torchvision
+from distreal_dse.data.batches import check_data, fetch, size_of
 from distreal_dse.dropout import DroppableNetwork
 from distreal_dse.errors import DataError
+from distreal_dse.study.catalogue import StudySource, shipped_studies
+from distreal_dse.support.compat import torchvision
 
 # Per parameter tensor: ResNet-20 with projections has 272,474 (He et al., table 6: 0.27 M), and
 # DenseNet-40 with growth 12 has 1,019,722 (Huang et al., table 2: 1.0 M).

@@ -12,7 +12,7 @@ from distreal_dse.convergence import FleetTable, Replicate, ShortRuns, TableRuns
 from distreal_dse.dropout import DroppableNetwork, KeptCounts
 from distreal_dse.errors import DistrealError, DivergedError, StudyError, described
 from distreal_dse.study import Data, Study
-from distreal_dse.workers import one_thread
+from distreal_dse.support.workers import one_thread
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Evaluator:
     Parameters
     ----------
     study, network, data
-        What to train; see `distreal_dse.preparation.prepare`.
+        What to train; see `distreal_dse.study.preparation.prepare`.
     seed
         Seed of the search.
     device

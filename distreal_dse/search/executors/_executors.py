@@ -8,14 +8,14 @@ from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 
-from distreal_dse.catalogue import StudySource
 from distreal_dse.dropout import DroppableNetwork
 from distreal_dse.errors import DistrealError
-from distreal_dse.given_studies import GivenStudy
-from distreal_dse.preparation import prepare
 from distreal_dse.search.executors._evaluation import Evaluator, Outcome, ShortRunTask
 from distreal_dse.study import Data, Study
-from distreal_dse.workers import end_processes, process_pool
+from distreal_dse.study.catalogue import StudySource
+from distreal_dse.study.given import GivenStudy
+from distreal_dse.study.preparation import prepare
+from distreal_dse.support.workers import end_processes, process_pool
 
 
 class Executor(ABC):
@@ -193,7 +193,7 @@ def make_executor(
     Parameters
     ----------
     study, network, data
-        As `distreal_dse.preparation.prepare` takes and gives them, for one worker.
+        As `distreal_dse.study.preparation.prepare` takes and gives them, for one worker.
     source
         What several workers load the study from.
     seed, device

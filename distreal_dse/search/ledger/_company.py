@@ -29,10 +29,10 @@ from distreal_dse.fronts import (
     save_front,
     writing,
 )
-from distreal_dse.leases import STALE, HeldError, Lease, clock, holding, is_given_up, own
-from distreal_dse.owners import Owner
+from distreal_dse.fronts.leases import STALE, HeldError, Lease, clock, holding, is_given_up, own
 from distreal_dse.search.ledger._comparable import SAME_LOSS
 from distreal_dse.search.ledger._schema import WHOLE, ClaimRow, DriverRow, SearchRow
+from distreal_dse.support.owners import Owner
 
 Run = tuple[str, int]
 """A short run: what it is kept under, and its replicate."""

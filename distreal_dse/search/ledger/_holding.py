@@ -20,10 +20,10 @@ from distreal_dse.fronts import (
     save_front,
     writing,
 )
-from distreal_dse.leases import Lease, Work, check_owner, clock, holding
-from distreal_dse.owners import Owner
+from distreal_dse.fronts.leases import Lease, Work, check_owner, clock, holding
 from distreal_dse.search.ledger._company import Company, add_search, check_nobody_joined
 from distreal_dse.search.ledger._schema import DriverRow, SearchRow
+from distreal_dse.support.owners import Owner
 
 NOTED = 5.0
 """Seconds from one note of how far a search is to the next, unless a stage begins."""

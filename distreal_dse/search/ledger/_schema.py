@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy.orm import Mapped, mapped_column
 
 from distreal_dse.fronts import Base
-from distreal_dse.leases import Leased
+from distreal_dse.fronts.leases import Leased
 
 
 class Working(Leased):

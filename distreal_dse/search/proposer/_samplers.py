@@ -11,7 +11,7 @@ from optuna.samplers.nsgaii import SBXCrossover
 
 from distreal_dse.search.proposer._cost_aware import CostAwareSampler, Problem
 from distreal_dse.search.proposer._space import UNIFORM_VECTORS
-from distreal_dse.specs import unknown_name
+from distreal_dse.support.specs import unknown_name
 
 # Trials drawn at random before a model is fitted: as many as Optuna takes by itself. It counts
 # all that are complete, and the uniform ones, which lie on a line, tell a model little.

@@ -12,7 +12,6 @@ from typing import Any
 from sqlalchemy import Engine
 
 from distreal_dse.budgets import budgets_of
-from distreal_dse.catalogue import StudySource
 from distreal_dse.convergence import FleetTable
 from distreal_dse.dropout import make_policy
 from distreal_dse.errors import InputError
@@ -30,8 +29,6 @@ from distreal_dse.fronts import (
     verdict_on,
     verification_keys,
 )
-from distreal_dse.given_studies import GivenStudy
-from distreal_dse.preparation import prepare
 from distreal_dse.search._settings import Listener, SearchProgress
 from distreal_dse.search._tried import FLEET
 from distreal_dse.search.executors import make_executor
@@ -43,6 +40,9 @@ from distreal_dse.search.ledger import (
     comparable_settings,
 )
 from distreal_dse.search.verdicts._verification import Candidate, verify
+from distreal_dse.study.catalogue import StudySource
+from distreal_dse.study.given import GivenStudy
+from distreal_dse.study.preparation import prepare
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from fractions import Fraction
 import torch
 
 from distreal_dse.errors import InputError
-from distreal_dse.seeding import generator
+from distreal_dse.support.seeding import generator
 from fl.world.availability.base import Availability, Timeline, check_period, check_shares, period_at
 from fl.world.devices import Device
 from fl.world.exact import Seconds, exact

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from distreal_dse.errors import InputError
-from distreal_dse.seeding import derive_seed
+from distreal_dse.support.seeding import derive_seed
 from fl.world.availability.base import Availability, Timeline, check_period, check_shares, period_at
 from fl.world.devices import Device
 from fl.world.exact import Seconds, exact

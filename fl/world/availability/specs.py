@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from distreal_dse.errors import InputError
-from distreal_dse.registry import Entry, Registry
-from distreal_dse.specs import name_of, number
+from distreal_dse.support.registry import Entry, Registry
+from distreal_dse.support.specs import name_of, number
 from fl.world.availability.base import Availability
 from fl.world.availability.constant import ConstantAvailability
 from fl.world.availability.markov import MarkovAvailability

@@ -11,7 +11,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from distreal_dse.errors import InputError
-from distreal_dse.seeding import derive_seed
+from distreal_dse.support.seeding import derive_seed
 from fl.world.availability.base import Availability, Timeline
 from fl.world.availability.trace_file import Floats, Trace, read_trace
 from fl.world.devices import Device

@@ -52,7 +52,7 @@ class Split(ABC):
             Owner of each sample; None where ``needs_owners`` is false.
         seed
             Of the run. Randomness is to be derived from it and the split's own name, so that it is
-            independent of that of other splits (`distreal_dse.seeding.generator`).
+            independent of that of other splits (`distreal_dse.support.seeding.generator`).
 
         Returns
         -------

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from distreal_dse.errors import InputError
-from distreal_dse.seeding import derive_seed, generator
+from distreal_dse.support.seeding import derive_seed, generator
 from fl.world.splits.base import Owners, Split, by_label, check_enough, gather
 
 Counts = npt.NDArray[np.int64]

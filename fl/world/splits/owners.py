@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from distreal_dse.errors import InputError
-from distreal_dse.seeding import generator
+from distreal_dse.support.seeding import generator
 from fl.world.splits.base import SMALLEST, Owners, Split
 
 

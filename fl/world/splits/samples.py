@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Subset, TensorDataset
 
-from distreal_dse.batches import size_of
+from distreal_dse.data.batches import size_of
 from distreal_dse.errors import DataError, described
-from distreal_dse.seeding import seeded
+from distreal_dse.support.seeding import seeded
 from fl.world.splits.base import Owners, Split
 
 

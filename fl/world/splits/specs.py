@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from distreal_dse.registry import Registry, entry_of
+from distreal_dse.support.registry import Registry, entry_of
 from fl.world.splits.base import Split
 from fl.world.splits.by_class import ByClassSplit
 from fl.world.splits.dirichlet import DirichletSplit

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import Engine
 
-from distreal_dse.specs import name_of
+from distreal_dse.support.specs import name_of
 from fl.compare.advice import CANDIDATES, Advice, advise
 from fl.compare.at_best import Compared
 from fl.compare.comparison import RunsFailedError

@@ -15,10 +15,10 @@ pytest.importorskip("flwr", reason="needs the extra flower: pip install 'distrea
 
 from flwr.app import ArrayRecord, ConfigRecord, Error, Message  # noqa: E402
 
-from distreal_dse.catalogue import StudySource  # noqa: E402
 from distreal_dse.errors import DistrealError, InputError  # noqa: E402
 from distreal_dse.fronts import export_front, load_front  # noqa: E402
-from distreal_dse.preparation import prepare  # noqa: E402
+from distreal_dse.study.catalogue import StudySource  # noqa: E402
+from distreal_dse.study.preparation import prepare  # noqa: E402
 from fl.flower.records import ANSWER, FIGURES, WEIGHTS, arrays_in, arrays_of  # noqa: E402
 from fl.flower.strategy import FlowerStrategy  # noqa: E402
 from fl.store.checkpoints import load_checkpoint  # noqa: E402

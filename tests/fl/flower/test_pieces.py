@@ -10,7 +10,7 @@ from torch import Tensor
 pytest.importorskip("flwr", reason="needs the extra flower: pip install 'distreal-dse[flower]'")
 
 from distreal_dse.errors import InputError  # noqa: E402
-from distreal_dse.preparation import prepare  # noqa: E402
+from distreal_dse.study.preparation import prepare  # noqa: E402
 from fl.flower.pieces import pack_bits, put, sizes, take, unpack_bits  # noqa: E402
 from fl.testing import STUDY  # noqa: E402
 from fl.world.transfer import state_sizes  # noqa: E402

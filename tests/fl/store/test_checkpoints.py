@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from distreal_dse import Data, Study
 from distreal_dse.errors import InputError, StorageError
 from distreal_dse.fronts import Front, LookupTable
-from distreal_dse.preparation import prepare
+from distreal_dse.study.preparation import prepare
 from fl.engine import FederatedRun
 from fl.merging import Checkpoint
 from fl.settings import RunSettings

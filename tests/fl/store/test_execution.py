@@ -15,11 +15,11 @@ import torch
 from sqlalchemy import Engine, event, text
 from sqlalchemy.orm import Session
 
-from distreal_dse.catalogue import StudySource
 from distreal_dse.cost import MacCost
 from distreal_dse.errors import InputError, StudyError
 from distreal_dse.fronts import save_front
-from distreal_dse.preparation import prepare
+from distreal_dse.study.catalogue import StudySource
+from distreal_dse.study.preparation import prepare
 from fl.results import RoundResult
 from fl.store.checkpoints import load_checkpoint
 from fl.store.execution import begin_run, carry_out

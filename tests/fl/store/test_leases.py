@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, text
 
-from distreal_dse import leases
 from distreal_dse.errors import InputError, StorageError
+from distreal_dse.fronts import leases
 from fl.results import RoundResult
 from fl.store.checkpoints import load_checkpoint, save_checkpoint
 from fl.store.execution import begin_run, carry_out

@@ -6,7 +6,7 @@ import pytest
 
 from distreal_dse.budgets import budgets_of
 from distreal_dse.errors import InputError
-from distreal_dse.seeding import generator
+from distreal_dse.support.seeding import generator
 from fl.world.devices import DeviceClass
 from fl.world.fleet import FLEETS, make_fleet
 

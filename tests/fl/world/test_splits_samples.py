@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Subset, TensorDataset
 
-from distreal_dse.compat import torchvision
 from distreal_dse.errors import DataError, InputError
+from distreal_dse.support.compat import torchvision
 from fl.world.splits import IidSplit, OwnersSplit, ShardsSplit, labels_of, owners_of, split_dataset
 
 LABELS = [2, 0, 1, 1, 2, 0, 0, 1]

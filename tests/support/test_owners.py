@@ -11,7 +11,7 @@ from dataclasses import replace
 import psutil
 import pytest
 
-from distreal_dse.owners import UNKNOWN, Owner, _hidden
+from distreal_dse.support.owners import UNKNOWN, Owner, _hidden
 
 
 def test_this_process_lives() -> None:

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from command_line import COMMAND, environment
-from distreal_dse.catalogue import StudySource
 from distreal_dse.doctor import examine
 from distreal_dse.errors import InputError, StudyError
-from distreal_dse.shadows import HOME, PACKAGES, claim_packages, shadowed_packages
+from distreal_dse.study.catalogue import StudySource
+from distreal_dse.study.shadows import HOME, PACKAGES, claim_packages, shadowed_packages
 from tiny_study import write_study
 
 

@@ -12,7 +12,7 @@ from distreal_dse.dropout import make_policy
 from distreal_dse.errors import FrontError, InputError
 from distreal_dse.fronts import check_front_name
 from distreal_dse.search.proposer import make_sampler
-from distreal_dse.specs import parse_spec, slug, split_specs, with_setting
+from distreal_dse.support.specs import parse_spec, slug, split_specs, with_setting
 from fl.averaging import make_averaging
 from fl.schedules import make_schedule
 from fl.server_optimizers import make_server_optimizer

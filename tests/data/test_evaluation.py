@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import TensorDataset
 
+from distreal_dse.data.evaluation import CALIBRATION_SAMPLES, EVALUATION_BATCH, evaluate
 from distreal_dse.dropout import DropoutTrainer, DroppableNetwork, RandomMasks
-from distreal_dse.evaluation import CALIBRATION_SAMPLES, EVALUATION_BATCH, evaluate
 from networks import Biased, Plain, Residual, inputs_of, targets_of, trained
 
 

@@ -13,9 +13,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
-from distreal_dse.catalogue import OBJECT, StudySource
 from distreal_dse.errors import StudyError, described
 from distreal_dse.study import Study
+from distreal_dse.study.catalogue import OBJECT, StudySource
 
 
 @dataclass(frozen=True)

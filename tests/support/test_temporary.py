@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from distreal_dse.temporary import PREFIX, TemporaryFolder, sweep
+from distreal_dse.support.temporary import PREFIX, TemporaryFolder, sweep
 
 OWNER = """
 import sys
-from distreal_dse.temporary import TemporaryFolder
+from distreal_dse.support.temporary import TemporaryFolder
 
 folder = TemporaryFolder()
 (folder.path / "state").write_text("large")

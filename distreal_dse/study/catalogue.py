@@ -15,11 +15,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distreal_dse.compat import help_torchvision
 from distreal_dse.errors import DistrealError, StudyError, described
-from distreal_dse.shadows import HOME, claim_packages, importing_beside
-from distreal_dse.specs import did_you_mean, slug
-from distreal_dse.trusted_studies import trust
+from distreal_dse.study.shadows import HOME, claim_packages, importing_beside
+from distreal_dse.study.trusted import trust
+from distreal_dse.support.compat import help_torchvision
+from distreal_dse.support.specs import did_you_mean, slug
 
 if TYPE_CHECKING:
     from distreal_dse.study import Study
@@ -83,7 +83,7 @@ class StudySource:
     def load(self) -> Study:
         """Import the study; from then on, its file is one that the user trusts.
 
-        A path that a database names goes through `trusted_studies.trusted` first.
+        A path that a database names goes through `distreal_dse.study.trusted.trusted` first.
 
         Raises
         ------

@@ -13,11 +13,11 @@ from torch import nn
 from torch.utils.data import Subset, TensorDataset
 
 from distreal_dse import Data, ShortRun, Study
-from distreal_dse.catalogue import StudySource
 from distreal_dse.convergence import ShortRuns
 from distreal_dse.dropout import RandomMasks
 from distreal_dse.errors import StudyError
-from distreal_dse.preparation import prepare
+from distreal_dse.study.catalogue import StudySource
+from distreal_dse.study.preparation import prepare
 
 
 def model() -> nn.Module:
@@ -105,7 +105,7 @@ def test_the_package_offers_its_public_names_without_importing_torch() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-PAGE = (Path(__file__).parents[1] / "docs" / "studies.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "studies.md").read_text(encoding="utf-8")
 
 
 def python_blocks() -> list[str]:

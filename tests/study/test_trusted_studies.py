@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from distreal_dse import trusted_studies
 from distreal_dse.errors import StudyError
-from distreal_dse.trusted_studies import trust, trusted, trusted_file
+from distreal_dse.study.trusted import trust, trusted, trusted_file
 
 
 @pytest.fixture(autouse=True)
@@ -24,7 +23,7 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def new_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trusted_studies, "_given_here", {})
+    monkeypatch.setattr("distreal_dse.study.trusted._given_here", {})
 
 
 def write(file: Path, text: str = "study = 1\n") -> Path:
@@ -35,9 +34,7 @@ def write(file: Path, text: str = "study = 1\n") -> Path:
 
 def test_a_file_that_was_given_is_known_in_later_processes(tmp_path: Path) -> None:
     file = write(tmp_path / "ä study.py")
-    command = (
-        "import sys\nfrom distreal_dse.trusted_studies import trust\ntrust(sys.argv[1], 'one')"
-    )
+    command = "import sys\nfrom distreal_dse.study.trusted import trust\ntrust(sys.argv[1], 'one')"
     subprocess.run([sys.executable, "-c", command, file.name], check=True, cwd=tmp_path)
     assert trusted(file, "run 1") == file
     assert trusted_file("one") == file and trusted_file("another") is None

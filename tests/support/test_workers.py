@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from distreal_dse.workers import end_processes, process_pool
+from distreal_dse.support.workers import end_processes, process_pool
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -33,7 +33,7 @@ def test_a_worker_is_deaf_to_ctrl_c_from_its_first_moment_on() -> None:
 
 LOST = """
 import os, signal, time, weakref
-from distreal_dse.workers import interruptible_task
+from distreal_dse.support.workers import interruptible_task
 
 class Freed: pass
 

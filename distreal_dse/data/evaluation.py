@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from distreal_dse.batches import fetch, in_order, size_of
+from distreal_dse.data.batches import fetch, in_order, size_of
 from distreal_dse.dropout import BATCH_NORMS, NORMS_WITH_STATISTICS
 
 EVALUATION_BATCH = 256

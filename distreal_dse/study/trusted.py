@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from distreal_dse.errors import StudyError
-from distreal_dse.files import replacing
+from distreal_dse.support.files import replacing
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ torch.library.register_fake("torchvision::nms")(lambda *inputs: None)
 
 LOAD = """
 import json, sys
-from distreal_dse.catalogue import StudySource
+from distreal_dse.study.catalogue import StudySource
 
 described = StudySource(sys.argv[1]).load().description
 import torch, torchvision

@@ -8,7 +8,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from distreal_dse.batches import check_data, fetch, size_of
+from distreal_dse.data.batches import check_data, fetch, size_of
 from distreal_dse.dropout import NORMS_WITH_STATISTICS, DroppableNetwork
 from distreal_dse.errors import (
     DistrealError,
@@ -17,8 +17,8 @@ from distreal_dse.errors import (
     UnsupportedModelError,
     described,
 )
-from distreal_dse.seeding import generator, seeded
 from distreal_dse.study import Data, Study
+from distreal_dse.support.seeding import generator, seeded
 
 Made = TypeVar("Made")
 

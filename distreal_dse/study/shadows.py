@@ -16,7 +16,7 @@ from pathlib import Path
 
 from distreal_dse.errors import InputError, StudyError
 
-HOME = Path(__file__).resolve().parents[1]
+HOME = Path(__file__).resolve().parents[2]
 """The folder that our packages are installed in."""
 
 PACKAGES = ("dashboards", "fl", "studies")

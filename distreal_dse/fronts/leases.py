@@ -19,7 +19,7 @@ from sqlalchemy.orm import Mapped, Session
 
 from distreal_dse.errors import DistrealError, InputError, StorageError
 from distreal_dse.fronts import outlasting_restarts, writing
-from distreal_dse.owners import Owner
+from distreal_dse.support.owners import Owner
 
 RENEWED = 20.0
 """Seconds from one sign of life to the next."""

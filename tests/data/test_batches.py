@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset, Subset, TensorDataset
 
-from distreal_dse.batches import check_data, fetch, in_order, shuffled_forever
+from distreal_dse.data.batches import check_data, fetch, in_order, shuffled_forever
 from distreal_dse.errors import DataError
 from distreal_dse.study import Data
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from distreal_dse.catalogue import StudySource, shipped_description, shipped_studies
 from distreal_dse.errors import StudyError
+from distreal_dse.study.catalogue import StudySource, shipped_description, shipped_studies
 from tiny_study import write_study
 
 OPTIONS = """

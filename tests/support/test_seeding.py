@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distreal_dse.seeding import derive_seed, generator, seeded
+from distreal_dse.support.seeding import derive_seed, generator, seeded
 
 keys = st.lists(st.one_of(st.integers(), st.text(max_size=8)), max_size=4).map(tuple)
 

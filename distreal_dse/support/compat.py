@@ -6,7 +6,7 @@ transforms need none of these operators: declaring the schemas is enough. On a m
 import works nothing is touched.
 
 Studies, and what they import, need nothing of this: loading a study calls `help_torchvision`.
-Elsewhere, import it from here: ``from distreal_dse.compat import torchvision``.
+Elsewhere, import it from here: ``from distreal_dse.support.compat import torchvision``.
 """
 
 from __future__ import annotations

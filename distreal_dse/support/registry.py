@@ -12,7 +12,7 @@ from importlib.metadata import entry_points
 from typing import Any, Generic, TypeVar
 
 from distreal_dse.errors import InputError, described
-from distreal_dse.specs import (
+from distreal_dse.support.specs import (
     check_settings,
     name_of,
     number,
@@ -24,8 +24,8 @@ from distreal_dse.specs import (
 T = TypeVar("T")
 
 Reader = Callable[[str, str, str, str], Any]
-"""Reads a value of kind, whole text, setting and the value's text, as `distreal_dse.specs.number`
-does."""
+"""Reads a value of kind, whole text, setting and the value's text, as
+`distreal_dse.support.specs.number` does."""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from tqdm import tqdm
 
-from distreal_dse.interrupts import no_interrupt_lost
+from distreal_dse.support.interrupts import no_interrupt_lost
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -10,9 +10,9 @@ import torch
 from torch.utils.data import TensorDataset
 
 from distreal_dse import Data, Study
-from distreal_dse.catalogue import StudySource
 from distreal_dse.errors import DataError, InputError, StudyError, UnsupportedModelError
-from distreal_dse.preparation import prepare, prepare_network
+from distreal_dse.study.catalogue import StudySource
+from distreal_dse.study.preparation import prepare, prepare_network
 from tiny_study import write_study
 
 

@@ -1,0 +1,1 @@
+"""Mini-batches of a data set, and what a full network is worth on it."""

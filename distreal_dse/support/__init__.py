@@ -1,0 +1,1 @@
+"""What all rooms use and none is about: text that chooses, files, processes, progress, seeds."""
