@@ -242,7 +242,7 @@ def train_locally(
     cost_shares: list[float] = []
     masks = [trainer.last_mask[None][:0]]
     # Ordinary dropout layers and random augmentation draw from the global generator.
-    with seeded(training.seed, "layers", *key):
+    with seeded(training.seed, "layers", *key), trainer.holding():
         for batch in _mini_batches(samples, study.batch_size, training.epochs, order):
             budget = pacer.budget()
             if budget is None:

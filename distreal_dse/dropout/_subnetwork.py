@@ -17,7 +17,6 @@ from distreal_dse.dropout._following import Settings, Structure
 from distreal_dse.dropout._packing import (
     Layout,
     PackedNetwork,
-    first,
     first_of_growing,
     gather,
     scatter,
@@ -278,11 +277,6 @@ class SubNetwork:
         used = {table for slot in self.slots for table in (slot.rows, slot.columns)}
         used |= self._scales.tables
         self._used_tables = [table for table in used if table is not None]
-        named = dict(self.module.named_parameters())
-        scaled_weights = self._scales.weights
-        self._scaled_slots = [
-            slot for slot in self.slots if id(named.get(slot.name)) in scaled_weights
-        ]
 
     def __getstate__(self) -> Never:
         raise InputError(
@@ -381,24 +375,33 @@ class SubNetwork:
                 "this sub-network was built from; get a new one from the DroppableNetwork"
             )
         self._packed.refresh()
-        self._gather(kept, self.layout.sizes, self.slots)
+        self.reload(kept)
         for full, small in self._whole:
             if small.data_ptr() != full.data_ptr():
                 small.data = full.detach()
         self._settings.follow()
         self._scales.apply(kept)
 
-    def backward(self, loss: Tensor, kept: Kept) -> None:
+    @torch.no_grad()
+    def go_on(self, kept: Kept) -> None:
+        """Make the small tensors, as `backward` and a step left them, ready for a forward pass.
+
+        In place of `store` and `load`, where the full network was left alone since. Modes and
+        settings of layers are those of the last `load`.
+        """
+        self._scales.apply(kept)
+
+    def backward(self, loss: Tensor) -> None:
         """Back-propagate; then parameters and gradients are those of the weights before scaling.
 
         Scaled are the weights, by the factors of their inputs: the same sums as with scaled
-        inputs, for the price of a product over the weights. A weight is filled again rather than
-        divided, because that is exact.
+        inputs, for the price of a product over the weights. A copy of a weight is put back rather
+        than the product divided, because that is exact.
         """
         loss.backward()
         with torch.no_grad():
             self._scales.apply_to_gradients()
-            self._gather(kept, self.layout.parameter_sizes, self._scaled_slots)
+            self._scales.undo()
 
     @torch.no_grad()
     def reload(self, kept: Kept) -> None:
@@ -406,13 +409,13 @@ class SubNetwork:
 
         For a step of the optimiser after another sub-network, which shares the memory, was loaded.
         """
-        self._gather(kept, self.layout.sizes, self.slots)
-
-    def _gather(self, kept: Kept, sizes: Sequence[int], slots: Sequence[Slot]) -> None:
-        """Fill the first entries of each block, as many as given, and these slots."""
-        gather(self._packed.blocks, first(sizes, kept.entries), first(sizes, self._blocks))
-        for slot in slots:
+        gather(self._packed.blocks, kept.entries, self._blocks)
+        for slot in self.slots:
             slot.gather(slot.full, kept, out=slot.small)
+
+    def unscale(self) -> None:
+        """Have the weights as they are without scaling, also where no `backward` came."""
+        self._scales.undo()
 
     def clear_gradients(self) -> None:
         """Let go of the gradients of all parameters, also of those that no optimiser holds.
@@ -470,6 +473,7 @@ class _Scales:
         self._factors: list[float] = []
         self._by_column: list[tuple[Tensor, Tensor, int]] = []
         self._columns: list[Tensor] = []  # the factors of the inputs that are kept now
+        self._plain: list[Tensor] = []  # copies of the weights while they are scaled
 
     @property
     def tables(self) -> set[int]:
@@ -477,9 +481,8 @@ class _Scales:
         return {table for _, _, table in self._by_column}
 
     @property
-    def weights(self) -> set[int]:
-        """The ``id`` of every weight with a factor."""
-        return {id(weight) for weight in (*self._weights, *(w for w, _, _ in self._by_column))}
+    def _scaled(self) -> list[Tensor]:
+        return [*self._weights, *(weight for weight, _, _ in self._by_column)]
 
     def add(self, weight: nn.Parameter, factor: float) -> None:
         """Multiply a weight by one factor."""
@@ -491,7 +494,8 @@ class _Scales:
         self._by_column.append((weight, factors.to(weight.device), table))
 
     def apply(self, kept: Kept) -> None:
-        """Multiply the weights."""
+        """Multiply the weights, of which copies are kept until `undo`."""
+        self._plain = [weight.clone() for weight in self._scaled]
         if self._weights:
             torch._foreach_mul_(self._weights, self._factors)
         self._columns = [
@@ -500,6 +504,13 @@ class _Scales:
         ]
         for (weight, _, _), factors in zip(self._by_column, self._columns, strict=True):
             weight.mul_(factors)
+
+    @torch.no_grad()
+    def undo(self) -> None:
+        """Put the copies back."""
+        if self._plain:
+            torch._foreach_copy_(self._scaled, self._plain)
+        self._plain = []
 
     def apply_to_gradients(self) -> None:
         """Turn gradients with respect to products into those with respect to weights."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 from weakref import WeakKeyDictionary
 
 import torch
@@ -23,11 +23,19 @@ from distreal_dse.dropout._vector import KeptCounts, Vector, counts_of
 from distreal_dse.errors import InputError
 
 # Attributes that a copy of a trainer makes anew.
-OF_THIS_TRAINER = ("_small_optimizers", "_packed", "_selected")
+OF_THIS_TRAINER = ("_small_optimizers", "_packed", "_selected", "_held")
 
 
 Objective: TypeAlias = Callable[[nn.Module, Tensor, Tensor], Tensor]
 """The loss of a mini-batch, a scalar, from a network or sub-network, inputs and targets."""
+
+
+class _Held(NamedTuple):
+    """A sub-network that has values which the full network has not yet."""
+
+    small: SubNetwork
+    kept: Kept
+    optimizer: SmallOptimizer
 
 
 class DropoutTrainer:
@@ -95,6 +103,7 @@ class DropoutTrainer:
         self._policy = make_policy(policy) if isinstance(policy, str) else policy
         self._own_objective = objective
         self._loss_is_checked = False
+        self._holding = False
         self._generator = generator
         self._clip_norm = clip_norm
         self._proximal = proximal
@@ -110,6 +119,7 @@ class DropoutTrainer:
         self._small_optimizers: WeakKeyDictionary[SubNetwork, SmallOptimizer] = WeakKeyDictionary()
         self._packed: dict[str, PackedState] = {}
         self._selected: tuple[SubNetwork, Tensor, Kept] | None = None
+        self._held: _Held | None = None
         self._check_parameters()
 
     def _follow(self) -> None:
@@ -139,6 +149,40 @@ class DropoutTrainer:
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
         self._begin()
+
+    @contextmanager
+    def holding(self) -> Iterator[None]:
+        """Leave a sub-network's values where they are while its mask stays.
+
+        Within, the full network and its optimiser get them when another sub-network or mask is
+        trained, and at the end; so let both alone, and the modes of layers. Results are the same
+        bits. It saves a share of each step with masks that are drawn once per round, say.
+        """
+        before, self._holding = self._holding, True
+        try:
+            yield
+        finally:
+            self._holding = before
+            self._put_back()
+
+    def _take(self, small: SubNetwork, kept: Kept, optimizer: SmallOptimizer) -> None:
+        """Have the values of what is kept in the sub-network, ready for a forward pass."""
+        if self._held is not None and self._held.kept is kept:
+            small.go_on(kept)
+            return
+        self._put_back()
+        small.load(kept)
+        optimizer.load(kept)
+        if self._holding:
+            self._held = _Held(small, kept, optimizer)
+
+    def _put_back(self) -> None:
+        """Give the full network and its optimiser what a sub-network has."""
+        if (held := self._held) is not None:
+            self._held = None
+            held.small.store(held.kept)
+            held.optimizer.store(held.kept)
+            held.optimizer.release()
 
     def step(
         self,
@@ -170,6 +214,8 @@ class DropoutTrainer:
         objective = objective or self._own_objective or self._objective
         if not isinstance(counts, tuple):
             counts = counts_of(counts, self._network.groups)
+        if self._held is not None and self._held.small.counts != counts:
+            self._put_back()
         if counts == self._network.full_counts:
             self._follow()
             self.last_mask = self._everything
@@ -178,19 +224,21 @@ class DropoutTrainer:
         mask = self._draw(counts)
         kept = self._select(small, mask)
         self.last_mask = mask
-        small.load(kept)
         optimizer = self._small_optimizer(small)
-        optimizer.load(kept)
+        self._take(small, kept, optimizer)
         try:
             loss = objective(small.module, inputs, targets)
             with self._loss_checked():
-                small.backward(loss, kept)
+                small.backward(loss)
             self._finish(small.module, optimizer.param_groups)
             optimizer.step()
-            small.store(kept)
-            optimizer.store(kept)
+            if self._held is None:
+                small.store(kept)
+                optimizer.store(kept)
         finally:
-            optimizer.release()
+            if self._held is None:
+                optimizer.release()
+            small.unscale()
             small.clear_gradients()
         # Tells learning rate schedulers, as Optimizer.step() would, that a step was taken.
         vars(self._optimizer)["_opt_called"] = True
@@ -234,6 +282,7 @@ class DropoutTrainer:
         inner_counts = counts_of(inner_counts, self._network.groups)
         if inner_counts == counts:
             return self.step(inputs, targets, counts)
+        self._put_back()
         is_full = counts == self._network.full_counts
         mask = self._everything if is_full else self._draw(counts)
         inner_mask = self._draw(inner_counts)
@@ -250,7 +299,7 @@ class DropoutTrainer:
             inner.load(kept)
             try:
                 loss = inner_loss(inner.module(inputs), outputs.detach(), targets)
-                inner.backward(loss, kept)
+                inner.backward(loss)
                 inner.store(kept)  # running statistics; parameters are as they were
                 _add_gradients(inner.module, module, inner_mask, mask, self._network.channels)
             finally:
@@ -274,7 +323,7 @@ class DropoutTrainer:
             small.load(kept)
             outputs = small.module(inputs)
             loss = self._loss(outputs, targets)
-            small.backward(loss, kept)
+            small.backward(loss)
             small.store(kept)  # running statistics, for the inner one to go on with
             train_inner(small.module, outputs)
             small.reload(kept)

@@ -66,7 +66,7 @@ def check_against_zeroing(network: DroppableNetwork, counts: KeptCounts = COUNTS
     small.load(kept)
     outputs = small.module(inputs_of(seed=2))
     torch.testing.assert_close(outputs, expected, rtol=1e-9, atol=1e-11)
-    small.backward(outputs.sum(), kept)
+    small.backward(outputs.sum())
     small.store(kept)
     for name, value in zeroed.named_buffers():
         region = kept_part(network.channels, name, mask, value)

@@ -84,7 +84,7 @@ def gradients_of_full(module: nn.Module, outputs: Tensor) -> dict[str, Tensor]:
 
 def gradients_of_small(small: SubNetwork, outputs: Tensor, mask: Tensor) -> dict[str, Tensor]:
     small.module.zero_grad()
-    small.backward(loss_of(outputs), small.select(mask))
+    small.backward(loss_of(outputs))
     return gradients(small.module)
 
 
@@ -406,7 +406,7 @@ def test_backward_leaves_the_weights_unscaled_and_the_statistics_new() -> None:
     outputs = small.module.train()(inputs_of())
     statistics = small.module.get_buffer("1.running_mean").clone()
     assert not torch.equal(statistics, full["1.running_mean"][[1, 4, 7]])
-    small.backward(loss_of(outputs), small.select(PLAIN_MASK))
+    small.backward(loss_of(outputs))
     assert torch.equal(ready["4.weight"], full["4.weight"][[0, 5]][:, [1, 4, 7]])
     assert torch.equal(small.module.get_buffer("1.running_mean"), statistics)
 

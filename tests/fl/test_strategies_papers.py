@@ -22,7 +22,6 @@ from distreal_dse.dropout import (
     make_policy,
 )
 from distreal_dse.errors import InputError
-from distreal_dse.study import sgd
 from fl.strategies import Fjord, LocalPlan, Strategy, StrategyContext, check_strategy, make_strategy
 from fl.strategies.fjord import LEVELS as FJORD_LEVELS
 from fl.strategies.fjord import TaughtVector
@@ -346,8 +345,9 @@ def test_the_small_network_stands_on_its_own(kind: str, study: Study) -> None:
     assert vector.cost <= max(context.weakest_budget, context.uniform(1e-6).cost)
     # It trains, and the full network has no part in that.
     trainer = DropoutTrainer(
-        small, sgd(small.module.parameters()), study.loss, make_policy("random"), torch.Generator()
-    )
+        small, study.optimizer(small.module.parameters()), study.loss, make_policy("random"),
+        torch.Generator(),
+    )  # fmt: skip
     trainer.step(inputs_of(8).float(), torch.arange(8) % 5, small.full_counts)
     after = network.module.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)

@@ -70,7 +70,8 @@ def test_events_can_be_read_by_tensorboard(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     write_events([run(7, "fjord-kd:alpha=0.5")], tmp_path)
-    events = EventAccumulator(str(tmp_path / "7-fjord-kd-alpha=0.5-seed4"))
+    (folder,) = tmp_path.glob("7-fjord-kd-alpha=0.5-seed4-*")
+    events = EventAccumulator(str(folder))
     events.Reload()
     (accuracy,) = events.Scalars("accuracy")
     assert (accuracy.step, accuracy.value, accuracy.wall_time) == (0, 0.125, 0.0)
