@@ -267,6 +267,7 @@ def ratios(work: Work, strategy: str, rounds: int) -> tuple[list[float], list[fl
         loss=lambda outputs, targets: nn.functional.cross_entropy(outputs, targets),
         optimizer=partial(torch.optim.SGD, lr=RATE, momentum=MOMENTUM, weight_decay=DECAY),
         batch_size=BATCH_SIZE,
+        scaling="none",  # as in SLT
         name="slt-resnet20",
     )
     engine, run = engine_rounds(work, strategy, study, rounds + 1)
