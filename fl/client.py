@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -242,7 +243,8 @@ def train_locally(
     cost_shares: list[float] = []
     masks = [trainer.last_mask[None][:0]]
     # Ordinary dropout layers and random augmentation draw from the global generator.
-    with seeded(training.seed, "layers", *key), trainer.holding():
+    holding = trainer.holding() if plan.only_steps else nullcontext()
+    with seeded(training.seed, "layers", *key), holding:
         for batch in _mini_batches(samples, study.batch_size, training.epochs, order):
             budget = pacer.budget()
             if budget is None:

@@ -83,6 +83,11 @@ class LocalPlan(ABC):
         """Train a mini-batch with the vector that was picked; return its loss."""
         return trainer.step(inputs, targets, vector.kept_counts)
 
+    @property
+    def only_steps(self) -> bool:
+        """Whether `step` is a step of the trainer and touches the network in no other way."""
+        return type(self).step is LocalPlan.step
+
     def training_macs(self, macs: MacCost, vector: PricedVector) -> float:
         """Return the multiply-accumulates that `step` spends on each sample."""
         return macs.training(vector.kept_counts)

@@ -9,7 +9,7 @@ what it leaves unused:
   is, and the full network computes with it just what it computes alone.
 - Mini-batches with a larger budget train further *levels* as well. Each adds to the outputs of
   those below it and learns what these get wrong, as in boosting: its loss is that of the sum, and
-  the outputs below it count as given (the features below it do learn from it).
+  the outputs below it count as given. The features of the levels between do learn from it.
 - What a level adds must not depend on which classes its devices happen to have: few devices train
   it, and no others contradict them. So its loss adjusts logits to the device's own class
   frequencies and leaves classes out that it has no sample of (`fl.masking.adjusted`). With equal
@@ -18,8 +18,8 @@ what it leaves unused:
   what the core knows (`fl.masking.drift`): it pays for raising logits, which would win there over
   all other classes, and for changing how probable the classes of the device are together, by which
   these would win or lose against all others. It may tell them apart by lowering what is wrong.
-- With ``core=alone``, what levels learn does not reach the core's parameters: it is trained as it
-  would be without them, if gradients are not clipped.
+- What levels learn does not reach the core's parameters: it is trained as it would be without
+  them, if gradients are not clipped. With ``core=taught`` it learns from their losses, too.
 """
 
 from __future__ import annotations
@@ -107,8 +107,8 @@ class Nested(Strategy):
     anchor
         Weight, 0 or more, of how far a level drifts from the core, in its loss.
     core
-        What the core's parameters learn from: its own loss and those of the levels above
-        (``"taught"``), or its own ``"alone"``.
+        What the core's parameters learn from: its own loss ``"alone"``, or those of the levels
+        above as well (``"taught"``).
 
     Raises
     ------
@@ -133,7 +133,7 @@ class Nested(Strategy):
         context: StrategyContext,
         levels: int = 4,
         anchor: float = ANCHOR,
-        core: str = TAUGHT,
+        core: str = ALONE,
     ) -> None:
         super().__init__(context)
         check_levels(levels)
