@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import plotly.graph_objects as go
 
@@ -227,10 +228,14 @@ def latency_figure(timed: Sequence[TimedVector]) -> go.Figure:
 
 def device_label(one: StoredLatency) -> str:
     """A device in few words, with its threads and the batch size, which both change its times."""
-    device = one.device
+    how = f"{one.threads} thr., batch {one.batch_size} [{one.device_hash[:4]}]"
+    return f"{device_name(one.device)}, {how}"
+
+
+def device_name(device: Mapping[str, Any]) -> str:
+    """What a device is, by its fingerprint: short, as a phone is 46 characters wide."""
     name = str(device.get("gpu") or device.get("cpu") or device.get("kind") or "device")
-    name = name if len(name) <= 28 else f"{name[:27]}…"  # a phone is 46 characters wide
-    return f"{name}, {one.threads} thr., batch {one.batch_size} [{one.device_hash[:4]}]"
+    return name if len(name) <= 28 else f"{name[:27]}…"
 
 
 def _kept(one: TimedVector) -> str:

@@ -35,12 +35,24 @@ def table(
     heads: Sequence[str],
     rows: Iterable[Sequence[str]],
     text: Collection[int] = (),
+    wrapped: Collection[int] = (),
 ) -> str:
-    """A table that scrolls sideways; ``text`` holds the columns that align left."""
+    """A table that scrolls sideways.
+
+    Parameters
+    ----------
+    caption, heads, rows
+        Texts.
+    text
+        Columns that align left.
+    wrapped
+        Those of them whose texts may take several lines where there is little room.
+    """
 
     def line(tag: str, cells: Sequence[str], scope: str = "") -> str:
         return "".join(
-            f'<{tag} class="{_kind(cell, column in text)}"{scope}>{breakable(cell)}</{tag}>'
+            f'<{tag} class="{_kind(cell, column in text)}{" names" if column in wrapped else ""}"'
+            f"{scope}>{breakable(cell)}</{tag}>"
             for column, cell in enumerate(cells)
         )
 

@@ -16,7 +16,9 @@ from dashboards.findings import (
     front_finding,
     uniform_family,
 )
+from dashboards.lines import BUDGETS, by_network, lines_of, seed_of, shared_vectors
 from dashboards.progress import search_progress
+from dashboards.side_by_side import side_by_side_finding
 from dashboards.work import subject_of, vector_use
 from distreal_dse.fronts import Front, StoredLatency, utc_now
 from fl.compare.summaries import summarise
@@ -43,6 +45,9 @@ def report_numbers(
         "schema": SCHEMA,
         "created_at": utc_now(),
         "fronts": [_front(front, trials, latencies) for front, trials in fronts],
+        "fronts side by side": [
+            _side_by_side(own) for own in by_network([front for front, _ in fronts])
+        ],
         "comparisons": [
             _comparison(name, [run for run in runs if run.comparison == name]) for name in names
         ],
@@ -72,6 +77,44 @@ def _front(
         else dict(zip(breakdown.layers, breakdown.macs, strict=True)),
         "search": None if progress is None else asdict(progress),
         "latencies": [asdict(one) for one in timed_vectors(front, latencies)],
+    }
+
+
+def _side_by_side(fronts: Sequence[Front]) -> dict[str, Any]:
+    """Fronts of one network; surfaces are pairs of the share of the full cost and the gain."""
+    lines = lines_of(fronts)
+    return {
+        "model fingerprint": fronts[0].model_fingerprint,
+        "finding": side_by_side_finding(lines),
+        "lines": [
+            {
+                "name": line.name,
+                "fronts": [front.label for front in line.fronts],
+                "hashes": [front.content_hash for front in line.fronts],
+                "seeds": [seed_of(front) for front in line.fronts],
+                "cost unit": line.fronts[0].cost_unit,
+                "device": line.fronts[0].device,
+                "median": line.middle,
+                "attained by all": line.low,
+                "attained by any": line.high,
+                "budgets": [
+                    {
+                        "share": budget / 100,
+                        "gain": found.gain,
+                        "standard error": found.standard_error,
+                        "attained by all": found.low,
+                        "attained by any": found.high,
+                    }
+                    for budget in BUDGETS
+                    for found in (line.gain(budget),)
+                ],
+            }
+            for line in lines
+        ],
+        "same vectors": [
+            {"kept counts": one.kept_counts, "shares of the full cost": one.shares}
+            for one in shared_vectors(fronts)
+        ],
     }
 
 

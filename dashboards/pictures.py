@@ -37,8 +37,18 @@ from dashboards.findings import (
     uniform_family,
 )
 from dashboards.heatmaps import rates_figure
+from dashboards.lines import by_network, lines_of
 from dashboards.markup import table
 from dashboards.progress import progress_figure, progress_finding, search_progress
+from dashboards.side_by_side import (
+    budget_table,
+    front_table,
+    side_by_side_caption,
+    side_by_side_figure,
+    side_by_side_finding,
+    side_by_side_text,
+    vector_table,
+)
 from dashboards.work import (
     subject_of,
     use_figure,
@@ -79,6 +89,8 @@ class Picture:
         Its numbers, as HTML.
     folded
         Whether the tables are long and say little that the figure doesn't.
+    summaries
+        Of the folded tables, where they need words of their own.
     """
 
     name: str
@@ -88,6 +100,7 @@ class Picture:
     caption: str
     tables: tuple[str, ...] = ()
     folded: bool = False
+    summaries: tuple[str, ...] = ()
 
 
 def pictures(
@@ -96,11 +109,36 @@ def pictures(
     latencies: Sequence[StoredLatency] = (),
 ) -> list[Picture]:
     """All pictures of a report (see `write_report`), in its order."""
-    found = [one for front, trials in fronts for one in front_pictures(front, trials, latencies)]
+    found = side_by_side_pictures([front for front, _ in fronts])
+    found += [one for front, trials in fronts for one in front_pictures(front, trials, latencies)]
     for name in dict.fromkeys(run.comparison for run in runs if run.comparison is not None):
         found += comparison_pictures(name, [run for run in runs if run.comparison == name])
     alone = [run for run in runs if run.comparison is None]
     return found + (run_pictures(alone) if alone else [])
+
+
+def side_by_side_pictures(fronts: Sequence[Front]) -> list[Picture]:
+    """A picture for each network that two or more fronts are of."""
+    found: list[Picture] = []
+    for own in by_network(fronts):
+        lines = lines_of(own)
+        name = file_name(f"side-by-side-{own[0].study}")
+        if any(one.name == name for one in found):  # two networks by the options of one study
+            name = f"{name}-{len(found) + 1}"
+        vectors = vector_table(own)
+        found.append(
+            Picture(
+                name,
+                side_by_side_figure(lines),
+                side_by_side_finding(lines),
+                side_by_side_text(lines),
+                side_by_side_caption(lines),
+                (budget_table(lines), *filter(None, (vectors,)), front_table(lines)),
+                summaries=(*(["The same vectors in different costs"] if vectors else []),
+                           "The fronts"),
+            )
+        )  # fmt: skip
+    return found
 
 
 def front_pictures(

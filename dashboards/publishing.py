@@ -10,7 +10,7 @@ import json
 import math
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -24,8 +24,10 @@ from dashboards.costs import breakdown_figure, cost_breakdown, latency_figure, t
 from dashboards.figures import front_figure
 from dashboards.findings import TrialPoint
 from dashboards.heatmaps import fit_text, rates_figure
+from dashboards.lines import by_network, lines_of
 from dashboards.notes import merged, study_note, trial_note
 from dashboards.progress import progress_figure, search_progress
+from dashboards.side_by_side import side_by_side_figure
 from dashboards.style import FRONT, INK, on_any_page
 from distreal_dse.errors import FrontError
 from distreal_dse.fronts import Front, list_fronts, load_front, load_latencies
@@ -41,6 +43,8 @@ HEIGHT = 450
 WIDTH = 440
 # Rows of a heat map that can be read at that height; more make further figures.
 ROWS = 14
+# Fronts of one network that a page shows beside each other.
+BESIDE = 6
 # Pixels of Plotly's buttons above a figure.
 BUTTONS = 18
 # Its cards are narrow: a legend takes a row more.
@@ -110,7 +114,7 @@ def study_figures(
     Parameters
     ----------
     engine
-        Our part of the database, for measured latencies.
+        Our part of the database, for measured latencies and other fronts of the network.
     search
         The search.
     front
@@ -128,6 +132,10 @@ def study_figures(
                 figures[f"distreal-layers{number}"] = breakdown_figure(front, breakdown, rows)
         if timed := timed_vectors(front, load_latencies(engine, front.model_fingerprint)):
             figures["distreal-latency"] = latency_figure(timed)
+        for own in by_network([front, *_beside(engine, front)]):
+            figure = side_by_side_figure(lines_of(own), WIDTH)
+            figure.layout.margin.t -= LEGEND_ROW  # which it has for such a card
+            figures["distreal-side-by-side"] = figure
         settings: Mapping[str, Any] = front.settings
     else:
         trials = [TrialPoint(**asdict(one)) for one in search.tried]
@@ -219,6 +227,22 @@ def _front_of(engine: Engine, search: StoredSearch) -> Front | None:
         if search.made(front):
             return front
     return None
+
+
+def _beside(engine: Engine, front: Front) -> list[Front]:
+    """The newest other fronts of the same network: versions, other searches, re-priced ones."""
+    others = [
+        one
+        for one in list_fronts(engine)
+        if one.model_fingerprint == front.model_fingerprint and one.label != front.label
+    ]
+    others.sort(key=lambda one: (one.created_at, one.version), reverse=True)
+    found = []
+    for other in others[: BESIDE - 1]:
+        with suppress(FrontError):  # changed in the database
+            found.append(load_front(engine, other.label))
+    widths = [group.channels for group in front.groups]
+    return [one for one in found if [group.channels for group in one.groups] == widths]
 
 
 @dataclass(frozen=True)

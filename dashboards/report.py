@@ -16,7 +16,13 @@ from plotly.offline import get_plotlyjs
 from dashboards.findings import TrialPoint, cost_text, counted, moment, run_label
 from dashboards.heatmaps import APART, DIGIT, LEAST, MOST
 from dashboards.markup import details, escaped, fact_list, figure_card
-from dashboards.pictures import Picture, comparison_pictures, front_pictures, run_pictures
+from dashboards.pictures import (
+    Picture,
+    comparison_pictures,
+    front_pictures,
+    run_pictures,
+    side_by_side_pictures,
+)
 from dashboards.style import dark_colors
 from distreal_dse.errors import InputError
 from distreal_dse.fronts import (
@@ -144,6 +150,7 @@ th, td { padding: .25rem .6rem .25rem 0; text-align: right; white-space: nowrap;
 th { font-weight: 600; vertical-align: bottom; }
 td.text, th.text { text-align: left; }
 td.counts { white-space: normal; min-width: 12rem; }
+td.names { white-space: normal; min-width: min(11rem, 35cqw); overflow-wrap: anywhere; }
 summary { cursor: pointer; font-weight: 600; }
 details > * + * { margin-top: .5rem; }
 dl { display: grid; grid-template-columns: minmax(6rem, auto) 1fr; gap: .2rem 1rem; margin: 0;
@@ -167,7 +174,8 @@ def write_report(
     path
         The file; replaced where it is there.
     fronts
-        Each front with the trials of its search, as far as they are known.
+        Each front with the trials of its search, as far as they are known. Those of one network
+        are drawn beside each other, too.
     runs
         Federated runs. Those of a comparison are drawn together by strategy, all others in one
         figure.
@@ -181,7 +189,9 @@ def write_report(
     """
     if not fronts and not runs:
         raise InputError("report: expected at least one front or run, found none; name one")
-    sections = [_front_section(front, trials, latencies) for front, trials in fronts]
+    beside = side_by_side_pictures([front for front, _ in fronts])
+    sections = [_side_by_side_section(beside)] if beside else []
+    sections += [_front_section(front, trials, latencies) for front, trials in fronts]
     alone = [run for run in runs if run.comparison is None]
     compared = list(dict.fromkeys(run.comparison for run in runs if run.comparison is not None))
     for name in compared:
@@ -218,14 +228,20 @@ def _front_section(
     )
 
 
+def _side_by_side_section(pictures: Sequence[Picture]) -> str:
+    return "\n".join(
+        ("<section>", "<h2>Fronts side by side</h2>", *map(_picture, pictures), "</section>")
+    )
+
+
 def _picture(picture: Picture) -> str:
     """A figure and its numbers; all but the first table are folded."""
     card = figure_card(picture.figure, picture.heading, picture.text, picture.caption)
     shown = 0 if picture.folded else 1
     tables = [f'<div class="card">{one}</div>' for one in picture.tables[:shown]]
-    tables += [
-        details("More numbers" if shown else "The numbers", one) for one in picture.tables[shown:]
-    ]
+    folded = picture.tables[shown:]
+    usual = ("More numbers" if shown else "The numbers",) * len(folded)
+    tables += map(details, picture.summaries or usual, folded)
     return "\n".join((card, *tables))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import socket
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from ipaddress import ip_address
@@ -149,7 +150,7 @@ def artifact_folder(url: str) -> Path:
     return Path("distreal-artifacts")
 
 
-def refresh(storage: RDBStorage, engine: Engine, drawn: dict[str, tuple[int, int]]) -> None:
+def refresh(storage: RDBStorage, engine: Engine, drawn: dict[str, tuple[int, int, int]]) -> None:
     """Draw the searches anew that have grown since they were drawn.
 
     Parameters
@@ -157,7 +158,8 @@ def refresh(storage: RDBStorage, engine: Engine, drawn: dict[str, tuple[int, int
     storage, engine
         Optuna's and our part of the database.
     drawn
-        By name, the trials and fronts that each search had then; is brought up to date.
+        By name, the trials that each search had then, its fronts, and those of its networks, which
+        are drawn beside its own; is brought up to date.
 
     Raises
     ------
@@ -165,14 +167,20 @@ def refresh(storage: RDBStorage, engine: Engine, drawn: dict[str, tuple[int, int
         If the database can't be read or written.
     """
     fronts: dict[str, int] = {}
+    networks: dict[str, set[str]] = {}
+    of_network = Counter[str]()
     for one in list_fronts(engine):
         fronts[one.name] = max(one.version, fronts.get(one.name, 0))
+        networks.setdefault(one.name, set()).add(one.model_fingerprint)
+        of_network[one.model_fingerprint] += 1
     for summary in optuna.get_all_study_summaries(storage):
-        state = (summary.n_trials, fronts.get(summary.study_name, 0))
-        if drawn.get(summary.study_name) != state:
-            with _unless_deleted(storage, summary.study_name):
-                publish(storage, engine, summary.study_name)
-            drawn[summary.study_name] = state
+        name = summary.study_name
+        beside = sum(of_network[one] for one in networks.get(name, ()))
+        state = (summary.n_trials, fronts.get(name, 0), beside)
+        if drawn.get(name) != state:
+            with _unless_deleted(storage, name):
+                publish(storage, engine, name)
+            drawn[name] = state
 
 
 @contextmanager
@@ -188,7 +196,7 @@ def _unless_deleted(storage: RDBStorage, name: str) -> Iterator[None]:
 def _watch(
     storage: RDBStorage, engine: Engine, ended: threading.Event, warn: Callable[[str], None]
 ) -> None:
-    drawn: dict[str, tuple[int, int]] = {}
+    drawn: dict[str, tuple[int, int, int]] = {}
     said = set[str]()
     while not ended.is_set():
         try:

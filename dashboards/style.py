@@ -64,6 +64,18 @@ _DEVICES = (
     Look("#1f2933", "diamond-open"),
 )
 
+# Fronts beside each other, in turn: neither orange, which is one rate for all layers, nor dots.
+_FRONTS = (
+    FRONT,
+    Look("#009E73", "square", "dash"),
+    Look("#CC79A7", "diamond", "dashdot"),
+    Look("#8a6d00", "triangle-up", "longdash"),
+    Look("#000000", "cross", "longdashdot"),
+    Look(FRONT.color, "circle-open", "dash"),
+    Look("#009E73", "square-open", "dashdot"),
+    Look("#CC79A7", "diamond-open"),
+)
+
 # Each strategy keeps its look in all figures; DISTREAL wears the colour of the fronts that it
 # trains with, and variants of one method share a colour and differ in marker and dash.
 _STRATEGIES = {
@@ -176,6 +188,11 @@ def class_looks(count: int) -> list[Look]:
 def device_looks(count: int) -> list[Look]:
     """Looks of devices that latency was measured on."""
     return [_DEVICES[index % len(_DEVICES)] for index in range(count)]
+
+
+def front_looks(count: int) -> list[Look]:
+    """Looks of fronts that are drawn beside each other."""
+    return [_FRONTS[index % len(_FRONTS)] for index in range(count)]
 
 
 def run_looks(strategies: Iterable[str]) -> list[Look]:

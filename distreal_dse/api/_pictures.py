@@ -13,15 +13,19 @@ if TYPE_CHECKING:
     from fl.api import FederatedResult
 
 
-def plot(*subjects: Front | FederatedResult, storage: str | os.PathLike[str] | None = None) -> Any:
-    """Draw a front, or the accuracy of federated runs over virtual time.
+def plot(
+    *subjects: Front | FederatedResult | Sequence[Front] | Sequence[FederatedResult],
+    storage: str | os.PathLike[str] | None = None,
+) -> Any:
+    """Draw a front, fronts side by side, or the accuracy of federated runs over virtual time.
 
     Parameters
     ----------
     subjects
-        One front, or one or several results of `fl.run`.
+        One front; several fronts of one network, of which three or more that differ in their seed
+        alone are a median with a band; or one or several results of `fl.run`. Or a list of them.
     storage
-        Of a front's search, whose other trials are then drawn too; None leaves them out.
+        Of a single front's search, whose other trials are then drawn too; None leaves them out.
 
     Returns
     -------
@@ -31,7 +35,7 @@ def plot(*subjects: Front | FederatedResult, storage: str | os.PathLike[str] | N
     Raises
     ------
     InputError
-        If there is neither one front nor runs alone.
+        If there are neither fronts of one network nor runs alone.
     """
     from distreal_dse.fronts import Front
     from distreal_dse.support.installation import full_installation
@@ -40,16 +44,29 @@ def plot(*subjects: Front | FederatedResult, storage: str | os.PathLike[str] | N
     with full_installation("a picture"):
         from dashboards.figures import accuracy_figure, front_figure
         from dashboards.findings import TrialPoint
+        from dashboards.lines import by_network, lines_of
+        from dashboards.side_by_side import side_by_side_figure
 
+    if len(subjects) == 1 and isinstance(subjects[0], list | tuple):
+        subjects = tuple(subjects[0])
     if len(subjects) == 1 and isinstance(subjects[0], Front):
         front = subjects[0]
         trials: Sequence[TrialPoint] = () if storage is None else _trials(front, storage)
         return front_figure(front, trials)
+    fronts = [one for one in subjects if isinstance(one, Front)]
+    if fronts and len(fronts) == len(subjects):
+        networks = by_network(fronts)
+        if len(networks) != 1 or any(len(own) < len(fronts) for own in networks):
+            raise InputError(
+                "plot(): expected several fronts of one network, found fronts of others or one "
+                "front twice; draw them one by one"
+            )
+        return side_by_side_figure(lines_of(networks[0]))
     runs = [one.run for one in subjects if isinstance(one, FederatedResult)]
     if not runs or len(runs) < len(subjects):
         found = ", ".join(type(one).__name__ for one in subjects) or "nothing"
         raise InputError(
-            f"plot(): expected one front, or one or several results of fl.run, found {found}"
+            f"plot(): expected fronts of one network, or results of fl.run, found {found}"
         )
     return accuracy_figure(runs)
 

@@ -5,6 +5,7 @@ by `find_front`, from the database or from an exchange file, and asks a `LookupT
 mini-batch. Nothing here imports the search, and Alembic is imported only to migrate a database.
 """
 
+from distreal_dse.fronts._attainment import attainment_surface, median_attainment
 from distreal_dse.fronts._budget_text import read_budget
 from distreal_dse.fronts._database import (
     SCHEMA_VERSION,
@@ -118,6 +119,7 @@ __all__ = [
     "VectorPilot",
     "Verdict",
     "VerificationRow",
+    "attainment_surface",
     "channel_counts",
     "check_front_name",
     "check_writable",
@@ -142,6 +144,7 @@ __all__ = [
     "mean_gain",
     "mean_saving",
     "measured_vectors",
+    "median_attainment",
     "memory_text",
     "non_dominated",
     "normalise_url",

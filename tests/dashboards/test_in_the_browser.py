@@ -49,6 +49,33 @@ def test_figures_appear_without_a_complaint(
     assert page.tags.count("img") == 0 and page.tags.count("script") == 2 + 3
 
 
+@needs_chromium
+def test_fronts_side_by_side_appear_with_steps_bars_and_a_band(
+    tmp_path: Path, searched: Front
+) -> None:
+    path = tmp_path / "report.html"
+    seeds = [
+        replace(searched, name=f"s{seed}", settings={**searched.settings, "seed": seed})
+        for seed in range(3)
+    ]
+    timed = replace(
+        searched, name="timed", cost_metric="latency", device={"cpu": "<b>chip</b>"},
+        points=searched.points[:2],
+    )  # fmt: skip
+    write_report(path, [(front, []) for front in (*seeds, timed)])
+    page, complaints = render(path.as_uri(), tmp_path / "profile", dark=True)
+    assert not complaints
+    assert page.tags.count("figure") == 1 + 4 * 2 and page.tags.count("b") == 0
+    assert "Fronts side by side" in page.texts
+    # In the legend and in the table.
+    assert page.texts.count("timed (s, <b>chip</b>)") == 2
+    assert page.texts.count("digits, 3 seeds (MACs)") == 2 + 3
+    # The fronts by themselves: 3 points and 3 of one rate; beside each other: corners and points.
+    assert page.classes.count("point") == 3 * (3 + 3) + (2 + 3) + 3 + 2
+    assert page.classes.count("yerror") == 3 * 3 + 2 + 2
+    assert page.classes.count("js-fill") == 1
+
+
 # Tells in the page itself where the numbers of heat maps and of the first table lie.
 MEASURE = """
 <script>

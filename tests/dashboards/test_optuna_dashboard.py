@@ -5,19 +5,29 @@ from __future__ import annotations
 import json
 import urllib.request
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import optuna
+import plotly.graph_objects as go
 from optuna.storages import RDBStorage
 from optuna_dashboard import get_note
+from sqlalchemy import text
 
 from benchmarks.made_up import write_search
 from browser import needs_chromium, render, screenshot
 from contrast import contrast
 from dashboards.publishing import open_storage, publish, study_figures
 from dashboards.serving import refresh
-from distreal_dse.fronts import FrontGroup, StoredLatency, open_database, save_latencies
+from distreal_dse.fronts import (
+    Front,
+    FrontGroup,
+    StoredLatency,
+    open_database,
+    save_front,
+    save_latencies,
+)
 from distreal_dse.search import stored_search
 from front_examples import HOSTILE
 
@@ -191,9 +201,83 @@ def test_a_study_without_a_description_is_its_name(url: str) -> None:
     assert "Dropout vectors of ` two-branches `, searched by" in note
 
 
+SIDE_BY_SIDE = "distreal-side-by-side"
+Drawn = dict[str, tuple[int, int, int]]
+
+
+def drawn_beside(url: str, front: Front) -> list[str]:
+    """The names in the legend of the fronts beside that of a search."""
+    search = stored_search(draw(url))
+    assert search is not None
+    figures = study_figures(open_database(url), search, front)
+    figure = figures.get(SIDE_BY_SIDE, go.Figure())
+    return [one.name for one in figure.data if one.showlegend is not False and "one rate" not in
+            one.name]  # fmt: skip
+
+
+def test_a_search_shows_versions_and_other_fronts_of_its_network_side_by_side(url: str) -> None:
+    front = write_search(url)
+    assert front is not None
+    engine = open_database(url)
+    assert drawn_beside(url, front) == []
+    save_front(engine, replace(front, name="other", model_fingerprint="fe"))
+    assert drawn_beside(url, front) == []
+    again = save_front(engine, replace(front, points=front.points[:-1]))
+    assert drawn_beside(url, again) == ["made@2", "made@1"]
+    priced = replace(
+        front, name="made-ab12", cost_metric="latency", device={"cpu": "<b>chip</b>"},
+        created_at="2099-01-31T12:00:00+00:00",
+    )  # fmt: skip
+    save_front(engine, priced)
+    shown = ["made@2 (MACs)", "made-ab12@1 (s, &lt;b&gt;chip&lt;/b&gt;)", "made@1 (MACs)"]
+    assert drawn_beside(url, again) == shown
+    for number in range(10):
+        made = f"2098-01-{number + 1:02}T12:00:00+00:00"
+        save_front(engine, replace(front, name=f"n{number}", created_at=made))
+    newest = [f"n{number}@1 (MACs)" for number in (9, 8, 7, 6)]
+    assert drawn_beside(url, again) == [*shown[:2], *newest]
+
+
+def test_fronts_side_by_side_are_drawn_anew_when_one_is_added(url: str) -> None:
+    front = write_search(url)
+    assert front is not None
+    engine, storage, drawn = (
+        open_database(url),
+        open_storage(url),
+        Drawn(),
+    )
+
+    def saved() -> str:
+        refresh(storage, engine, drawn)
+        (study,) = optuna.get_all_study_summaries(storage)
+        return str(sorted(storage.get_study_system_attrs(study._study_id).items()))
+
+    before = saved()
+    assert SIDE_BY_SIDE not in before and saved() == before
+    save_front(engine, replace(front, name="elsewhere", model_fingerprint="fe"))
+    assert saved() == before
+    save_front(engine, replace(front, name="beside"))
+    assert SIDE_BY_SIDE in saved()
+
+
+def test_a_front_that_was_changed_in_the_database_is_left_out(url: str) -> None:
+    front = write_search(url)
+    assert front is not None
+    engine = open_database(url)
+    for name in ("sound", "changed"):
+        save_front(engine, replace(front, name=name))
+    with engine.begin() as connection:
+        connection.execute(text("update fronts set study = 'x' where name = 'changed'"))
+    assert drawn_beside(url, front) == ["made@1", "sound@1"]
+
+
 def test_a_search_under_way_grows_in_the_dashboard(url: str, serve: Callable[[str], str]) -> None:
     write_search(url, trials=12, finished=False)
-    engine, storage, drawn = open_database(url), open_storage(url), dict[str, tuple[int, int]]()
+    engine, storage, drawn = (
+        open_database(url),
+        open_storage(url),
+        Drawn(),
+    )
     refresh(storage, engine, drawn)
     address = serve(url)
     (before,) = figures(address)["distreal-search"]["data"]
