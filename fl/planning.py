@@ -71,6 +71,11 @@ class LocalRound:
         pacer.transfers(self._size)
         self._complete = True
 
+    @property
+    def units(self) -> int:
+        """Units of the network that is trained."""
+        return sum(self._training.network.full_counts)
+
     def steps(self) -> Iterator[Step]:
         """Give the mini-batches; who trains one tells the pacer that it is done, then asks again.
 

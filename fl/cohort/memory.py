@@ -1,0 +1,101 @@
+"""How many devices fit into memory at once, said before any of it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from distreal_dse.cost import MemoryCost
+from distreal_dse.dropout import KeptCounts, stacked_bytes
+from distreal_dse.errors import StudyError
+from fl.client import VirtualTraining, device_optimizer
+from fl.cohort.planned import PlannedRound
+
+# Of what a GPU has free; the rest is for what lies within operations, such as the workspaces of
+# convolutions, and for memory that is in pieces. Our own choice, not measured on a GPU.
+USABLE = 0.8
+# What the stacked step of K devices takes over K times that of one: weights are scaled and
+# rearranged for grouped operations. The largest seen on a CPU was 1.6 (docs/performance.md).
+STACKING = 2.0
+
+
+class CohortMemory:
+    """Predicts the bytes of a cohort from its plans.
+
+    Parameters
+    ----------
+    training
+        The run's common part.
+    limit
+        Bytes that may be taken; None for what is free on a GPU, and no limit on a CPU.
+    """
+
+    def __init__(self, training: VirtualTraining, limit: int | None) -> None:
+        self._training, self._limit = training, limit
+        self._device = next(training.network.module.parameters()).device
+        self._steps: dict[int, MemoryCost | None] = {}
+        self._row: int | None = None
+
+    def fitting(self, rounds: Sequence[PlannedRound]) -> int:
+        """Return how many of some devices can be trained at once; 0 or 1 where no two can."""
+        limit = self._free()
+        if limit is None:
+            return len(rounds)
+        most = max(map(self.of_device, rounds), default=0)
+        # Two more rows are nobody's (`StackedTrainer`).
+        spare = 2 * self._bytes_of_row()
+        return min(len(rounds), max(0, limit - spare) // max(1, most))
+
+    def of_device(self, planned: PlannedRound) -> int:
+        """Return the bytes that one more device takes: its values, and its largest mini-batch."""
+        steps = set()
+        for one in planned.steps:
+            inner = one.work.inner
+            counts = (one.work.kept_counts, *([inner.kept_counts] if inner else []))
+            steps.add((counts, len(one.step.batch)))
+        largest = max((self._of_step(*one) for one in steps), default=0)
+        return self._bytes_of_row() + largest
+
+    def said(self) -> str:
+        """What there is, for a message."""
+        limit = self._free()
+        return "there is" if limit is None else f"the {limit / 2**20:.1f} MiB that there are"
+
+    def _of_step(self, networks: tuple[KeptCounts, ...], size: int) -> int:
+        cost = self._cost(size)
+        if cost is None:  # a step that runs over is told by the GPU, and the cohort split then
+            return 0
+        parts = [cost.parts(counts) for counts in networks]
+        found = sum(round(STACKING * (one.subnetwork + one.step)) for one in parts)
+        return found + self._bytes_of_row()  # indices, and copies of what is kept
+
+    def _cost(self, size: int) -> MemoryCost | None:
+        if size not in self._steps:
+            training = self._training
+            shape = training.network.example.shape[1:]
+            try:
+                self._steps[size] = MemoryCost(training.study, training.network, shape, size)
+            except StudyError:
+                self._steps[size] = None
+        return self._steps[size]
+
+    def _bytes_of_row(self) -> int:
+        if self._row is None:
+            training = self._training
+            optimizer = device_optimizer(training.study, training.network, training.strategy)
+            self._row = stacked_bytes(training.network, optimizer)
+        return self._row
+
+    def _free(self) -> int | None:
+        if self._limit is not None or self._device.type != "cuda":
+            return self._limit
+        free, _ = torch.cuda.mem_get_info(self._device)
+        kept = torch.cuda.memory_reserved(self._device) - torch.cuda.memory_allocated(self._device)
+        return int(USABLE * (free + kept))
+
+
+def chunks(devices: int, size: int) -> list[int]:
+    """Return sizes of parts of at most ``size`` devices, as equal as may be, the largest first."""
+    many = -(-devices // size)
+    return [devices // many + (part < devices % many) for part in range(many)]
