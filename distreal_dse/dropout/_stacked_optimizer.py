@@ -23,6 +23,9 @@ from distreal_dse.errors import UnsupportedOptimizerError
 
 # State of a whole parameter, even where that is a single number.
 OF_PARAMETER = ("step", "mu_product")
+# Whole numbers of 64 bits for each entry at once, at most: those to read and to write by, what they
+# are made of, and results in between.
+INDICES = 9
 
 
 class _Elementwise:
@@ -139,8 +142,8 @@ class StackedOptimizer:
         return self._blocks[kind]
 
 
-def stacked_bytes(network: DroppableNetwork, optimizer: Optimizer) -> int:
-    """Return the bytes of one device's values in a stack, with what its optimiser keeps of them.
+def stacked_bytes(network: DroppableNetwork, optimizer: Optimizer) -> tuple[int, int]:
+    """Return the bytes that stacks need of each device.
 
     Parameters
     ----------
@@ -148,6 +151,12 @@ def stacked_bytes(network: DroppableNetwork, optimizer: Optimizer) -> int:
         Of the device.
     optimizer
         Over its parameters; stays as it is.
+
+    Returns
+    -------
+    tuple of int
+        Of its values with what its optimiser keeps of them; and while it trains the full network,
+        of copies of these, and of the indices that say where they lie.
 
     Raises
     ------
@@ -162,7 +171,8 @@ def stacked_bytes(network: DroppableNetwork, optimizer: Optimizer) -> int:
     tried = kind([{**optimizer.param_groups[0], "params": [one]}], **defaults)
     tried.step()
     kinds = sum(_is_elementwise(name, value, one.shape) for name, value in tried.state[one].items())
-    return (1 + kinds) * stacks.bytes_of_row
+    values = (1 + kinds) * stacks.bytes_of_row
+    return values, values + INDICES * 8 * sum(stacks.layout.sizes)
 
 
 def check_stackable(optimizer: Optimizer) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 import torch
 
@@ -11,6 +12,7 @@ from distreal_dse.dropout import KeptCounts, stacked_bytes
 from distreal_dse.errors import StudyError
 from fl.client import VirtualTraining, device_optimizer
 from fl.cohort.planned import PlannedRound
+from fl.strategies.base import Work
 
 # Of what a GPU has free; the rest is for what lies within operations, such as the workspaces of
 # convolutions, and for memory that is in pieces. Our own choice, not measured on a GPU.
@@ -34,8 +36,9 @@ class CohortMemory:
     def __init__(self, training: VirtualTraining, limit: int | None) -> None:
         self._training, self._limit = training, limit
         self._device = next(training.network.module.parameters()).device
-        self._steps: dict[int, MemoryCost | None] = {}
-        self._row: int | None = None
+        self._of_one: MemoryCost | None = None
+        self._steps: dict[tuple[KeptCounts, ...], int] = {}
+        self._bytes: tuple[int, int] | None = None
 
     def fitting(self, rounds: Sequence[PlannedRound]) -> int:
         """Return how many of some devices can be trained at once; 0 or 1 where no two can."""
@@ -44,48 +47,43 @@ class CohortMemory:
             return len(rounds)
         most = max(map(self.of_device, rounds), default=0)
         # Two more rows are nobody's (`StackedTrainer`).
-        spare = 2 * self._bytes_of_row()
+        spare = 2 * self._stacked()[0]
         return min(len(rounds), max(0, limit - spare) // max(1, most))
 
     def of_device(self, planned: PlannedRound) -> int:
         """Return the bytes that one more device takes: its values, and its largest mini-batch."""
-        steps = set()
-        for one in planned.steps:
-            inner = one.work.inner
-            counts = (one.work.kept_counts, *([inner.kept_counts] if inner else []))
-            steps.add((counts, len(one.step.batch)))
-        largest = max((self._of_step(*one) for one in steps), default=0)
-        return self._bytes_of_row() + largest
+        largest = max((self._of_step(one.work) for one in planned.steps), default=0)
+        return self._stacked()[0] + largest
 
     def said(self) -> str:
         """What there is, for a message."""
         limit = self._free()
         return "there is" if limit is None else f"the {limit / 2**20:.1f} MiB that there are"
 
-    def _of_step(self, networks: tuple[KeptCounts, ...], size: int) -> int:
-        cost = self._cost(size)
-        if cost is None:  # a step that runs over is told by the GPU, and the cohort split then
-            return 0
-        parts = [cost.parts(counts) for counts in networks]
-        found = sum(round(STACKING * (one.subnetwork + one.step)) for one in parts)
-        return found + self._bytes_of_row()  # indices, and copies of what is kept
+    def _of_step(self, work: Work) -> int:
+        networks = (work.kept_counts, *([work.inner.kept_counts] if work.inner else []))
+        if networks not in self._steps:
+            cost = self._cost()
+            parts = [cost.parts(counts) for counts in networks] if cost else []
+            found = sum(round(STACKING * (one.subnetwork + one.step)) for one in parts)
+            self._steps[networks] = found + self._stacked()[1]
+        return self._steps[networks]
 
-    def _cost(self, size: int) -> MemoryCost | None:
-        if size not in self._steps:
+    def _cost(self) -> MemoryCost | None:
+        """Of whole mini-batches; None where it can't be told, and the GPU will tell."""
+        if self._of_one is None:
             training = self._training
             shape = training.network.example.shape[1:]
-            try:
-                self._steps[size] = MemoryCost(training.study, training.network, shape, size)
-            except StudyError:
-                self._steps[size] = None
-        return self._steps[size]
+            with suppress(StudyError):
+                self._of_one = MemoryCost(training.study, training.network, shape)
+        return self._of_one
 
-    def _bytes_of_row(self) -> int:
-        if self._row is None:
+    def _stacked(self) -> tuple[int, int]:
+        if self._bytes is None:
             training = self._training
             optimizer = device_optimizer(training.study, training.network, training.strategy)
-            self._row = stacked_bytes(training.network, optimizer)
-        return self._row
+            self._bytes = stacked_bytes(training.network, optimizer)
+        return self._bytes
 
     def _free(self) -> int | None:
         if self._limit is not None or self._device.type != "cuda":
