@@ -11,6 +11,7 @@ from distreal_dse.dropout._policy_specs import make_policy, policy_names
 from distreal_dse.dropout._proximal import Proximal, check_proximal
 from distreal_dse.dropout._stacked_optimizer import check_stackable, stacked_bytes
 from distreal_dse.dropout._stacked_training import Batch, Part, StackedLoss, StackedTrainer
+from distreal_dse.dropout._stacks import StackedSubNetworks
 from distreal_dse.dropout._subnetwork import SubNetwork, Workspace, wrong_mask
 from distreal_dse.dropout._tracing import trace_channels
 from distreal_dse.dropout._training import DropoutTrainer, Objective, check_inside
@@ -42,6 +43,7 @@ __all__ = [
     "Part",
     "Proximal",
     "StackedLoss",
+    "StackedSubNetworks",
     "StackedTrainer",
     "RandomMasks",
     "SubNetwork",

@@ -64,6 +64,11 @@ class Nesting:
         self._columns: dict[tuple[KeptCounts, torch.device], list[Tensor]] = {}
         self._beyond: dict[tuple[str, KeptCounts, torch.device], Tensor | None] = {}
 
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return next(self._network.module.parameters()).device
+
     @torch.no_grad()
     def begin(self) -> None:
         """Make initial weights those of nested levels; once, before any training.
@@ -97,7 +102,9 @@ class Nesting:
             weight = self._network.module.get_submodule(name).get_parameter("weight")
             kernel_axes = [1] * (weight.dim() - 2)
             held = weight if parameters is None else parameters[f"{name}.weight"]
-            held.masked_fill_(closed.to(weight.device).view(*closed.shape, *kernel_axes), 0)
+            if closed.device != held.device:  # once: whoever copies to a GPU waits for it
+                self._closed[name] = closed = closed.to(held.device)
+            held.masked_fill_(closed.view(*closed.shape, *kernel_axes), 0)
 
     def outputs(self, module: nn.Module, inputs: Tensor, counts: KeptCounts) -> list[Tensor]:
         """Return what each level adds to the outputs of a sub-network.

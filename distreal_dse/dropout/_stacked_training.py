@@ -20,7 +20,12 @@ from torch.optim import Optimizer
 from distreal_dse.dropout._network import DroppableNetwork
 from distreal_dse.dropout._proximal import check_proximal
 from distreal_dse.dropout._stacked_optimizer import StackedOptimizer
-from distreal_dse.dropout._stacks import Entries, StackedSubNetwork, Stacks
+from distreal_dse.dropout._stacks import (
+    Entries,
+    StackedSubNetwork,
+    StackedSubNetworks,
+    Stacks,
+)
 from distreal_dse.dropout._vector import KeptCounts
 from distreal_dse.errors import UnsupportedModelError, described
 
@@ -83,6 +88,8 @@ class StackedTrainer:
         How many there are: rows 0 … devices − 1.
     clip_norm, proximal
         As for `DropoutTrainer`; ``proximal`` is the weight of `Proximal`, 0 for none.
+    known
+        Sub-networks of the network that trainers before have built; None for none.
 
     Raises
     ------
@@ -98,6 +105,7 @@ class StackedTrainer:
         devices: int,
         clip_norm: float | None = None,
         proximal: float = 0.0,
+        known: StackedSubNetworks | None = None,
     ) -> None:
         check_proximal(proximal)
         network.follow()
@@ -110,11 +118,11 @@ class StackedTrainer:
         self._stacks.fill(self._stacks.blocks, begun)
         self._optimizer = StackedOptimizer(optimizer, network.parameter_names, self._stacks)
         self._finite = torch.ones(devices, dtype=torch.bool, device=self._stacks.device)
-        self._small: dict[KeptCounts, StackedSubNetwork] = {}
+        self._small = known or StackedSubNetworks(network)
 
-    def state(self, row: int) -> dict[str, Tensor]:
-        """Values of a device by name, as `DroppableNetwork.copy_state` has them."""
-        return self._stacks.state(row, list(self._state))
+    def states(self) -> list[dict[str, Tensor]]:
+        """Values of each device by name, as `DroppableNetwork.copy_state` has them; no copies."""
+        return self._stacks.states(list(self._state))[: self._nowhere]
 
     def parameters(self) -> dict[str, Tensor]:
         """Parameters of all devices by name, shape [devices + 2, …]: the last two are nobody's."""
@@ -213,9 +221,7 @@ class StackedTrainer:
         self._finite[part.index] &= losses.isfinite()
 
     def _subnetwork(self, counts: KeptCounts) -> StackedSubNetwork:
-        if counts not in self._small:
-            self._small[counts] = StackedSubNetwork(self._stacks, self._network, counts)
-        return self._small[counts]
+        return self._small.of(self._stacks, counts)
 
     def _gradients(
         self,

@@ -7,6 +7,7 @@ not waited for, and nothing is copied to it.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from distreal_dse.dropout._channels import ChannelMap, Units
-from distreal_dse.dropout._network import DroppableNetwork
+from distreal_dse.dropout._network import CACHED_SUBNETWORKS, DroppableNetwork
 from distreal_dse.dropout._packing import Layout, Place
 from distreal_dse.dropout._subnetwork import scaled_weights, shares_of_units
 from distreal_dse.dropout._vector import KeptCounts
@@ -75,9 +76,10 @@ class Stacks:
         shape = (self.rows, *self.tensors[name].shape)
         return by_row[:, place.first : place.end].view(shape)
 
-    def state(self, row: int, names: Sequence[str]) -> dict[str, Tensor]:
-        """Values of a row by name; no copies."""
-        return {name: self.view(self.blocks, name)[row] for name in names}
+    def states(self, names: Sequence[str]) -> list[dict[str, Tensor]]:
+        """Values of each row by name; no copies."""
+        by_name = {name: self.view(self.blocks, name).unbind(0) for name in names}
+        return [{name: rows[row] for name, rows in by_name.items()} for row in range(self.rows)]
 
     @property
     def bytes_of_row(self) -> int:
@@ -130,7 +132,7 @@ class StackedSubNetwork:
     Parameters
     ----------
     stacks
-        The rows.
+        Any rows of the network; others are laid out alike.
     network
         Their network.
     counts
@@ -138,7 +140,7 @@ class StackedSubNetwork:
     """
 
     def __init__(self, stacks: Stacks, network: DroppableNetwork, counts: KeptCounts) -> None:
-        self._stacks, self._network, self._counts = stacks, network, counts
+        self._full_sizes, self._network, self._counts = stacks.layout.sizes, network, counts
         channels, device = network.channels, stacks.device
         shares = shares_of_units(channels, counts)
         tables = _Tables(shares)
@@ -188,7 +190,7 @@ class StackedSubNetwork:
         # Kept ones come first and stay in their order; how many they are is known.
         order = kept.byte().argsort(dim=1, descending=True, stable=True)
         positions = order[:, : len(self._starts)] - self._starts
-        sizes = self._stacks.layout.sizes
+        sizes = self._full_sizes
         found = [recipe.find(positions) for recipe in self._recipes]
         first, of = [one for one, _ in found], [one for _, one in found]
         moved = [_moved(first, of, sizes, rows) for rows in (read, write)]
@@ -233,6 +235,32 @@ class StackedSubNetwork:
                 ones = [1] * (weight.dim() - 3)
                 found[name] = weight * by_input.view(len(by_input), 1, -1, *ones)
         return found
+
+
+class StackedSubNetworks:
+    """The stacked sub-networks of a network, built at their first use.
+
+    Parameters
+    ----------
+    network
+        The network.
+    """
+
+    def __init__(self, network: DroppableNetwork) -> None:
+        self._network, self._times = network, network.follow()
+        self._known: OrderedDict[KeptCounts, StackedSubNetwork] = OrderedDict()
+
+    def of(self, stacks: Stacks, counts: KeptCounts) -> StackedSubNetwork:
+        """That of a vector of kept counts, for these rows or others."""
+        if (times := self._network.follow()) != self._times:
+            self._times = times
+            self._known.clear()
+        if counts not in self._known:
+            self._known[counts] = StackedSubNetwork(stacks, self._network, counts)
+            if len(self._known) > CACHED_SUBNETWORKS:
+                self._known.popitem(last=False)
+        self._known.move_to_end(counts)
+        return self._known[counts]
 
 
 class _Tables:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from distreal_dse.dropout import Batch, Part, StackedTrainer
+from distreal_dse.dropout import Batch, Part, StackedSubNetworks, StackedTrainer
 from distreal_dse.errors import (
     DistrealWarning,
     UnsupportedModelError,
@@ -58,6 +58,7 @@ class Batched(Clients):
         self._device = next(training.network.module.parameters()).device
         self._samples: Samples | None = None
         self._memory = CohortMemory(training, memory)
+        self._small = StackedSubNetworks(training.network)
         self._refused = False
         self._classes: str | None = None  # a parameter that has a row for each
         self.sizes: tuple[int, ...] = ()
@@ -86,6 +87,12 @@ class Batched(Clients):
                 )
         self.sizes = (1,) * len(tasks)
         return self._one_by_one.train(tasks, state, round_number, now, deadline)
+
+    def predicted(
+        self, tasks: Sequence[Task], round_number: int, now: Seconds, deadline: Seconds
+    ) -> int:
+        """Return the bytes that a round is expected to take, all at once; as for `train`."""
+        return self._memory.of_cohort(self._planned(tasks, round_number, now, deadline))
 
     def _planned(
         self, tasks: Sequence[Task], round_number: int, now: Seconds, deadline: Seconds
@@ -133,6 +140,7 @@ class Batched(Clients):
             len(rounds),
             training.study.clip_norm,
             training.strategy.proximal,
+            self._small,
         )
         groups = groups_of(rounds)
         losses = torch.empty(0)
@@ -143,7 +151,8 @@ class Batched(Clients):
         for group in groups:
             for row in group.rows:
                 found[row].append(next(told))
-        return [one.update(trainer.state(row), found[row]) for row, one in enumerate(rounds)]
+        states = trainer.states()
+        return [one.update(states[row], found[row]) for row, one in enumerate(rounds)]
 
     def _trained(
         self, trainer: StackedTrainer, rounds: Sequence[PlannedRound], groups: Sequence[Group]

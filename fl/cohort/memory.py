@@ -46,9 +46,15 @@ class CohortMemory:
         if limit is None:
             return len(rounds)
         most = max(map(self.of_device, rounds), default=0)
-        # Two more rows are nobody's (`StackedTrainer`).
-        spare = 2 * self._stacked()[0]
-        return min(len(rounds), max(0, limit - spare) // max(1, most))
+        return min(len(rounds), max(0, limit - self._spare()) // max(1, most))
+
+    def of_cohort(self, rounds: Sequence[PlannedRound]) -> int:
+        """Return the bytes of all of them at once."""
+        return self._spare() + len(rounds) * max(map(self.of_device, rounds), default=0)
+
+    def _spare(self) -> int:
+        """Bytes of two rows that are nobody's (`StackedTrainer`)."""
+        return 2 * self._stacked()[0]
 
     def of_device(self, planned: PlannedRound) -> int:
         """Return the bytes that one more device takes: its values, and its largest mini-batch."""

@@ -60,7 +60,9 @@ class Samples:
         if self._tensors is None or indices is None:
             pairs = [one.fetched for one in group.steps if one.fetched is not None]
             inputs, targets = (torch.stack(parts) for parts in zip(*pairs, strict=True))
-            return inputs.to(self._device), targets.to(self._device)
+            # Without waiting for what the GPU is at.
+            inputs, targets = (one.to(self._device, non_blocking=True) for one in (inputs, targets))
+            return inputs, targets
         many, size = len(group.rows), len(indices) // len(group.rows)
         inputs, targets = (
             one.index_select(0, indices).view(many, size, *one.shape[1:]) for one in self._tensors

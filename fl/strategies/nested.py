@@ -27,7 +27,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
-from functools import partial
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor, nn
@@ -228,7 +228,7 @@ class NestedPlan(LocalPlan):
         counts = vector.kept_counts
         if counts == self._vectors.vectors[0].kept_counts:
             return trainer.step(inputs, targets, counts)
-        known, offsets = class_offsets(self.labels)
+        known, offsets = self._classes
 
         def objective(module: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
             return self._objective(counts, known, module, inputs, targets, offsets)
@@ -247,15 +247,27 @@ class NestedPlan(LocalPlan):
             return Work(counts)
         if self._core == ALONE:
             return None
-        known, offsets = class_offsets(self.labels)
+        known, offsets = self._classes
         return Work(
             counts,
             objective=partial(self._objective, counts, known),
             facts=(offsets,),
-            key=tuple(known.tolist()),
+            key=self._known,
             parts=self._parts(vector),
             hold=self._levels.hold,
         )
+
+    @cached_property
+    def _known(self) -> tuple[int, ...]:
+        """Classes that the device has samples of."""
+        return tuple(self._classes[0].tolist())
+
+    @cached_property
+    def _classes(self) -> tuple[Tensor, Tensor]:
+        """The same, and the logarithms of their frequencies, where the network is."""
+        known, offsets = class_offsets(self.labels)
+        where = self._levels.device
+        return known.to(where), offsets.to(where)
 
     @property
     def _levels(self) -> Nesting:
