@@ -29,8 +29,8 @@ def check_clients(clients: str) -> None:
 def clients_here(training: VirtualTraining, clients: str = AUTO) -> Clients:
     """Return who trains the devices of a run.
 
-    On a CPU that is one device after the other, unless asked otherwise: stacked steps are no faster
-    there (docs/performance.md), and one by one has the same bits everywhere.
+    On a CPU that is one device after the other, unless asked otherwise: stacked steps of all but
+    the smallest networks are slower there (docs/performance.md).
 
     Parameters
     ----------

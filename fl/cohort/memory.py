@@ -18,7 +18,8 @@ from fl.strategies.base import Work
 # convolutions, and for memory that is in pieces. Our own choice, not measured on a GPU.
 USABLE = 0.8
 # What the stacked step of K devices takes over K times that of one: weights are scaled and
-# rearranged for grouped operations. The largest seen on a CPU was 1.6 (docs/performance.md).
+# rearranged for grouped operations. Our own choice; sums of tensors on a CPU stayed below what it
+# predicts (docs/performance.md).
 STACKING = 2.0
 
 
