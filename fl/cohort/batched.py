@@ -99,7 +99,10 @@ class Batched(Clients):
     ) -> list[PlannedRound]:
         training = self._training
         if self._samples is None:
-            self._samples = Samples(training.dataset, self._device)
+            free = self._memory.free()
+            # The other half is for training.
+            most = None if free is None else free // 2
+            self._samples = Samples(training.dataset, self._device, most)
         rounds = []
         for task in tasks:
             one = planned_round(training, task, round_number, now, deadline, self._samples.fetching)

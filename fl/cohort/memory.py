@@ -43,7 +43,7 @@ class CohortMemory:
 
     def fitting(self, rounds: Sequence[PlannedRound]) -> int:
         """Return how many of some devices can be trained at once; 0 or 1 where no two can."""
-        limit = self._free()
+        limit = self.free()
         if limit is None:
             return len(rounds)
         most = max(map(self.of_device, rounds), default=0)
@@ -64,7 +64,7 @@ class CohortMemory:
 
     def said(self) -> str:
         """What there is, for a message."""
-        limit = self._free()
+        limit = self.free()
         return "there is" if limit is None else f"the {limit / 2**20:.1f} MiB that there are"
 
     def _of_step(self, work: Work) -> int:
@@ -92,7 +92,8 @@ class CohortMemory:
             self._bytes = stacked_bytes(training.network, optimizer)
         return self._bytes
 
-    def _free(self) -> int | None:
+    def free(self) -> int | None:
+        """Return the bytes that may be taken now; None for no limit."""
         if self._limit is not None or self._device.type != "cuda":
             return self._limit
         free, _ = torch.cuda.mem_get_info(self._device)

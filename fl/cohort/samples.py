@@ -14,8 +14,8 @@ from fl.cohort.turns import Group
 class Samples:
     """Gives the samples of several mini-batches at once, on the device of the network.
 
-    A `TensorDataset`, and a `Subset` of one, is copied there once; samples of others are fetched
-    when rounds are planned, as they may be drawn anew each time.
+    A `TensorDataset`, and a `Subset` of one, is copied there once, if it fits. Samples of others
+    are fetched when rounds are planned, as they may be drawn anew each time.
 
     Parameters
     ----------
@@ -23,9 +23,13 @@ class Samples:
         The training data.
     device
         Of the network.
+    most
+        Bytes that they may take there; None for no limit.
     """
 
-    def __init__(self, dataset: Dataset[Any], device: torch.device) -> None:
+    def __init__(
+        self, dataset: Dataset[Any], device: torch.device, most: int | None = None
+    ) -> None:
         self._device = device
         self._tensors: tuple[Tensor, ...] | None = None
         places: Tensor | None = None
@@ -35,17 +39,14 @@ class Samples:
             dataset = dataset.dataset
         if type(dataset) is TensorDataset and len(dataset.tensors) == 2:
             tensors = dataset.tensors if places is None else [t[places] for t in dataset.tensors]
-            self._tensors = tuple(one.to(device) for one in tensors)
+            size = sum(one.numel() * one.element_size() for one in tensors)
+            if most is None or size <= most:
+                self._tensors = tuple(one.to(device) for one in tensors)
 
     @property
     def fetching(self) -> bool:
         """Whether samples have to be fetched when rounds are planned."""
         return self._tensors is None
-
-    @property
-    def bytes(self) -> int:
-        """Bytes of what is on the device."""
-        return sum(one.numel() * one.element_size() for one in self._tensors or ())
 
     def of(self, group: Group, indices: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return inputs, shape [K, N, ...], and targets, shape [K, N], of a group.

@@ -26,6 +26,7 @@ from cohorts import (
 from distreal_dse import Data
 from fl.clients import InProcess
 from fl.cohort import Batched
+from fl.cohort.samples import Samples
 from fl.strategies import built_in_strategies
 from fl.testing import SETTINGS, STUDY
 from fl.world.deadlines import RoundRules
@@ -184,6 +185,13 @@ def test_samples_that_are_drawn_are_the_same() -> None:
 
     run = begin("distreal", replace(DOUBLE, data=data))
     check_same_round(run, tasks_of(run))
+
+
+def test_samples_that_take_too_much_memory_are_fetched() -> None:
+    dataset, device = DOUBLE.data().train, torch.device("cpu")
+    size = 120 * (16 * 8 + 8)
+    assert not Samples(dataset, device, size).fetching
+    assert Samples(dataset, device, size - 1).fetching
 
 
 def test_parts_of_data_sets_are_indexed() -> None:
