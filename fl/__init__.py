@@ -8,6 +8,7 @@ does it round by round on virtual time, and `fl.flower` on Flower. Beside it:
 - `fl.world`: what each device can afford, which data it holds, and virtual seconds;
 - `fl.store`: runs as text and numbers, carried out and kept in the database;
 - `fl.compare`: strategies under the same conditions, and what that shows;
+- `fl.cohort`: all devices of a cohort trained at once, as on a GPU;
 - `fl.live`: what a real device has free.
 
 Client and server are plain functions of tensors: whatever drives them gets the same weights.

@@ -77,10 +77,7 @@ def fedavg(updates: Sequence[Update]) -> dict[str, Tensor]:
         If there are no updates, or the states differ in names or shapes.
     """
     total = _total_samples(updates)
-    return {
-        name: _mean(name, updates, [update.samples / total for update in updates])
-        for name in updates[0].state
-    }
+    return _means(updates, [update.samples / total for update in updates])
 
 
 def average_over_contributors(
@@ -108,17 +105,10 @@ def average_over_contributors(
     steps = [LocalSteps(update) for update in updates]
     merged = {}
     for name, old in state.items():
-        axes = channels.axes.get(name, ())
-        trained = [one.of(old, axes) > 0 for one in steps]
-        samples = sum(
-            (update.samples * one.double() for update, one in zip(updates, trained, strict=True)),
-            start=torch.zeros((), dtype=torch.float64, device=old.device),
-        )
-        shares: list[float | Tensor] = [
-            update.samples * one / samples.clamp(min=1)
-            for update, one in zip(updates, trained, strict=True)
-        ]
-        merged[name] = torch.where(samples > 0, _mean(name, updates, shares), old)
+        trained = _weighted(updates, steps, old, channels.axes.get(name, ()), of_steps=False)
+        samples = trained.sum(0)
+        shares = trained / samples.clamp(min=1)
+        merged[name] = torch.where(samples > 0, _mean(name, updates, shares.unbind(0)), old)
     return merged
 
 
@@ -203,18 +193,16 @@ def average_pooled_steps(
     all_steps = sum(update.samples * len(update.masks) for update in updates)
     statistics = {name: tensor for name, tensor in state.items() if is_statistic(name)}
     merged = average_over_contributors(statistics, updates, channels)
+    means = _means(updates, [update.samples / total for update in updates])
     for name, old in state.items():
         if name in merged:
             continue
-        mean = _mean(name, updates, [update.samples / total for update in updates])
+        mean = means[name]
         if not old.is_floating_point():
             merged[name] = mean
             continue
         axes = channels.axes.get(name, ())
-        active = sum(
-            (u.samples * one.of(old, axes).double() for u, one in zip(updates, steps, strict=True)),
-            start=torch.zeros((), dtype=torch.float64, device=old.device),
-        )
+        active = _weighted(updates, steps, old, axes, of_steps=True).sum(0)
         # Written so that a ratio of 1 adds nothing to the mean, not even a rounding error.
         extra = (all_steps / active.clamp(min=1)).clamp(1, cap) - 1
         moved = mean.double() + extra * (mean.double() - old.double())
@@ -237,7 +225,11 @@ class LocalSteps:
         self._times = times.float()
 
     def of(self, tensor: Tensor, axes: Sequence[object]) -> Tensor:
-        """Steps by element; the shape broadcasts to that of the tensor.
+        """Steps by element, where the tensor is; the shape broadcasts to that of the tensor."""
+        return self.counted(tensor, axes).to(tensor.device)
+
+    def counted(self, tensor: Tensor, axes: Sequence[object]) -> Tensor:
+        """The same on the CPU.
 
         Those in which both the unit of its row and that of its column were kept: the entries of
         keptᵀ · diag(times) · kept.
@@ -252,7 +244,46 @@ class LocalSteps:
                 sizes[axis] = tensor.shape[axis]
         rows, columns = along
         counts = (rows * self._times[:, None]).T @ columns
-        return counts.reshape(sizes).to(tensor.device)
+        return counts.reshape(sizes)
+
+
+def _weighted(
+    updates: Sequence[Update],
+    steps: Sequence[LocalSteps],
+    tensor: Tensor,
+    axes: Sequence[object],
+    of_steps: bool,
+) -> Tensor:
+    """Samples of each device times its steps, or times whether there are any, by element.
+
+    Shape [updates, …], the rest broadcasts to that of the tensor. Whole numbers, so that sums are
+    exact in any order, and copied to where the tensor is at once.
+    """
+    counts = torch.stack([one.counted(tensor, axes) for one in steps])
+    samples = torch.tensor([update.samples for update in updates], dtype=torch.float64)
+    weighted = (counts if of_steps else counts > 0) * samples.view(-1, *[1] * tensor.dim())
+    return weighted.to(tensor.device)
+
+
+def _means(updates: Sequence[Update], shares: Sequence[float]) -> dict[str, Tensor]:
+    """Σ share·value of all tensors; all of a type in a row, as each call costs time of its own."""
+    like = updates[0].state
+    rows: dict[torch.dtype, list[str]] = {}
+    for name, tensor in like.items():
+        rows.setdefault(tensor.dtype, []).append(name)
+    found: dict[str, Tensor] = {}
+    for dtype, names in rows.items():
+        if not dtype.is_floating_point:
+            found |= {name: _mean(name, updates, shares) for name in names}
+            continue
+        sizes = [like[name].numel() for name in names]
+        mean = torch.zeros(sum(sizes), dtype=torch.float64, device=like[names[0]].device)
+        for update, share in zip(updates, shares, strict=True):
+            row = torch.cat([update.state[name].reshape(-1) for name in names])
+            mean += row.double() * share
+        parts = mean.to(dtype).split(sizes)
+        found |= {n: part.view(like[n].shape) for n, part in zip(names, parts, strict=True)}
+    return {name: found[name] for name in like}
 
 
 def _mean(name: str, updates: Sequence[Update], shares: Sequence[float | Tensor]) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -18,15 +18,14 @@ from distreal_dse.data.batches import fetch
 from distreal_dse.dropout import DropoutTrainer, DroppableNetwork, KeptCounts, Proximal
 from distreal_dse.fronts import Front
 from distreal_dse.study import Study
-from distreal_dse.support.seeding import generator, seeded
 from fl.learning_rates import scale_learning_rate, set_learning_rate
-from fl.masking import masked
 from fl.optimizer_settings import set_option
 from fl.pacers import Pacer, VirtualPacer
+from fl.planning import LocalRound, Step, layer_draws, mask_draws
 from fl.results import State, Update
 from fl.schedules import Constant
 from fl.settings import RunSettings
-from fl.strategies.base import LocalPlan, Strategy
+from fl.strategies.base import Strategy
 from fl.strategies.contract import check_begun, trained_network
 from fl.world.availability import Availability
 from fl.world.clock import Clock, make_clock
@@ -219,83 +218,33 @@ def train_locally(
         In virtual time, depends on the arguments alone, not on what was trained before.
     """
     study, network = training.study, training.network
-    key = (device.index, round_number)
     network.load_state(state)
     where = next(network.module.parameters()).device
-    plan = begun_plan(training, device, samples, round_number, pacer.first_budget())
-    optimizer = device_optimizer(study, network, training.strategy)
-    scale_learning_rate(optimizer, training.rate_factor(round_number, pacer.start))
+    local = LocalRound(training, device, samples, round_number, pacer)
     trainer = DropoutTrainer(
         network,
-        optimizer,
-        plan.loss,
-        plan.masks,
+        round_optimizer(training, round_number, pacer.start),
+        local.plan.loss,
+        local.plan.masks,
         mask_draws(training.seed, device, round_number),
         study.clip_norm,
         Proximal(prox, state) if (prox := training.strategy.proximal) else None,
     )
-    order = generator(training.seed, "order", *key)
-    size = training.size_of(plan.sent() or network.full_counts)
-    pacer.transfers(size)
-    macs = total_loss = 0.0
-    trained = over_budget = 0
-    complete = True
-    cost_shares: list[float] = []
+    steps: list[Step] = []
+    losses: list[float] = []
     masks = [trainer.last_mask[None][:0]]
-    # Ordinary dropout layers and random augmentation draw from the global generator.
-    holding = trainer.holding() if plan.only_steps else nullcontext()
-    with seeded(training.seed, "layers", *key), holding:
-        for batch in _mini_batches(samples, study.batch_size, training.epochs, order):
-            budget = pacer.budget()
-            if budget is None:
-                complete = False
-                break
-            vector = plan.pick(budget)
-            if not pacer.begins(vector.cost, len(batch)):
-                complete = False
-                break
-            inputs, targets = fetch(training.dataset, batch)
-            loss = plan.step(trainer, inputs.to(where), targets.to(where), vector)
+    holding = trainer.holding() if local.plan.only_steps else nullcontext()
+    with layer_draws(training.seed, device, round_number), holding:
+        for step in local.steps():
+            inputs, targets = fetch(training.dataset, step.batch)
+            loss = local.plan.step(trainer, inputs.to(where), targets.to(where), step.vector)
             pacer.done()
-            macs += plan.training_macs(training.macs, vector) * len(batch)
-            total_loss += loss * len(batch)
-            trained += len(batch)
-            cost_shares.append(vector.cost / pacer.reference_cost)
+            steps.append(step)
+            losses.append(loss)
             masks.append(trainer.last_mask[None])
-            over_budget += vector.cost > budget
             if not math.isfinite(loss):
                 break
-    return Update(
-        device=device.index,
-        samples=len(samples),
-        state=network.copy_state(),
-        masks=torch.cat(masks),
-        loss=total_loss / trained if trained else 0.0,
-        seconds=pacer.seconds(),
-        complete=complete,
-        training_macs=macs,
-        cost_shares=tuple(cost_shares),
-        over_budget=over_budget,
-        bytes_down=size,
-        bytes_up=size,
-    )
-
-
-def begun_plan(
-    training: LocalTraining, device: Device, samples: Tensor, round_number: int, budget: float
-) -> LocalPlan:
-    """Return the plan of a device whose round begins with a budget, ready for mini-batches."""
-    study = training.study
-    plan = training.strategy.plan(device, round_number, budget, training.seed)
-    plan.masks.start_round(round_number)
-    plan.labels, plan.masked = training.labels[samples], training.masked_loss
-    plan.loss = masked(study.loss, plan.labels) if plan.masked else study.loss
-    return plan
-
-
-def mask_draws(seed: int, device: Device, round_number: int) -> torch.Generator:
-    """Return the randomness of a device's masks in a round, from its beginning."""
-    return generator(seed, "masks", device.index, round_number)
+    return local.update(network.copy_state(), torch.cat(masks), steps, losses, pacer.seconds())
 
 
 def device_optimizer(study: Study, network: DroppableNetwork, strategy: Strategy) -> Optimizer:
@@ -315,19 +264,16 @@ def device_optimizer(study: Study, network: DroppableNetwork, strategy: Strategy
     return optimizer
 
 
-def count_mini_batches(samples: int, batch_size: int, epochs: int) -> int:
-    """Return how many mini-batches a device of so many samples trains in a round."""
-    whole, rest = divmod(samples, batch_size)
-    return epochs * (whole + (rest > 1))
+def round_optimizer(training: LocalTraining, round_number: int, start: Seconds) -> Optimizer:
+    """Make the optimiser of a device's round, with the learning rate of that round.
 
-
-def _mini_batches(
-    samples: Tensor, batch_size: int, epochs: int, random: torch.Generator
-) -> Iterator[Tensor]:
-    """All samples once per epoch in a new order; the last batch of an epoch may be smaller."""
-    for _ in range(epochs):
-        shuffled = samples[torch.randperm(len(samples), generator=random)]
-        for batch in torch.split(shuffled, batch_size):
-            # Batch normalisation can't train on one sample, so a single left-over is left out.
-            if len(batch) > 1 or batch_size == 1:
-                yield batch
+    Parameters
+    ----------
+    training
+        The run's common part.
+    round_number, start
+        Number of the round, and seconds since the start of the run at which it starts.
+    """
+    optimizer = device_optimizer(training.study, training.network, training.strategy)
+    scale_learning_rate(optimizer, training.rate_factor(round_number, start))
+    return optimizer

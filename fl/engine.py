@@ -19,10 +19,12 @@ from distreal_dse.dropout import DroppableNetwork
 from distreal_dse.errors import InputError
 from distreal_dse.fronts import Front
 from distreal_dse.study import Data, Study
-from fl.client import count_mini_batches, virtual_training
-from fl.clients import Clients, InProcess, Task
+from fl.client import virtual_training
+from fl.clients import Clients, Task
+from fl.cohort import clients_here
 from fl.contents import file_hashes, study_hash
 from fl.merging import Checkpoint, Held, Merging, device_rounds, limited_rules
+from fl.planning import count_mini_batches
 from fl.results import MERGED, DeviceRound, Outcome, RoundResult, State, Update, round_result
 from fl.server import select_cohort
 from fl.server_optimizers import Replace, ServerOptimizer
@@ -161,7 +163,7 @@ class FederatedRun:
         InputError
             If rounds are left and no device is ever available again.
         """
-        clients = clients or InProcess(self.training)
+        clients = clients or clients_here(self.training)
         if self._round == 0:
             yield self._result([], [], True)
         while not self.finished:

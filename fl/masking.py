@@ -110,9 +110,24 @@ def keep_classes(outputs: Tensor, known: Tensor) -> Tensor:
     known
         The classes to keep, in any number, shape [M].
     """
-    kept = outputs.new_zeros(outputs.shape[1])
-    kept[known.to(outputs.device)] = 1
-    return outputs * kept
+    return outputs * class_row(known, outputs.shape[1], outputs)
+
+
+def class_row(known: Tensor, classes: int, like: Tensor) -> Tensor:
+    """Return 1 for each class that is known and 0 for the others, shape [classes].
+
+    Parameters
+    ----------
+    known
+        The classes, in any number, shape [M].
+    classes
+        How many there are.
+    like
+        Gives type and device.
+    """
+    row = like.new_zeros(classes)
+    row[known.to(like.device)] = 1
+    return row
 
 
 def adjusted(loss: Loss, labels: Tensor) -> Loss:
@@ -130,15 +145,35 @@ def adjusted(loss: Loss, labels: Tensor) -> Loss:
     labels
         Those of the device's samples, shape [M], M ≥ 1.
     """
-    known, counts = labels.unique(return_counts=True)
-    offsets = (counts / counts.sum()).log()
+    known, offsets = class_offsets(labels)
 
     def of_adjusted(outputs: Tensor, targets: Tensor) -> Tensor:
-        here = known.to(outputs.device)
-        places = torch.searchsorted(here, targets)
-        return loss(outputs[:, here] + offsets.to(outputs), places)
+        return adjusted_by(loss, outputs, targets, known, offsets)
 
     return of_adjusted
+
+
+def class_offsets(labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the classes that occur, ascending, and the logarithms of their frequencies."""
+    known, counts = labels.unique(return_counts=True)
+    return known, (counts / counts.sum()).log()
+
+
+def adjusted_by(
+    loss: Loss, outputs: Tensor, targets: Tensor, known: Tensor, offsets: Tensor
+) -> Tensor:
+    """Return the loss of logits plus offsets, over the classes that are known; see `adjusted`.
+
+    Parameters
+    ----------
+    loss, outputs, targets
+        Logits, shape [N, classes], and class indices, shape [N], that are all known.
+    known, offsets
+        As of `class_offsets`, shape [M].
+    """
+    here = known.to(outputs.device)
+    places = torch.searchsorted(here, targets)
+    return loss(outputs[:, here] + offsets.to(outputs), places)
 
 
 def drift(core: Tensor, outputs: Tensor, part: Tensor, known: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ from distreal_dse.cli._comparison_tables import (
     tell_failures,
     told_at_the_end,
 )
-from distreal_dse.cli._console import interruptible, print_json
+from distreal_dse.cli._console import interruptible, plain_warnings, print_json
 from distreal_dse.cli._federated_options import (
     CompareOptions,
     FrontOption,
@@ -102,7 +102,7 @@ def compare(
     source = study_source(study, data, option)
     comparison = name or source.load().name
     kept = f"finished rounds of comparison '{comparison}' are kept; the same command goes on"
-    with interruptible(lambda: kept), told_at_the_end():
+    with interruptible(lambda: kept), plain_warnings(console()), told_at_the_end():
         result = fl.compare_strategies(
             study,
             strategies,

@@ -25,6 +25,7 @@ from distreal_dse.cli._compare import compare
 from distreal_dse.cli._console import interruptible, plain_warnings, print_json
 from distreal_dse.cli._federated_options import (
     CheckpointOption,
+    ClientsOption,
     FrontOption,
     RunOptions,
     TrackOption,
@@ -68,6 +69,7 @@ def run(
     checkpoint_every: CheckpointOption = 10,
     track: TrackOption = "",
     workers: WorkersOption = 1,
+    clients: ClientsOption = "auto",
     seed: SeedOption = 0,
     storage: StorageOption = None,
     device: DeviceOption = "cpu",
@@ -87,6 +89,7 @@ def run(
             **vars(asked),
             checkpoint_every=checkpoint_every,
             workers=workers,
+            clients=clients,
             seed=seed,
             storage=storage,
             device=check_device(device),
@@ -101,6 +104,7 @@ def run(
 def resume(
     run_id: Annotated[int, typer.Argument(metavar="RUN", help="Number of a run that stopped.")],
     workers: WorkersOption = 1,
+    clients: ClientsOption = "auto",
     study: Annotated[
         str | None,
         typer.Option(
@@ -121,6 +125,7 @@ def resume(
             study=study,
             storage=storage,
             workers=workers,
+            clients=clients,
             track=track,
             progress=partial(_shown, kept, as_json),
         )

@@ -38,6 +38,14 @@ TrackOption = Annotated[
 WorkersOption = Annotated[
     int, typer.Option(metavar="N", help="Processes that train at the same time.")
 ]
+ClientsOption = Annotated[
+    str,
+    typer.Option(
+        metavar="auto|one-by-one|batched",
+        help="How one process trains the devices of a cohort: batched is all at once, and what "
+        "auto does on a GPU.",
+    ),
+]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,9 +9,12 @@ from distreal_dse.dropout._policies import ComposedMasks, MaskPolicy, RandomMask
 from distreal_dse.dropout._policy_check import check_mask_policy
 from distreal_dse.dropout._policy_specs import make_policy, policy_names
 from distreal_dse.dropout._proximal import Proximal, check_proximal
-from distreal_dse.dropout._subnetwork import SubNetwork, Workspace
+from distreal_dse.dropout._stacked_optimizer import check_stackable, stacked_bytes
+from distreal_dse.dropout._stacked_training import Batch, Part, StackedLoss, StackedTrainer
+from distreal_dse.dropout._stacks import StackedSubNetworks
+from distreal_dse.dropout._subnetwork import SubNetwork, Workspace, wrong_mask
 from distreal_dse.dropout._tracing import trace_channels
-from distreal_dse.dropout._training import DropoutTrainer, Objective
+from distreal_dse.dropout._training import DropoutTrainer, Objective, check_inside
 from distreal_dse.dropout._vector import (
     KeptCounts,
     Vector,
@@ -25,6 +28,7 @@ from distreal_dse.dropout._zeroing import check_dropping_equals_zeroing, zero_dr
 
 __all__ = [
     "BATCH_NORMS",
+    "Batch",
     "ChannelGroup",
     "ChannelMap",
     "ComposedMasks",
@@ -36,7 +40,11 @@ __all__ = [
     "Nesting",
     "NormLayer",
     "Objective",
+    "Part",
     "Proximal",
+    "StackedLoss",
+    "StackedSubNetworks",
+    "StackedTrainer",
     "RandomMasks",
     "SubNetwork",
     "Vector",
@@ -45,14 +53,18 @@ __all__ = [
     "check_counts",
     "counts_of",
     "check_dropping_equals_zeroing",
+    "check_inside",
     "check_mask_policy",
     "check_proximal",
+    "check_stackable",
     "allowed_counts",
     "extracted",
     "kept_counts",
     "make_policy",
     "policy_names",
+    "stacked_bytes",
     "trace_channels",
     "uniform_rate",
+    "wrong_mask",
     "zero_dropped",
 ]

@@ -16,7 +16,7 @@ weights over the number of inputs).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -64,6 +64,11 @@ class Nesting:
         self._columns: dict[tuple[KeptCounts, torch.device], list[Tensor]] = {}
         self._beyond: dict[tuple[str, KeptCounts, torch.device], Tensor | None] = {}
 
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return next(self._network.module.parameters()).device
+
     @torch.no_grad()
     def begin(self) -> None:
         """Make initial weights those of nested levels; once, before any training.
@@ -85,8 +90,10 @@ class Nesting:
         head[:, torch.from_numpy(~first).to(head.device)] = 0
 
     @torch.no_grad()
-    def hold(self) -> None:
+    def hold(self, parameters: Mapping[str, Tensor] | None = None) -> None:
         """Set the weights from higher levels to zero again; after each step of an optimiser.
+
+        Those of the network, or of others like it: by name, the first axes of their shapes free.
 
         For optimisers that work on each element alone, this is as if these weights weren't there,
         but that their gradients count in `DropoutTrainer`'s ``clip_norm``.
@@ -94,7 +101,10 @@ class Nesting:
         for name, closed in self._closed.items():
             weight = self._network.module.get_submodule(name).get_parameter("weight")
             kernel_axes = [1] * (weight.dim() - 2)
-            weight.masked_fill_(closed.to(weight.device).view(*closed.shape, *kernel_axes), 0)
+            held = weight if parameters is None else parameters[f"{name}.weight"]
+            if closed.device != held.device:  # once: whoever copies to a GPU waits for it
+                self._closed[name] = closed = closed.to(held.device)
+            held.masked_fill_(closed.view(*closed.shape, *kernel_axes), 0)
 
     def outputs(self, module: nn.Module, inputs: Tensor, counts: KeptCounts) -> list[Tensor]:
         """Return what each level adds to the outputs of a sub-network.

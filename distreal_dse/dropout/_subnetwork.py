@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Never
 
 import numpy as np
@@ -66,6 +66,37 @@ class Slot(NamedTuple):
             full.index_copy_(0, kept.positions[self.rows], small)
         else:
             full[kept.positions[self.rows][:, None], kept.positions[self.columns]] = small
+
+
+def shares_of_units(channels: ChannelMap, counts: KeptCounts) -> npt.NDArray[np.float64]:
+    """Share that is kept of the group of each unit; 1 of what is always kept, shape [units + 1]."""
+    shares = np.divide([*counts, 1], [*channels.widths, 1])
+    found: npt.NDArray[np.float64] = shares[channels.group_of_unit()]
+    return found
+
+
+def scaled_weights(
+    channels: ChannelMap, share_of_unit: npt.NDArray[np.float64]
+) -> Iterator[tuple[str, float | Tensor, Units]]:
+    """Weights that inverted scaling multiplies, by name: their factors, and units of their inputs.
+
+    The factor of all inputs, or one for each position along them, shape [inputs].
+    """
+    for layer in channels.layers:
+        factors = 1 / share_of_unit[layer.inputs]
+        if (factors == 1).all():
+            continue
+        alike = (factors == factors[0]).all()
+        found = float(factors[0]) if alike else torch.from_numpy(factors)
+        yield f"{layer.name}.weight", found, layer.inputs
+
+
+def wrong_mask(mask: Tensor, counts: KeptCounts) -> VectorError:
+    """Return the error of a mask that does not keep these counts."""
+    return VectorError(
+        f"mask keeps {int(mask.sum())} of {len(mask)} units: expected {counts} of "
+        "the channel groups, the kept counts of the vector; mend the mask policy"
+    )
 
 
 class _Tables:
@@ -238,8 +269,7 @@ class SubNetwork:
         if scaling not in SCALINGS:
             raise InputError(f"scaling '{scaling}': expected {' or '.join(SCALINGS)}")
         self.counts: KeptCounts = check_counts(counts, channels.groups)
-        shares = np.divide([*self.counts, 1], [*channels.widths, 1])
-        self._share_of_unit = shares[channels.group_of_unit()]
+        self._share_of_unit = shares_of_units(channels, self.counts)
         self._tables = _Tables(self._share_of_unit)
         self._scales = _Scales()
         self._workspace = workspace or Workspace(network, channels)
@@ -323,16 +353,12 @@ class SubNetwork:
         return rows, columns
 
     def _add_scaling(self, channels: ChannelMap) -> None:
-        for layer in channels.layers:
-            factors = 1 / self._share_of_unit[layer.inputs]
-            if (factors == 1).all():
-                continue
-            weight = self.module.get_submodule(layer.name).get_parameter("weight")
-            if (factors == factors[0]).all():
-                self._scales.add(weight, float(factors[0]))
+        for name, factors, inputs in scaled_weights(channels, self._share_of_unit):
+            weight = self.module.get_parameter(name)
+            if isinstance(factors, float):
+                self._scales.add(weight, factors)
             else:
-                table = self._tables.number(layer.inputs)
-                self._scales.add_by_column(weight, torch.from_numpy(factors), table)
+                self._scales.add_by_column(weight, factors, self._tables.number(inputs))
 
     def select(self, mask: Tensor) -> Kept:
         """What a mask of the units keeps; shape [units].
@@ -344,10 +370,7 @@ class SubNetwork:
         """
         found = self._tables.positions(mask)
         if found is None:
-            raise VectorError(
-                f"mask keeps {int(mask.sum())} of {len(mask)} units: expected {self.counts} of "
-                "the channel groups, the kept counts of the vector; mend the mask policy"
-            )
+            raise wrong_mask(mask, self.counts)
         positions = {
             table: torch.from_numpy(found[self._tables.ranges[table]])
             for table in self._used_tables
@@ -379,7 +402,7 @@ class SubNetwork:
         for full, small in self._whole:
             if small.data_ptr() != full.data_ptr():
                 small.data = full.detach()
-        self._settings.follow()
+        self.follow()
         self._scales.apply(kept)
 
     @torch.no_grad()
@@ -390,6 +413,10 @@ class SubNetwork:
         settings of layers are those of the last `load`.
         """
         self._scales.apply(kept)
+
+    def follow(self) -> None:
+        """Follow the full network's layers, as `load` does, without filling any tensor."""
+        self._settings.follow()
 
     def backward(self, loss: Tensor) -> None:
         """Back-propagate; then parameters and gradients are those of the weights before scaling.

@@ -286,11 +286,7 @@ class DropoutTrainer:
         is_full = counts == self._network.full_counts
         mask = self._everything if is_full else self._draw(counts)
         inner_mask = self._draw(inner_counts)
-        if bool((inner_mask & ~mask).any()):
-            raise InputError(
-                f"masks '{self._policy.spec}': expected those of fewer filters to be a part of "
-                "those of more, found others; train nested sub-networks with masks 'ordered', say"
-            )
+        check_inside(inner_mask, mask, self._policy)
         self.last_mask = mask
 
         def train_inner(module: nn.Module, outputs: Tensor) -> None:
@@ -411,6 +407,21 @@ class DropoutTrainer:
             )
             self._small_optimizers[small] = optimizer
         return optimizer
+
+
+def check_inside(inner_mask: Tensor, mask: Tensor, policy: MaskPolicy) -> None:
+    """Refuse masks of nested sub-networks that are not nested.
+
+    Raises
+    ------
+    InputError
+        If the inner one keeps a unit that the outer one drops.
+    """
+    if bool((inner_mask & ~mask).any()):
+        raise InputError(
+            f"masks '{policy.spec}': expected those of fewer filters to be a part of "
+            "those of more, found others; train nested sub-networks with masks 'ordered', say"
+        )
 
 
 @torch.no_grad()

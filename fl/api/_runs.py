@@ -20,6 +20,7 @@ from distreal_dse.support.progress import console, progress_bar
 from distreal_dse.support.tables import make_table
 from distreal_dse.support.workers import one_thread
 from fl.api._opening import opened
+from fl.cohort import check_clients
 from fl.compare.export import device_rows, round_rows
 from fl.engine import FederatedRun
 from fl.results import RoundResult
@@ -109,6 +110,7 @@ def run(
     split: str = "iid",
     storage: str | os.PathLike[str] | None = None,
     workers: int = 1,
+    clients: str = "auto",
     seed: int = 0,
     device: str = "cpu",
     options: Mapping[str, Any] | None = None,
@@ -159,6 +161,10 @@ def run(
     workers
         Processes that train at the same time; 1 trains here. A `Study` object is copied to them,
         with the functions that it refers to.
+    clients
+        How devices of a cohort are trained where ``workers`` is 1: ``"one-by-one"``, or
+        ``"batched"``, all at once; ``"auto"`` batches on a GPU. Results are the same to rounding
+        errors.
     seed
         Of all randomness; equal arguments give equal runs on one machine.
     device
@@ -201,8 +207,11 @@ schedule, robust, masked_loss
     -----
     TrackingWarning
         If a tracker fails; the run goes on without it.
+    BatchingWarning
+        If devices can't be trained all at once; they are one by one.
     """
     check_trackers(track)
+    check_clients(clients)
     source = source_of(study, options, workers=workers)
     with opened(storage) as engine, one_thread():
         arguments = spec_arguments(
@@ -236,7 +245,9 @@ schedule, robust, masked_loss
         spec = RunSpec(**arguments, strategy=strategy, seed=seed, checkpoint_every=checkpoint_every)
         given = source if isinstance(source, GivenStudy) else None
         run_id, begun = begin_run(engine, spec, given=given)
-        return _go_on(engine, run_id, begun, given, workers, track, _shown(progress, listen))
+        return _go_on(
+            engine, run_id, begun, given, workers, clients, track, _shown(progress, listen)
+        )
 
 
 def resume(
@@ -245,6 +256,7 @@ def resume(
     study: Study | str | os.PathLike[str] | None = None,
     storage: str | os.PathLike[str] | None = None,
     workers: int = 1,
+    clients: str = "auto",
     track: str = "",
     progress: bool | Shown = True,
     listen: Listener | None = None,
@@ -258,7 +270,7 @@ def resume(
     study
         The `Study` object that it was begun with, where it was one, or its file, where that has
         changed or lies elsewhere now.
-    storage, workers, track, progress, listen
+    storage, workers, clients, track, progress, listen
         As for `run`.
 
     Raises
@@ -269,12 +281,15 @@ def resume(
         If the database can't be used.
     """
     check_trackers(track)
+    check_clients(clients)
     given: str | GivenStudy | None = None
     if study is not None:
         source = source_of(study, workers=workers)
         given = source if isinstance(source, GivenStudy) else source.spec
     with opened(storage) as engine, one_thread():
-        return _go_on(engine, run_id, None, given, workers, track, _shown(progress, listen))
+        return _go_on(
+            engine, run_id, None, given, workers, clients, track, _shown(progress, listen)
+        )
 
 
 def _go_on(
@@ -283,12 +298,13 @@ def _go_on(
     begun: FederatedRun | None,
     study: str | GivenStudy | None,
     workers: int,
+    clients: str,
     track: str,
     shown: Shown,
 ) -> FederatedResult:
     stored = load_run(engine, run_id)
     with shown(stored) as listen, tracked(track, stored, listen) as hear:
-        federated = carry_out(engine, run_id, begun, hear, workers, study)
+        federated = carry_out(engine, run_id, begun, hear, workers, study, clients)
         stored = load_run(engine, run_id)
     return FederatedResult(stored, None if federated is None else _trained(federated, stored))
 

@@ -22,12 +22,13 @@ from distreal_dse.fronts import Front, find_front
 from distreal_dse.study import Data, Study
 from distreal_dse.study.catalogue import StudySource
 from distreal_dse.study.preparation import prepare
-from fl.client import VirtualTraining, begun_plan, mask_draws, train_locally, virtual_training
+from fl.client import VirtualTraining, train_locally, virtual_training
 from fl.flower.config import AppConfig, NodeConfig
 from fl.flower.pieces import pack_bits, put, take
 from fl.flower.words import Greeting, Hello, Order, Plan, RefusedError
 from fl.live import CpuLoad, LiveBudget
 from fl.pacers import LivePacer, Pacer
+from fl.planning import begun_plan, mask_draws
 from fl.results import State, Update
 from fl.store.specs import RunSpec
 from fl.world.devices import Device

@@ -21,11 +21,12 @@ from distreal_dse.fronts import Front, find_front
 from distreal_dse.study import Data
 from distreal_dse.study.catalogue import StudySource
 from distreal_dse.study.preparation import prepare
-from fl.client import VirtualTraining, count_mini_batches, virtual_training
+from fl.client import VirtualTraining, virtual_training
 from fl.contents import file_hashes, study_hash
 from fl.flower.config import AppConfig
 from fl.flower.words import Greeting, Hello
 from fl.merging import Checkpoint, Held, Judged, Merging, device_rounds, limited_rules
+from fl.planning import count_mini_batches
 from fl.results import RoundResult, Update, round_result
 from fl.server_optimizers import make_server_optimizer
 from fl.world.exact import Seconds, exact

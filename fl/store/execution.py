@@ -12,7 +12,8 @@ from distreal_dse.errors import DistrealError, InputError, StorageError, describ
 from distreal_dse.fronts import ConnectionLostError, not_waiting
 from distreal_dse.study.given import GivenStudy
 from distreal_dse.support.temporary import sweep
-from fl.clients import InProcess, Processes
+from fl.clients import Processes
+from fl.cohort import AUTO, clients_here
 from fl.engine import FederatedRun
 from fl.merging import Checkpoint
 from fl.results import RoundResult
@@ -83,6 +84,7 @@ def carry_out(
     listen: Listener = lambda result: None,
     workers: int = 1,
     study: str | GivenStudy | None = None,
+    clients: str = AUTO,
 ) -> FederatedRun | None:
     """Carry a stored run out to its end, from its newest checkpoint that is whole on.
 
@@ -106,6 +108,8 @@ def carry_out(
         File or name of the study, where the caller knows it, as on another machine, or the study
         as an object. None takes that of the database; a file only if the user gave it before
         (`distreal_dse.study.trusted`).
+    clients
+        How devices are trained where ``workers`` is 1; see `fl.cohort.clients_here`.
 
     Returns
     -------
@@ -132,7 +136,7 @@ def carry_out(
             # Before anything is imported: whoever can write to the database names the study.
             spec = trusted_spec(run.settings, f"run {run_id}", study)
             given = study if isinstance(study, GivenStudy) else None
-            return _go_on(engine, run, spec, begun, listen, workers, owner, given)
+            return _go_on(engine, run, spec, begun, listen, workers, owner, given, clients)
         except (RunHeldError, ConnectionLostError):
             raise
         except Exception as error:
@@ -186,6 +190,7 @@ def _go_on(
     workers: int,
     owner: Owner,
     given: GivenStudy | None,
+    clients: str,
 ) -> FederatedRun:
     federated = begun or spec.begin(engine, given)
     _check_unchanged(run, spec, federated)
@@ -195,15 +200,15 @@ def _go_on(
     if checkpoint is not None:
         federated.resume(checkpoint)
     url = engine.url.render_as_string(hide_password=False)
-    clients = (
-        InProcess(federated.training)
+    trained_by = (
+        clients_here(federated.training, clients)
         if workers == 1
         else Processes(workers, partial(make_training, spec, url, given))
     )
     # Of the two newest rounds: an interrupt may come before or after the last one is stored.
     newest: list[Checkpoint] = []
     try:
-        for result in federated.rounds(clients):
+        for result in federated.rounds(trained_by):
             newest = [*newest[-1:], federated.checkpoint()]
             save_round(engine, run.id, result, owner)
             listen(result)
@@ -218,7 +223,7 @@ def _go_on(
                     save_checkpoint(engine, run.id, one, owner)
         raise
     finally:
-        clients.close()
+        trained_by.close()
     finish_run(engine, run.id, owner)
     return federated
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -41,6 +41,59 @@ class PricedVector(Protocol):
     @property
     def cost(self) -> float:
         """Cost of a mini-batch in the unit of the run's clock."""
+
+
+@dataclass(frozen=True, eq=False)
+class Inner:
+    """A sub-network inside of another one, and what it learns.
+
+    Parameters
+    ----------
+    kept_counts
+        Its channels kept of each group; fewer than those around it.
+    loss
+        Its mean loss from ``(its outputs, outputs of the outer one, targets)``. With a masked
+        loss, outputs come with those of other classes set to zero.
+    """
+
+    kept_counts: KeptCounts
+    loss: Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Work:
+    """What `LocalPlan.step` does with a vector, said rather than done.
+
+    So mini-batches of several devices can be trained at once. What differs between devices has to
+    be among the ``facts``: of devices with the same ``key``, one's functions stand for all.
+
+    Parameters
+    ----------
+    kept_counts
+        Channels kept of each group.
+    inner
+        Trained in the same step; None for nothing.
+    objective
+        Takes the place of the loss: from ``(network, inputs, targets, *facts)`` to a scalar. It
+        runs under ``torch.vmap``. None for the loss of the outputs.
+    facts
+        Of the device, of the same shapes for all of the same key.
+    key
+        Equal for devices that do the same but for their facts.
+    parts
+        What the objective is divided by to be the loss that is told.
+    hold
+        Called with the parameters by name, shape [devices, …], after each step, to set what must
+        not change.
+    """
+
+    kept_counts: KeptCounts
+    inner: Inner | None = None
+    objective: Callable[..., Tensor] | None = None
+    facts: tuple[Tensor, ...] = ()
+    key: Hashable = None
+    parts: int = 1
+    hold: Callable[[Mapping[str, Tensor]], None] | None = None
 
 
 class LocalPlan(ABC):
@@ -80,13 +133,21 @@ class LocalPlan(ABC):
     def step(
         self, trainer: DropoutTrainer, inputs: Tensor, targets: Tensor, vector: PricedVector
     ) -> float:
-        """Train a mini-batch with the vector that was picked; return its loss."""
+        """Train a mini-batch with the vector that was picked; return its loss.
+
+        A plan with a step of its own should say what it does by `work` as well, or else its
+        devices are trained one after the other, also on a GPU.
+        """
         return trainer.step(inputs, targets, vector.kept_counts)
 
     @property
     def only_steps(self) -> bool:
         """Whether `step` is a step of the trainer and touches the network in no other way."""
         return type(self).step is LocalPlan.step
+
+    def work(self, vector: PricedVector) -> Work | None:
+        """Return what `step` does, for many devices at once; None where it can't be said."""
+        return Work(vector.kept_counts)
 
     def training_macs(self, macs: MacCost, vector: PricedVector) -> float:
         """Return the multiply-accumulates that `step` spends on each sample."""

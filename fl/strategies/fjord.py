@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from distreal_dse.cost import MacCost
 from distreal_dse.dropout import DropoutTrainer, KeptCounts, MaskPolicy, make_policy
@@ -22,7 +21,7 @@ from distreal_dse.study import Study
 from distreal_dse.support.seeding import generator
 from distreal_dse.support.specs import number
 from fl.masking import keep_classes
-from fl.strategies.base import LocalPlan, PricedVector, Vector
+from fl.strategies.base import Inner, LocalPlan, PricedVector, Vector, Work
 from fl.strategies.context import StrategyContext
 from fl.strategies.levels import LevelStrategy
 from fl.strategies.setting import Setting
@@ -198,6 +197,13 @@ class DistilledPlan(FjordPlan):
             inputs, targets, vector.kept_counts, vector.pupil, self._pupil_loss
         )
 
+    def work(self, vector: PricedVector) -> Work:
+        """Return what both are, and how the pupil learns."""
+        assert isinstance(vector, TaughtVector)
+        if vector.pupil == vector.kept_counts:
+            return Work(vector.kept_counts)
+        return Work(vector.kept_counts, Inner(vector.pupil, self._distilled))
+
     def training_macs(self, macs: MacCost, vector: PricedVector) -> float:
         """Return the multiply-accumulates of both."""
         assert isinstance(vector, TaughtVector)
@@ -208,7 +214,10 @@ class DistilledPlan(FjordPlan):
     def _pupil_loss(self, outputs: Tensor, teacher: Tensor, targets: Tensor) -> Tensor:
         if self.masked:
             outputs, teacher = (keep_classes(one, self.labels) for one in (outputs, teacher))
-        divergence = functional.kl_div(
-            outputs.log_softmax(1), teacher.log_softmax(1), log_target=True, reduction="batchmean"
-        )
+        return self._distilled(outputs, teacher, targets)
+
+    def _distilled(self, outputs: Tensor, teacher: Tensor, targets: Tensor) -> Tensor:
+        # kl_div() of PyTorch, written out, as that is not known to torch.vmap.
+        wanted, found = teacher.log_softmax(1), outputs.log_softmax(1)
+        divergence = (wanted.exp() * (wanted - found)).sum() / len(outputs)
         return (1 - self._alpha) * self._loss(outputs, targets) + self._alpha * divergence

@@ -27,6 +27,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor, nn
@@ -42,8 +43,8 @@ from distreal_dse.dropout import (
 )
 from distreal_dse.errors import InputError
 from distreal_dse.support.specs import number, whole_number
-from fl.masking import Loss, adjusted, drift
-from fl.strategies.base import LocalPlan, PricedVector, Strategy, Vector
+from fl.masking import Loss, adjusted_by, class_offsets, drift
+from fl.strategies.base import LocalPlan, PricedVector, Strategy, Vector, Work
 from fl.strategies.context import StrategyContext, VectorTable
 from fl.strategies.setting import AVERAGING, CHOOSE, Chosen, Setting, as_text
 from fl.world.devices import Device
@@ -227,23 +228,74 @@ class NestedPlan(LocalPlan):
         counts = vector.kept_counts
         if counts == self._vectors.vectors[0].kept_counts:
             return trainer.step(inputs, targets, counts)
-        nesting = self._nesting
-        assert nesting is not None, "Strategy.network() comes before any training"
-        added, known = adjusted(self._loss_of_study, self.labels), self.labels.unique()
+        known, offsets = self._classes
 
         def objective(module: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
-            outputs, *more = nesting.outputs(module, inputs, counts)
-            total, core, above = self.loss(outputs, targets), outputs.detach(), []
-            for part in more:
-                outputs = outputs.detach() + part
-                above.append(added(outputs, targets))
-                above.append(self._anchor * drift(core, outputs, part, known))
-            if self._core == ALONE:
-                above = [nesting.beyond_core(torch.stack(above).sum(), module, counts)]
-            for one in above:
-                total = total + one
-            return total
+            return self._objective(counts, known, module, inputs, targets, offsets)
 
         loss = trainer.step(inputs, targets, counts, objective)
-        nesting.hold()
-        return loss / (1 + self._vectors.vectors.index(vector))
+        self._levels.hold()
+        return loss / self._parts(vector)
+
+    def work(self, vector: PricedVector) -> Work | None:
+        """Return what all levels of the vector are; None where the core learns alone.
+
+        What it does not learn from is worked out by a backward pass within its loss.
+        """
+        counts = vector.kept_counts
+        if counts == self._vectors.vectors[0].kept_counts:
+            return Work(counts)
+        if self._core == ALONE:
+            return None
+        known, offsets = self._classes
+        return Work(
+            counts,
+            objective=partial(self._objective, counts, known),
+            facts=(offsets,),
+            key=self._known,
+            parts=self._parts(vector),
+            hold=self._levels.hold,
+        )
+
+    @cached_property
+    def _known(self) -> tuple[int, ...]:
+        """Classes that the device has samples of."""
+        return tuple(self._classes[0].tolist())
+
+    @cached_property
+    def _classes(self) -> tuple[Tensor, Tensor]:
+        """The same, and the logarithms of their frequencies, where the network is."""
+        known, offsets = class_offsets(self.labels)
+        where = self._levels.device
+        return known.to(where), offsets.to(where)
+
+    @property
+    def _levels(self) -> Nesting:
+        assert self._nesting is not None, "Strategy.network() comes before any training"
+        return self._nesting
+
+    def _parts(self, vector: PricedVector) -> int:
+        """How many levels a vector has."""
+        return 1 + [one.kept_counts for one in self._vectors.vectors].index(vector.kept_counts)
+
+    def _objective(
+        self,
+        counts: KeptCounts,
+        known: Tensor,
+        module: nn.Module,
+        inputs: Tensor,
+        targets: Tensor,
+        offsets: Tensor,
+    ) -> Tensor:
+        """The loss of all levels; the classes that are known are those of the device."""
+        outputs, *more = self._levels.outputs(module, inputs, counts)
+        total, core, above = self.loss(outputs, targets), outputs.detach(), []
+        for part in more:
+            outputs = outputs.detach() + part
+            above.append(adjusted_by(self._loss_of_study, outputs, targets, known, offsets))
+            above.append(self._anchor * drift(core, outputs, part, known))
+        if self._core == ALONE:
+            above = [self._levels.beyond_core(torch.stack(above).sum(), module, counts)]
+        for one in above:
+            total = total + one
+        return total
