@@ -10,7 +10,13 @@ from distreal_dse.dropout._policy_check import check_mask_policy
 from distreal_dse.dropout._policy_specs import make_policy, policy_names
 from distreal_dse.dropout._proximal import Proximal, check_proximal
 from distreal_dse.dropout._stacked_optimizer import check_stackable, stacked_bytes
-from distreal_dse.dropout._stacked_training import Batch, Part, StackedLoss, StackedTrainer
+from distreal_dse.dropout._stacked_training import (
+    Batch,
+    Part,
+    StackedLoss,
+    StackedObjective,
+    StackedTrainer,
+)
 from distreal_dse.dropout._stacks import StackedSubNetworks
 from distreal_dse.dropout._subnetwork import SubNetwork, Workspace, wrong_mask
 from distreal_dse.dropout._tracing import trace_channels
@@ -43,6 +49,7 @@ __all__ = [
     "Part",
     "Proximal",
     "StackedLoss",
+    "StackedObjective",
     "StackedSubNetworks",
     "StackedTrainer",
     "RandomMasks",

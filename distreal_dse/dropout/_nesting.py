@@ -160,14 +160,19 @@ class Nesting:
         )
         teaches = loss.detach()
         for (name, parameter), gradient in zip(named.items(), gradients, strict=True):
-            beyond = self._beyond_core_of(name, counts, parameter)
+            beyond = self.elements_beyond_core(counts, name, parameter)
             if gradient is not None and beyond is not None:
                 given = (parameter * torch.where(beyond, gradient, 0)).sum()
                 teaches = teaches + (given - given.detach())
         return teaches
 
-    def _beyond_core_of(self, name: str, counts: KeptCounts, parameter: Tensor) -> Tensor | None:
-        """Which elements of a parameter of a level's sub-network are not the first level's."""
+    def elements_beyond_core(
+        self, counts: KeptCounts, name: str, parameter: Tensor
+    ) -> Tensor | None:
+        """Return which elements of a parameter of a level's sub-network are not the first level's.
+
+        A mask of its shape; None for no element.
+        """
         key = (name, counts, parameter.device)
         if key not in self._beyond:
             last, beyond = self.levels.index(counts), None

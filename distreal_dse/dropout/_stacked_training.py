@@ -33,8 +33,11 @@ StackedLoss: TypeAlias = Callable[..., Tensor]
 """Mean loss of one device's mini-batch from ``(outputs, targets, *facts)``, a scalar; it runs under
 ``torch.vmap``."""
 
-StackedObjective: TypeAlias = Callable[..., Tensor]
-"""Likewise, from ``(network, inputs, targets, *facts)``."""
+StackedObjective: TypeAlias = Callable[..., Tensor | tuple[Tensor, Tensor]]
+"""Likewise, from ``(network, inputs, targets, *facts)``; or two, see `StackedTrainer.step`."""
+
+Beyond: TypeAlias = Callable[[str, Tensor], Tensor | None]
+"""Which elements of a parameter learn from the second of two losses."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,6 +139,7 @@ class StackedTrainer:
         counts: KeptCounts,
         masks: Tensor,
         objective: StackedObjective,
+        beyond: Beyond | None = None,
     ) -> Tensor:
         """Train a mini-batch of each of K devices; return their losses, shape [K].
 
@@ -148,7 +152,10 @@ class StackedTrainer:
         masks
             Units that each keeps, as many as that; boolean, shape [K, units].
         objective
-            Gives the loss of each.
+            Gives the loss of each; with ``beyond`` two of them, whose sum is the loss.
+        beyond
+            From the name of a parameter and itself to a mask of its shape: elements that learn from
+            the second loss as well. None for no element.
         """
         read, write = part.index, self._written(part)
         small = self._subnetwork(counts)
@@ -158,9 +165,11 @@ class StackedTrainer:
 
         def run(module: nn.Module, inputs: Tensor, *given: Tensor) -> tuple[Tensor, Tensor]:
             loss = objective(module, inputs, *given)
-            return loss, loss
+            return loss if isinstance(loss, tuple) else (loss, loss)
 
-        losses, _, gradients = self._gradients(small, values, entries, batch, run)
+        losses, second, gradients = self._gradients(small, values, entries, batch, run, beyond)
+        if beyond is not None:
+            losses = losses + second
         self._finish(part, small, entries, flat, values, gradients)
         self._note(part, losses)
         return losses
@@ -230,6 +239,7 @@ class StackedTrainer:
         entries: Entries,
         batch: Batch,
         run: Callable[..., tuple[Tensor, Tensor]],
+        beyond: Beyond | None = None,
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Losses, what else ``run`` returns, and gradients for the weights before scaling."""
         acting = {**values, **small.scaled(values, entries)}
@@ -243,6 +253,7 @@ class StackedTrainer:
         given = (batch.inputs, batch.targets, *batch.facts)
         try:
             losses, more = _run_stacked(module, run, leaves, buffers, given)
+            second = {} if beyond is None else _second_gradients(module, more, learning, beyond)
             found = torch.autograd.grad(losses.sum(), list(learning.values()), allow_unused=True)
         except torch.OutOfMemoryError:
             raise
@@ -256,6 +267,8 @@ class StackedTrainer:
             for name, gradient in zip(learning, found, strict=True)
             if gradient is not None
         }
+        for name, gradient in second.items():
+            gradients[name] = gradients[name] + gradient if name in gradients else gradient
         return losses.detach(), more.detach(), {**gradients, **small.scaled(gradients, entries)}
 
     def _add(
@@ -314,6 +327,21 @@ class StackedTrainer:
         for name in names:
             gradient = gradients[name]
             gradients[name] = gradient * factor.view(-1, *[1] * (gradient.dim() - 1))
+
+
+def _second_gradients(
+    module: nn.Module, losses: Tensor, learning: Mapping[str, Tensor], beyond: Beyond
+) -> dict[str, Tensor]:
+    """Gradients of second losses, shape [K], for the elements that learn from them."""
+    found = torch.autograd.grad(
+        losses.sum(), list(learning.values()), retain_graph=True, allow_unused=True
+    )
+    gradients = {}
+    for name, gradient in zip(learning, found, strict=True):
+        mask = beyond(name, module.get_parameter(name))
+        if gradient is not None and mask is not None:
+            gradients[name] = torch.where(mask, gradient, 0)
+    return gradients
 
 
 class _Called(nn.Module):

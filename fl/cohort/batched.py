@@ -8,7 +8,13 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from distreal_dse.dropout import Batch, Part, StackedSubNetworks, StackedTrainer
+from distreal_dse.dropout import (
+    Batch,
+    Part,
+    StackedObjective,
+    StackedSubNetworks,
+    StackedTrainer,
+)
 from distreal_dse.errors import (
     DistrealWarning,
     UnsupportedModelError,
@@ -175,7 +181,8 @@ class Batched(Clients):
                 facts = (known.index_select(0, part.index), *facts)
             batch = Batch(inputs, targets, facts)
             if work.inner is None:
-                found = trainer.step(part, batch, work.kept_counts, masks, self._objective(work))
+                objective = self._objective(work)
+                found = trainer.step(part, batch, work.kept_counts, masks, objective, work.beyond)
             else:
                 counts = work.kept_counts, work.inner.kept_counts
                 both = masks, given.inner_masks[number]
@@ -197,7 +204,7 @@ class Batched(Clients):
         labels = [one.local.plan.labels.unique() for one in rounds]
         return torch.stack([class_row(one, len(like), like) for one in labels])
 
-    def _objective(self, work: Work) -> Callable[..., Tensor]:
+    def _objective(self, work: Work) -> StackedObjective:
         if work.objective is not None:
             return work.objective
 

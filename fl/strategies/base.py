@@ -85,15 +85,19 @@ class Work:
     hold
         Called with the parameters by name, shape [devices, …], after each step, to set what must
         not change.
+    beyond
+        Where it is given, the objective gives two losses, and of each parameter only these elements
+        learn from the second: from its name and itself to a mask of its shape, None for no element.
     """
 
     kept_counts: KeptCounts
     inner: Inner | None = None
-    objective: Callable[..., Tensor] | None = None
+    objective: Callable[..., Tensor | tuple[Tensor, Tensor]] | None = None
     facts: tuple[Tensor, ...] = ()
     key: Hashable = None
     parts: int = 1
     hold: Callable[[Mapping[str, Tensor]], None] | None = None
+    beyond: Callable[[str, Tensor], Tensor | None] | None = None
 
 
 class LocalPlan(ABC):

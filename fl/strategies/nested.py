@@ -238,23 +238,20 @@ class NestedPlan(LocalPlan):
         return loss / self._parts(vector)
 
     def work(self, vector: PricedVector) -> Work | None:
-        """Return what all levels of the vector are; None where the core learns alone.
-
-        What it does not learn from is worked out by a backward pass within its loss.
-        """
+        """Return what all levels of the vector are."""
         counts = vector.kept_counts
         if counts == self._vectors.vectors[0].kept_counts:
             return Work(counts)
-        if self._core == ALONE:
-            return None
         known, offsets = self._classes
+        alone = self._core == ALONE
         return Work(
             counts,
-            objective=partial(self._objective, counts, known),
+            objective=partial(self._losses if alone else self._objective, counts, known),
             facts=(offsets,),
             key=self._known,
             parts=self._parts(vector),
             hold=self._levels.hold,
+            beyond=partial(self._levels.elements_beyond_core, counts) if alone else None,
         )
 
     @cached_property
@@ -288,14 +285,41 @@ class NestedPlan(LocalPlan):
         offsets: Tensor,
     ) -> Tensor:
         """The loss of all levels; the classes that are known are those of the device."""
-        outputs, *more = self._levels.outputs(module, inputs, counts)
-        total, core, above = self.loss(outputs, targets), outputs.detach(), []
-        for part in more:
-            outputs = outputs.detach() + part
-            above.append(adjusted_by(self._loss_of_study, outputs, targets, known, offsets))
-            above.append(self._anchor * drift(core, outputs, part, known))
+        core, *above = self._parts_of_loss(counts, known, module, inputs, targets, offsets)
         if self._core == ALONE:
             above = [self._levels.beyond_core(torch.stack(above).sum(), module, counts)]
+        total = core
         for one in above:
             total = total + one
         return total
+
+    def _losses(
+        self,
+        counts: KeptCounts,
+        known: Tensor,
+        module: nn.Module,
+        inputs: Tensor,
+        targets: Tensor,
+        offsets: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """The loss of the core, and that of all levels above it."""
+        core, *above = self._parts_of_loss(counts, known, module, inputs, targets, offsets)
+        return core, torch.stack(above).sum()
+
+    def _parts_of_loss(
+        self,
+        counts: KeptCounts,
+        known: Tensor,
+        module: nn.Module,
+        inputs: Tensor,
+        targets: Tensor,
+        offsets: Tensor,
+    ) -> list[Tensor]:
+        """The loss of the core; for each level above it, its loss and what its anchor costs."""
+        outputs, *more = self._levels.outputs(module, inputs, counts)
+        losses, core = [self.loss(outputs, targets)], outputs.detach()
+        for part in more:
+            outputs = outputs.detach() + part
+            losses.append(adjusted_by(self._loss_of_study, outputs, targets, known, offsets))
+            losses.append(self._anchor * drift(core, outputs, part, known))
+        return losses

@@ -32,8 +32,10 @@ from fl.testing import SETTINGS, STUDY
 from fl.world.deadlines import RoundRules
 from fl.world.splits import make_split
 
-# A strategy of our own among them, and what it has of settings; ``core=alone`` is one by one.
-STRATEGIES = [*built_in_strategies(), "nested:anchor=0.3,levels=3", "fjord-kd:alpha=0.4"]
+# A strategy of our own among them, and what it has of settings.
+STRATEGIES = [
+    *built_in_strategies(), "nested:core=taught,anchor=0.3,levels=3", "fjord-kd:alpha=0.4"
+]  # fmt: skip
 MASKS = ["random", "random-round", "ordered", "rolling", "core:core=0.5", "blocks:blocks=4"]
 EPOCHS = replace(SETTINGS, local_epochs=2)
 Optimizer = Callable[[Iterable[Tensor]], optim.Optimizer]

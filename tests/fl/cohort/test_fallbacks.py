@@ -100,10 +100,6 @@ def test_plans_with_a_step_of_their_own_are_named() -> None:
     check_one_by_one(begin(twice), "strategy twice has steps that it does not describe")
 
 
-def test_a_core_that_learns_alone_is_named() -> None:
-    check_one_by_one(begin("nested:core=alone"), "strategy nested has steps that it does not")
-
-
 def test_too_little_memory_is_named() -> None:
     run = begin("distreal")
     tasks = tasks_of(run)
