@@ -240,7 +240,11 @@ def main() -> None:
         if "code" in request:
             exec(request["code"], {"__name__": "__main__"})
         else:
-            sys.path[0] = os.path.dirname(sys.argv[0])
+            folders = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+            sys.path[:1] = [
+                os.path.dirname(sys.argv[0]),
+                *(one for one in folders if one not in sys.path),
+            ]
             runpy.run_path(sys.argv[0], run_name="__main__")
 
 
