@@ -22,6 +22,7 @@ import fcntl
 import gc
 import importlib
 import inspect
+import io
 import json
 import os
 import runpy
@@ -30,6 +31,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import termios
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -61,6 +63,9 @@ class ForkedCommand(subprocess.Popen[str]):
     stdin, stdout, stderr, env, cwd, start_new_session
         As for `subprocess.Popen`. All else that it takes has no effect. Ctrl-C is not ignored,
         even where the tests are run in the background of a shell.
+    terminal
+        Whether standard input is a terminal that a new session is to have, which turns Ctrl-C into
+        a signal.
     """
 
     def __init__(
@@ -73,10 +78,12 @@ class ForkedCommand(subprocess.Popen[str]):
         stdout: int | None = None,
         stderr: int | None = None,
         start_new_session: bool = False,
+        terminal: bool = False,
     ) -> None:
+        self._terminal = terminal
         super().__init__(
             arguments, env=env, cwd=cwd, stdin=stdin, stdout=stdout, stderr=stderr, text=True,
-            start_new_session=start_new_session,
+            start_new_session=start_new_session or terminal,
         )  # fmt: skip
 
     def _execute_child(self, *values: Any) -> None:  # type: ignore[override]
@@ -91,6 +98,7 @@ class ForkedCommand(subprocess.Popen[str]):
             environment=dict(given["env"]),
             folder=str(given["cwd"] or Path.cwd()),
             session=given["start_new_session"],
+            terminal=self._terminal,
         )
         self._child_created = True
         self._close_pipe_fds(
@@ -206,6 +214,8 @@ def become(request: dict[str, Any], descriptors: Sequence[int]) -> None:
         os.setsid()
     for own, descriptor in enumerate(descriptors[:3]):
         os.dup2(descriptor, own)
+    if request.get("terminal"):
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
     os.chdir(request["folder"])
     os.environ.clear()
     os.environ.update(request["environment"])
@@ -213,10 +223,19 @@ def become(request: dict[str, Any], descriptors: Sequence[int]) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored under nohup
     encoding, _, errors = os.environ.get("PYTHONIOENCODING", "").partition(":")
-    for stream in (sys.stdin, sys.stdout, sys.stderr):
-        if encoding:
-            stream.reconfigure(encoding=encoding, errors=errors or None)  # type: ignore[union-attr]
-    sys.stdout.reconfigure(line_buffering=os.isatty(1))  # type: ignore[union-attr]
+    for own, name in enumerate(("stdin", "stdout", "stderr")):
+        # Anew, as what is changed of a stream depends on what kind of file it had.
+        old = getattr(sys, name)
+        handling = (errors or "strict") if encoding else old.errors
+        stream = io.TextIOWrapper(
+            open(own, "wb" if own else "rb", closefd=False),
+            encoding=encoding or old.encoding,
+            errors="backslashreplace" if own == 2 else handling,
+            line_buffering=own == 2 or os.isatty(own),
+            write_through=old.write_through,
+        )
+        setattr(sys, name, stream)
+        setattr(sys, f"__{name}__", stream)
 
 
 def main() -> None:
