@@ -228,7 +228,7 @@ def become(request: dict[str, Any], descriptors: Sequence[int]) -> None:
         old = getattr(sys, name)
         handling = (errors or "strict") if encoding else old.errors
         stream = io.TextIOWrapper(
-            open(own, "wb" if own else "rb", closefd=False),
+            open(own, "wb" if own else "rb", closefd=False),  # noqa: SIM115 - for good
             encoding=encoding or old.encoding,
             errors="backslashreplace" if own == 2 else handling,
             line_buffering=own == 2 or os.isatty(own),
