@@ -4,10 +4,13 @@ import fcntl
 import os
 import shutil
 import signal
+import sys
 from collections.abc import Generator, Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+import zygote
 
 # A machine that is busy with something else is slow, and no property of ours is about time.
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -35,6 +38,13 @@ def state_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def workers_that_start_soon() -> None:
+    """Worker processes of a test are forked where PyTorch is imported already."""
+    if sys.platform == "linux":
+        zygote.fork_workers(zygote.start)
 
 
 @pytest.hookimpl(wrapper=True)

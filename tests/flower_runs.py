@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from flwr.app import Message
 from sqlalchemy import Engine
 
-from distreal_dse.fronts import export_front, load_front, open_database, save_front
-from distreal_dse.study.catalogue import StudySource
+from distreal_dse.fronts import Front, export_front, load_front, open_database, save_front
 from distreal_dse.study.preparation import prepare
 from fl.engine import FederatedRun
 from fl.flower import make_client_app
@@ -23,10 +23,17 @@ from fl.results import RoundResult, State
 from fl.store.runs import load_run
 from fl.testing import hand_made_front
 from flower_grid import LoopbackGrid, simulated
-from tiny_study import write_study
+from tiny_study import study_object, write_study
 
 DEVICES, COHORT = 6, 3
 OPTIONS = {"split": "dirichlet:alpha=0.5", "epochs": 2, "seed": 2, "rounds": 3}
+
+
+@cache
+def tiny_front() -> Front:
+    """Three vectors of the network of the study, to be read only."""
+    network = prepare(study_object(), 0)[0]
+    return hand_made_front(network, (2, 3), (4, 5), (6, 8), name="tiny", study="tiny")
 
 
 @dataclass(frozen=True)
@@ -45,9 +52,7 @@ class Ground:
     def make(cls, folder: Path) -> Ground:
         study = write_study(folder)
         database = open_database(f"sqlite:///{folder}/runs.db")
-        network = prepare(StudySource(str(study)).load(), 0)[0]
-        front = hand_made_front(network, (2, 3), (4, 5), (6, 8), name="tiny", study="tiny")
-        save_front(database, front)
+        save_front(database, tiny_front())
         export_front(load_front(database, "tiny"), folder / "tiny.json")
         return cls(folder, study, database, folder / "tiny.json")
 

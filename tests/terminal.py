@@ -9,12 +9,15 @@ import re
 import select
 import struct
 import subprocess
+import sys
 import termios
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from command_line import COMMAND, environment, heed_signals
+from command_line import COMMAND, heed_signals
+from command_line import environment as plain_environment
+from zygote import ForkedCommand
 
 CTRL_C = b"\x03"
 CONTROL = re.compile(r"\x1b\[(\??)([0-9;]*)([A-Za-z])")
@@ -38,14 +41,19 @@ class Terminal:
     ) -> None:
         self._master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-        own = {name: text for name, text in environment().items() if name != "COLUMNS"}
+        own = {name: text for name, text in plain_environment().items() if name != "COLUMNS"}
         output = slave if stdout is None else os.open(stdout, os.O_WRONLY | os.O_CREAT)
-        self.process = subprocess.Popen(
-            [COMMAND, *map(str, arguments)],
-            stdin=slave, stdout=output, stderr=slave,
-            env={**own, "TERM": "xterm-256color", "PYTHONIOENCODING": "utf-8"},
-            start_new_session=True, preexec_fn=take_terminal,
-        )  # fmt: skip
+        command = [COMMAND, *map(str, arguments)]
+        environment = {**own, "TERM": "xterm-256color", "PYTHONIOENCODING": "utf-8"}
+        streams = {"stdin": slave, "stdout": output, "stderr": slave}
+        self.process: subprocess.Popen[str]
+        if sys.platform == "linux":
+            self.process = ForkedCommand(command, env=environment, terminal=True, **streams)
+        else:
+            self.process = subprocess.Popen(
+                command, env=environment, text=True, start_new_session=True,
+                preexec_fn=take_terminal, **streams,
+            )  # fmt: skip
         for opened in {slave, output}:
             os.close(opened)
         self.shown = b""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from functools import cache
 from typing import NamedTuple
 
@@ -95,3 +96,10 @@ def inputs_of(name: str, samples: int = 3, seed: int = 0) -> Tensor:
 def droppable(name: str) -> DroppableNetwork:
     """The network with its groups, checked numerically; to be read only."""
     return DroppableNetwork(build(name), inputs_of(name, samples=2))
+
+
+def droppable_to_train(name: str) -> DroppableNetwork:
+    """A copy of it, in training mode, to be changed: it takes far less time than to trace anew."""
+    network = copy.deepcopy(droppable(name))
+    network.module.train()
+    return network

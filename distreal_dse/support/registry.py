@@ -6,9 +6,12 @@ One grammar for masks, splits, availabilities, server optimisers, schedules and 
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
-from importlib.metadata import entry_points
+from functools import lru_cache
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Generic, TypeVar
 
 from distreal_dse.errors import InputError, described
@@ -26,6 +29,27 @@ T = TypeVar("T")
 Reader = Callable[[str, str, str, str], Any]
 """Reads a value of kind, whole text, setting and the value's text, as
 `distreal_dse.support.specs.number` does."""
+
+
+def plug_ins(group: str) -> tuple[EntryPoint, ...]:
+    """Return the entry points of a group among the packages that are installed now.
+
+    To look into all packages takes ten milliseconds or more, so it is only done again where the
+    folders that they are in have changed.
+    """
+    return _found(group, tuple((folder, _changed(folder)) for folder in sys.path))
+
+
+@lru_cache
+def _found(group: str, folders: tuple[tuple[str, int | None], ...]) -> tuple[EntryPoint, ...]:
+    return tuple(entry_points(group=group))
+
+
+def _changed(folder: str) -> int | None:
+    try:
+        return os.stat(folder or ".").st_mtime_ns
+    except OSError:  # it is not there, or an archive's inside
+        return None
 
 
 @dataclass(frozen=True)
@@ -82,7 +106,7 @@ class Registry(Generic[T]):
 
     def names(self) -> list[str]:
         """Return the built-in names, then those of installed plug-ins."""
-        found = {point.name for point in entry_points(group=self._plug_ins)}
+        found = {point.name for point in plug_ins(self._plug_ins)}
         return [*self._built_in, *sorted(found - self._built_in.keys())]
 
     def make(self, spec: str, parsed: str | None = None) -> T:
@@ -101,8 +125,9 @@ class Registry(Generic[T]):
             If there is none of this name, its settings don't fit, or its plug-in is not one.
         """
         name = name_of(spec)
-        points = () if name in self._built_in else entry_points(group=self._plug_ins, name=name)
-        if name not in self._built_in and not points:
+        own = name in self._built_in
+        points = [] if own else [one for one in plug_ins(self._plug_ins) if one.name == name]
+        if not own and not points:
             advice = "if it comes from a package, install that"
             raise unknown_name(self._kind, spec, name, (*self.names(), *self._others), advice)
         _, settings = parse_spec(self._kind, spec if parsed is None else parsed)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from typing import Any
 
 from distreal_dse.dropout import make_policy
 from distreal_dse.errors import DistrealError, FrontError, InputError, described
 from distreal_dse.fronts import Front
 from distreal_dse.pricing import check_priced
+from distreal_dse.support.registry import plug_ins
 from distreal_dse.support.specs import check_settings, name_of, parse_spec, unknown_name
 from fl.strategies.base import Strategy
 from fl.strategies.context import StrategyContext
@@ -46,7 +47,7 @@ def built_in_strategies() -> list[str]:
 
 def strategy_names() -> list[str]:
     """Names that `make_strategy` knows: the built-in ones, then those of installed plug-ins."""
-    found = {point.name for point in entry_points(group=PLUG_INS)}
+    found = {point.name for point in plug_ins(PLUG_INS)}
     return [*_NAMED, *sorted(found - _NAMED.keys())]
 
 
@@ -70,7 +71,7 @@ def strategy_class(spec: str) -> type[Strategy]:
         If there is no strategy of this name, or a plug-in of this name breaks its contract.
     """
     name = name_of(spec)
-    points = list(entry_points(group=PLUG_INS, name=name))
+    points = [point for point in plug_ins(PLUG_INS) if point.name == name]
     if name in _NAMED and not points:
         return _NAMED[name]
     if not points:

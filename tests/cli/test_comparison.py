@@ -220,7 +220,7 @@ LAST = "SELECT runs.id, max(round) FROM runs JOIN run_rounds ON run_id = runs.id
 def test_advice_is_given_to_people_and_to_programs(study: Path, storage: str) -> None:
     command = (
         "fl", "advise", study, *SMALL, "--seeds", "2", "--storage", storage, "--rounds", "1",
-        "--strategies", "small,nested", "--learning-rates", "0.05,0.1",
+        "--strategies", "small,nested", "--learning-rates", "0.05,0.5,5",
     )  # fmt: skip
     shown = run(*command)
     assert shown.code == 0, shown.stderr

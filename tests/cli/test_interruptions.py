@@ -107,9 +107,10 @@ def test_an_interrupted_search_says_so_and_keeps_its_finished_trials(
 def test_ctrl_c_ends_the_workers_too_and_only_the_driver_speaks(slow: Path, tmp_path: Path) -> None:
     file = tmp_path / "search.db"
     url = f"sqlite:///{file}"
-    process = start(
-        "optimize", slow, "--fleet", "none", "--trials", "5000", "--workers", "2", "--storage", url
-    )
+    process = start(  # its workers are started as those of people are
+        "optimize", slow, "--fleet", "none", "--trials", "5000", "--workers", "2", "--storage", url,
+        installed=True,
+    )  # fmt: skip
     wait_until(lambda: finished_trials(file) >= 1)
     children = children_of(process.pid)
     assert len(children) >= 2

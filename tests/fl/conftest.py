@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -92,21 +93,35 @@ def url(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path}/runs.db"
 
 
+@pytest.fixture(scope="session")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of a database with our tables, to be copied: they take longer to make than a run."""
+    file = tmp_path_factory.mktemp("empty") / "runs.db"
+    open_database(f"sqlite:///{file}").dispose()
+    return file
+
+
 @pytest.fixture
-def database(url: str) -> Iterator[Engine]:
+def database(url: str, empty: Path) -> Iterator[Engine]:
+    shutil.copy(empty, url.removeprefix("sqlite:///"))
     engine = open_database(url)
     yield engine
     engine.dispose()
 
 
+@pytest.fixture(scope="session")
+def tiny_front(tmp_path_factory: pytest.TempPathFactory) -> Front:
+    """Three vectors of the network of `tiny_study`."""
+    study = write_study(tmp_path_factory.mktemp("tiny"))
+    network = prepare(StudySource(str(study)).load(), 0)[0]
+    return hand_made_front(network, (2, 3), (4, 5), (6, 8), name="tiny", study="tiny")
+
+
 @pytest.fixture
-def spec(tmp_path: Path, database: Engine) -> RunSpec:
+def spec(tmp_path: Path, database: Engine, tiny_front: Front) -> RunSpec:
     """A run of five rounds with front ``tiny`` on the study file of `tiny_study`."""
     study = write_study(tmp_path)
-    network = prepare(StudySource(str(study)).load(), 0)[0]
-    save_front(
-        database, hand_made_front(network, (2, 3), (4, 5), (6, 8), name="tiny", study="tiny")
-    )
+    save_front(database, tiny_front)
     return RunSpec(
         study=str(study),
         front="tiny",

@@ -207,7 +207,7 @@ def test_learning_rates_of_an_object_are_tuned(tiny: Study, tmp_path: Path) -> N
 
 def test_advice_on_an_object_is_by_validation_data(tiny: Study, tmp_path: Path) -> None:
     asked = {**CONDITIONS, "storage": tmp_path / "runs.db", "rounds": 1}
-    found = fl.advise(tiny, "small,fedavg", seeds=2, learning_rates=[0.05, 0.1], **asked)
+    found = fl.advise(tiny, "small,fedavg", seeds=2, learning_rates=[0.05, 0.5, 5.0], **asked)
     assert found.name == "tiny advice" and "Take" in found.sentences()
     assert {run.settings["evaluate_on"] for run in found.compared.runs} == {"validation"}
 

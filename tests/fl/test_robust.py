@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import combinations
 from statistics import median_high
 
 import numpy as np
@@ -30,6 +31,7 @@ from fl.robust import Defence, Krum, Median, defended, distances, make_defence
 from fl.settings import RunSettings
 from fl.strategies import StrategyContext, make_strategy
 from networks import NETWORKS, inputs_of, trained
+from pairs import all_pairs
 from update_examples import is_kept, random_updates, update
 
 KINDS = ("residual", "concatenating", "depthwise", "plain")
@@ -91,9 +93,10 @@ def centre_by_hand(text: str, values: list[float]) -> float:
 # --- By element -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("averaging", ["plain", "contributors", "pooled"])
-@pytest.mark.parametrize("text", BY_ELEMENT)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("averaging", "kind", "text"),
+    all_pairs(["plain", "contributors", "pooled"], KINDS, BY_ELEMENT),
+)
 def test_the_centre_of_those_who_trained_an_element_takes_the_place_of_their_values(
     kind: str, text: str, averaging: str
 ) -> None:
@@ -294,7 +297,10 @@ def test_krum_chooses_as_by_brute_force(kind: str) -> None:
     state, channels = network.module.state_dict(), network.channels
     updates = possible_updates(network, [*SHAPES, (15, 2, 0.5)])
     n, hostile = len(updates), 2  # ⌈0.2 · 7⌉, and 7 ≥ 2 · 2 + 3
-    apart = [[distance_by_hand(channels, state, a, b) for b in updates] for a in updates]
+    apart = [[0.0] * n for _ in range(n)]
+    for i, j in combinations(range(n), 2):
+        apart[i][j] = distance_by_hand(channels, state, updates[i], updates[j])
+        apart[j][i] = apart[i][j]
     found = distances(state, updates, channels)
     for i in range(n):
         for j in range(n):

@@ -335,19 +335,20 @@ def test_a_run_of_a_plug_in_is_stored_and_goes_on_and_compared(
         carry_out(database, *stopped, stop)
     monkeypatch.setenv("PYTHONPATH", f"{thrifty}", prepend=":")
     resume = ("fl", "resume", str(stopped[0]), "--study", spec.study)
-    resumed = run(*resume, "--storage", url, installed=True)
+    resumed = run(*resume, "--storage", url)
     assert resumed.code == 0, resumed.stderr
     rounds = [load_run(database, number[0]).rounds for number in (expected, stopped)]
     assert rounds[0] == rounds[1] and len(rounds[0]) == spec.rounds + 1
     names = "thrifty,thrifty:share=0.8,lr=0.1,small"
     command = ("fl", "compare", spec.study, *SMALL, "--strategies", names, "--name", "own")
+    # A process of its own, and workers of theirs, find the package by themselves, too.
     compared = run(*command, "--workers", "2", "--storage", url, "--json", installed=True)
     assert compared.code == 0, compared.stderr
     found = [one["strategy"] for one in compared.json["strategies"]]
     assert found == ["thrifty", "thrifty:share=0.8,lr=0.1", "small"]
-    assert "thrifty" in run("fl", "strategies", installed=True).stderr
+    assert "thrifty" in run("fl", "strategies").stderr
     every = ("fl", "compare", spec.study, "--strategies", "all", "--against", "thrifty")
-    line = run(*every, "--storage", url, installed=True).error(2)
+    line = run(*every, "--storage", url).error(2)
     assert line.endswith("distreal-uniform, nested")  # without a front, distreal is nested
 
 
@@ -397,6 +398,6 @@ def test_nothing_is_trained_where_one_strategy_is_broken(
         ("fedavg,half", "strategy 'half': expected aggregate() to keep names, shapes and types"),
         ("fedavg,plain", "strategy 'plain': expected a subclass of fl.strategies.Strategy"),
     ):
-        line = run(*command, "--strategies", names, installed=True).error(2)
+        line = run(*command, "--strategies", names).error(2)
         assert message in line
     assert list_runs(database, "none") == []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -51,12 +53,11 @@ GROUPS = {
 }
 
 
-@pytest.fixture
-def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    info = tmp_path / "my_plug_ins-1.0.dist-info"
+def install(folder: Path) -> None:
+    info = folder / "my_plug_ins-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: my-plug-ins\nVersion: 1.0\n")
-    (tmp_path / "my_plug_ins.py").write_text(MODULE)
+    (folder / "my_plug_ins.py").write_text(MODULE)
     (info / "entry_points.txt").write_text(
         "".join(
             f"[distreal_dse.{group}]\nmine = my_plug_ins:{function}\n"
@@ -64,7 +65,27 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             for group, (function, _, _) in GROUPS.items()
         )
     )
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
+
+
+def test_a_package_is_found_that_is_installed_or_removed_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    os.utime(tmp_path, (0, 0))  # long ago: file systems tell no two times of the same moment apart
+    with pytest.raises(InputError, match="found 'mine'"):
+        make_schedule("mine")
+    install(tmp_path)
+    assert make_schedule("mine") is not None
+    shutil.rmtree(tmp_path / "my_plug_ins-1.0.dist-info")
+    os.utime(tmp_path, (0, 0))
+    with pytest.raises(InputError, match="found 'mine'"):
+        make_schedule("mine")
 
 
 @pytest.mark.parametrize(

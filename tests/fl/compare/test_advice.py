@@ -59,7 +59,9 @@ def test_the_small_network_is_taken_where_it_is_best() -> None:
 def test_advice_is_trained_kept_and_given_again(database: Engine, spec: RunSpec) -> None:
     def ask() -> Advice:
         short = replace(spec, rounds=1, evaluate_on="validation")
-        return advise(database, "advice", short, 2, (0.05, 0.1), strategies=("small", "nested"))
+        return advise(
+            database, "advice", short, 2, (0.05, 0.5, 5.0), strategies=("small", "nested")
+        )
 
     found = ask()
     assert {name_of(run.strategy) for run in found.compared.runs} == {"small", "nested"}

@@ -160,7 +160,7 @@ def test_the_split_is_random_and_follows_from_the_seed() -> None:
 @pytest.mark.parametrize("alpha", [0.5, 3.0, 30.0])
 def test_class_shares_spread_as_the_dirichlet_multinomial_distribution_says(alpha: float) -> None:
     """Variance p (1 − p) / (alpha + 1) of the proportions, and on top that of n draws by them."""
-    quota, devices, prior = 20, 20_000, np.array([0.5, 0.3, 0.2])
+    quota, devices, prior = 20, 12_000, np.array([0.5, 0.3, 0.2])
     labels = torch.tensor(np.repeat([0, 1, 2], (prior * quota * devices).astype(int)))
     shares = class_counts(DirichletSplit(alpha).split(labels, ["a"] * devices, None, 0), labels)
     expected = prior * (1 - prior) * (quota + alpha) / (quota * (alpha + 1))
