@@ -2,7 +2,8 @@
 
 Three 3×3 convolutions with biases and no normalisation, each halved by max pooling, and a linear
 classifier on what is left; Adam at 0.001 with weight decay 0.0001, batches of 64 (FedEcover's
-published logs). Outputs of dropped layers are scaled by width ÷ kept, as there.
+published logs). Outputs of dropped layers are scaled by width ÷ kept, as there. Plain SGD takes the
+place of Adam where it is asked for.
 """
 
 from collections import OrderedDict
@@ -14,6 +15,7 @@ import torch
 from torch import nn
 
 from distreal_dse import ShortRun, Study
+from distreal_dse.errors import InputError
 from studies import _cifar10
 
 WIDTHS = (64, 128, 256)
@@ -36,18 +38,34 @@ def adam(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
     return torch.optim.Adam(parameters, lr=1e-3, weight_decay=1e-4)
 
 
+def sgd(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    """Plain stochastic gradient descent."""
+    return torch.optim.SGD(parameters, lr=0.05)
+
+
+OPTIMIZERS = {"adam": adam, "sgd": sgd}
+
+
 def study(
-    data: Path | None = None, subset: int = 0, size: int = 32, scaling: str = "inverted"
+    data: Path | None = None,
+    subset: int = 0,
+    size: int = 32,
+    scaling: str = "inverted",
+    batch: int = 64,
+    optimizer: str = "adam",
 ) -> Study:
-    """Options: ``data``, ``subset`` and ``size`` as for ``cifar10-cnn``; ``scaling``."""
+    """Options: ``data``, ``subset`` and ``size`` as for ``cifar10-cnn``; ``optimizer=adam|sgd``."""
+    if optimizer not in OPTIMIZERS:
+        raise InputError(f"optimizer: expected {' or '.join(OPTIMIZERS)}, found '{optimizer}'")
     return Study(
         name="fedecover-cnn",
         model=partial(model, size),
         data=partial(_cifar10.load, data, subset, size),
-        optimizer=adam,
-        batch_size=64,
+        optimizer=OPTIMIZERS[optimizer],
+        batch_size=batch,
         input_shape=(3, size, size),
         scaling=scaling,
         short_run=ShortRun(warm_up=200, mini_batches=100, replicates=3),
-        description="FedEcover's CNN on CIFAR-10 (options: data, subset, size, scaling)",
+        description="FedEcover's CNN on CIFAR-10 (options: data, subset, size, scaling, batch, "
+        "optimizer)",
     )
