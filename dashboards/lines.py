@@ -130,8 +130,9 @@ class Line:
 
 def best_within(front: Front, budget: int) -> FrontPoint | None:
     """The best point for a budget in per cent of the full cost; None where nothing fits."""
-    limit = front.reference_cost / 100 * budget
-    return next((point for point in reversed(front.points) if point.cost <= limit), None)
+    limit = front.reference_cost * budget * (1 + 1e-9)  # however a share was rounded
+    fits = (point for point in reversed(front.points) if 100 * point.cost <= limit)
+    return next(fits, None)
 
 
 def by_network(fronts: Sequence[Front]) -> list[list[Front]]:

@@ -353,11 +353,17 @@ def _legend_rows(names: Sequence[str], width: int) -> int:
 
 
 def _in_legend(name: str) -> str:
-    """A name as short as a phone is wide: its beginning and its end say most."""
+    """A name as short as a phone is wide: front and version, then what fits of unit and device.
+
+    Of longer names, the beginning and the end say most.
+    """
+    if len(name) <= LEGEND_WIDTH:
+        return name
+    front, parenthesis, costs = name.partition(" (")
+    if parenthesis and (room := LEGEND_WIDTH - len(front) - 4) >= LEGEND_WIDTH // 4:
+        return f"{front} ({costs[:room]}…)"
     tail = LEGEND_WIDTH // 2
-    return (
-        name if len(name) <= LEGEND_WIDTH else f"{name[: LEGEND_WIDTH - tail - 1]}…{name[-tail:]}"
-    )
+    return f"{name[: LEGEND_WIDTH - tail - 1]}…{name[-tail:]}"
 
 
 def _setting(front: Front, key: str) -> str:

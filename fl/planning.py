@@ -102,6 +102,7 @@ class LocalRound:
         steps: Sequence[Step],
         losses: Sequence[float],
         seconds: float,
+        complete: bool | None = None,
     ) -> Update:
         """Return what the device hands back.
 
@@ -115,6 +116,8 @@ class LocalRound:
             Those that were trained, and their losses.
         seconds
             That the round took.
+        complete
+            Whether nothing was left for want of time; None for what came out as steps were given.
         """
         macs = total_loss = 0.0
         trained = 0
@@ -129,7 +132,7 @@ class LocalRound:
             masks=masks,
             loss=total_loss / trained if trained else 0.0,
             seconds=seconds,
-            complete=self._complete,
+            complete=self._complete if complete is None else complete,
             training_macs=macs,
             cost_shares=tuple(step.vector.cost / self._pacer.reference_cost for step in steps),
             over_budget=sum(step.over_budget for step in steps),

@@ -17,6 +17,7 @@ Or without one:
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import product
@@ -32,6 +33,8 @@ from distreal_dse.pricing import ONE_RATE, one_rate_knots
 from distreal_dse.study import Data, Study
 from distreal_dse.study.preparation import prepare
 from fl.client import train_virtually
+from fl.clients import InProcess, Task
+from fl.cohort import Batched, BatchingWarning
 from fl.engine import FederatedRun
 from fl.masking import output_tensors
 from fl.results import RoundResult, State, Update
@@ -192,6 +195,25 @@ class StrategyContract:
             other.plan(1.0, device=1, round_number=2).pick(one.context.macs.full)
             assert drawn == _picks(other, share), "expected plans to follow from arguments alone"
             assert drawn == _picks(one, share), "expected a plan to be the same when made again"
+
+    def test_devices_trained_at_once_come_to_what_each_comes_to(self) -> None:
+        """What ``work`` of a plan says is what its ``step`` does, where it says so."""
+        run = self.begin().run
+        samples = [torch.arange(device * 20, device * 20 + 20) for device in range(3)]
+        tasks = [Task(Device(n, "any", (0.3, 1.0, 1.0)[n]), own) for n, own in enumerate(samples)]
+        state = _copy(run.checkpoint().state)
+        expected = InProcess(run.training).train(tasks, state, 1, 0.0, math.inf)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", BatchingWarning)
+            found = Batched(run.training).train(tasks, state, 1, 0.0, math.inf)
+        if caught:
+            return  # it says so: they are trained one by one
+        for one, other in zip(found, expected, strict=True):
+            for name, value in other.state.items():
+                assert torch.allclose(one.state[name], value, rtol=1e-3, atol=1e-5), (
+                    f"expected LocalPlan.work to say what step does, found other values of {name} "
+                    "where devices are trained at once"
+                )
 
     def test_no_plan_shares_its_masks_with_another(self) -> None:
         """Each device draws its masks for itself."""

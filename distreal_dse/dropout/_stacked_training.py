@@ -321,12 +321,17 @@ class StackedTrainer:
         names = [name for name in self._optimizer.trained if name in gradients]
         if not names:
             return
-        norms = [torch.linalg.vector_norm(gradients[name].flatten(1), dim=1) for name in names]
+        norms = [torch.linalg.vector_norm(_rows(gradients[name]), dim=1) for name in names]
         norm = torch.linalg.vector_norm(torch.stack(norms), dim=0)
         factor = (self._clip_norm / (norm + 1e-6)).clamp(max=1.0)
         for name in names:
             gradient = gradients[name]
             gradients[name] = gradient * factor.view(-1, *[1] * (gradient.dim() - 1))
+
+
+def _rows(stack: Tensor) -> Tensor:
+    """A stack of tensors, of scalars too, as a matrix with a row for each."""
+    return stack.reshape(len(stack), -1)
 
 
 def _second_gradients(

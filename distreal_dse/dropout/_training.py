@@ -23,7 +23,7 @@ from distreal_dse.dropout._vector import KeptCounts, Vector, counts_of
 from distreal_dse.errors import InputError
 
 # Attributes that a copy of a trainer makes anew.
-OF_THIS_TRAINER = ("_small_optimizers", "_packed", "_selected", "_held")
+OF_THIS_TRAINER = ("_small_optimizers", "_packed", "_selected", "_held", "_holding")
 
 
 Objective: TypeAlias = Callable[[nn.Module, Tensor, Tensor], Tensor]
@@ -148,6 +148,7 @@ class DropoutTrainer:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
+        self._holding = False
         self._begin()
 
     @contextmanager
@@ -156,7 +157,8 @@ class DropoutTrainer:
 
         Within, the full network and its optimiser get them when another sub-network or mask is
         trained, and at the end; so let both alone, and the modes of layers. Results are the same
-        bits. It saves a share of each step with masks that are drawn once per round, say.
+        bits. It saves a share of each step with masks that are drawn once per round, say. Running
+        statistics have seen a mini-batch that fails, which they have not otherwise.
         """
         before, self._holding = self._holding, True
         try:
@@ -180,6 +182,7 @@ class DropoutTrainer:
         """Give the full network and its optimiser what a sub-network has."""
         if (held := self._held) is not None:
             self._held = None
+            held.small.unscale()  # where an interrupt came in between
             held.small.store(held.kept)
             held.optimizer.store(held.kept)
             held.optimizer.release()

@@ -211,7 +211,7 @@ schedule, robust, masked_loss
         If devices can't be trained all at once; they are one by one.
     """
     check_trackers(track)
-    check_clients(clients)
+    check_clients(clients, workers)
     source = source_of(study, options, workers=workers)
     with opened(storage) as engine, one_thread():
         arguments = spec_arguments(
@@ -281,7 +281,7 @@ def resume(
         If the database can't be used.
     """
     check_trackers(track)
-    check_clients(clients)
+    check_clients(clients, workers)
     given: str | GivenStudy | None = None
     if study is not None:
         source = source_of(study, workers=workers)

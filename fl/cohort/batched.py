@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Callable, Sequence
 
+import psutil
 import torch
 from torch import Tensor, nn
 
@@ -66,6 +68,7 @@ class Batched(Clients):
         self._memory = CohortMemory(training, memory)
         self._small = StackedSubNetworks(training.network)
         self._refused = False
+        self._most = sys.maxsize  # devices at once that the memory has been enough for
         self._classes: str | None = None  # a parameter that has a row for each
         self.sizes: tuple[int, ...] = ()
         """How many devices were trained at once in the last round, part by part."""
@@ -110,6 +113,7 @@ class Batched(Clients):
             most = None if free is None else free // 2
             self._samples = Samples(training.dataset, self._device, most)
         rounds = []
+        room = psutil.virtual_memory().available // 4
         for task in tasks:
             one = planned_round(training, task, round_number, now, deadline, self._samples.fetching)
             if one is None:
@@ -117,12 +121,15 @@ class Batched(Clients):
                     f"strategy {training.strategy.name} has steps that it does not describe"
                 )
             rounds.append(one)
+            room -= one.fetched_bytes
+            if room < 0:
+                raise NotAtOnceError("samples of a cohort take more than a quarter of the memory")
         return rounds
 
     def _at_once(
         self, rounds: Sequence[PlannedRound], state: State, round_number: int, now: Seconds
     ) -> list[Update]:
-        size = self._memory.fitting(rounds)
+        size = min(self._memory.fitting(rounds), self._most)
         while size > 1:
             updates: list[Update] = []
             sizes = chunks(len(rounds), size)
@@ -131,7 +138,7 @@ class Batched(Clients):
                     some = rounds[len(updates) : len(updates) + many]
                     updates += self._carry_out(some, state, round_number, now)
             except torch.OutOfMemoryError:  # more than was predicted
-                size //= 2
+                self._most = size = size // 2
             else:
                 self.sizes = tuple(sizes)
                 return updates

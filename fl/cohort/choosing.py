@@ -11,18 +11,23 @@ AUTO, ONE_BY_ONE, BATCHED = "auto", "one-by-one", "batched"
 CLIENTS = (AUTO, ONE_BY_ONE, BATCHED)
 
 
-def check_clients(clients: str) -> None:
+def check_clients(clients: str, workers: int = 1) -> None:
     """Refuse what is no way to train a cohort.
 
     Raises
     ------
     InputError
-        If it is none of `CLIENTS`.
+        If it is none of `CLIENTS`, or a way for one process and there are several.
     """
     if clients not in CLIENTS:
         raise InputError(
             f"devices of a cohort (--clients): expected {', '.join(CLIENTS[:-1])} or {CLIENTS[-1]},"
             f" found '{clients}'"
+        )
+    if clients == BATCHED and workers > 1:
+        raise InputError(
+            f"devices of a cohort (--clients {clients}): expected one process, found --workers "
+            f"{workers}, which train one by one; leave one of the two out"
         )
 
 

@@ -15,7 +15,7 @@ from fl.client import VirtualTraining
 from fl.clients import Task
 from fl.planning import LocalRound, Step, layer_draws, mask_draws
 from fl.results import State, Update
-from fl.strategies.base import Work
+from fl.strategies.base import LocalPlan, Work
 from fl.world.exact import Seconds
 
 
@@ -63,6 +63,11 @@ class PlannedRound:
     steps: Sequence[PlannedStep]
     seconds: float
 
+    @property
+    def fetched_bytes(self) -> int:
+        """Of the samples that are kept for it."""
+        return sum(one.nbytes for step in self.steps for one in step.fetched or ())
+
     def update(self, state: State, losses: Sequence[float]) -> Update:
         """Return the update after training; mini-batches after a loss that is not finite are none.
 
@@ -84,6 +89,8 @@ class PlannedRound:
             [one.step for one in trained],
             told[: len(trained)],
             trained[-1].seconds if trained else self.seconds,
+            # Who diverged ended there, and not for want of time later on.
+            complete=True if diverged else None,
         )
 
 
@@ -129,8 +136,12 @@ def planned_round(
 def says_its_work(plan: type) -> bool:
     """Whether ``work`` of a plan's class says what its ``step`` does.
 
-    One that has a ``step`` of its own, and the ``work`` of a class above it, does not.
+    One that has a ``step`` of its own, and the ``work`` of a class above it, does not. Nor does one
+    with a loss of its own: ``work`` is of the study's.
     """
+    own = plan.__mro__[: plan.__mro__.index(LocalPlan)]
+    if any("loss" in vars(kind) for kind in own):
+        return False
     for kind in plan.__mro__:
         if "work" in vars(kind):
             return True

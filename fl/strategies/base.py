@@ -83,8 +83,8 @@ class Work:
     parts
         What the objective is divided by to be the loss that is told.
     hold
-        Called with the parameters by name, shape [devices, …], after each step, to set what must
-        not change.
+        Called with the parameters by name, shape [devices + 2, …], after each step, to set what
+        must not change. The last two rows are nobody's.
     beyond
         Where it is given, the objective gives two losses, and of each parameter only these elements
         learn from the second: from its name and itself to a mask of its shape, None for no element.
@@ -98,6 +98,14 @@ class Work:
     parts: int = 1
     hold: Callable[[Mapping[str, Tensor]], None] | None = None
     beyond: Callable[[str, Tensor], Tensor | None] | None = None
+
+    def __post_init__(self) -> None:
+        if self.inner is not None and self.inner.kept_counts == self.kept_counts:
+            raise InputError("work of a plan: expected an inner network of fewer channels")
+        if self.inner is not None and (self.objective or self.facts or self.parts != 1):
+            raise InputError("work of a plan: expected an inner network or an objective, not both")
+        if self.objective is None and (self.facts or self.beyond or self.parts != 1):
+            raise InputError("work of a plan: expected an objective with facts, beyond or parts")
 
 
 class LocalPlan(ABC):

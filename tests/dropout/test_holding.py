@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam, Optimizer
 
 from distreal_dse.dropout import DropoutTrainer, DroppableNetwork, KeptCounts, kept_counts
+from distreal_dse.dropout._subnetwork import Kept, SubNetwork
 from networks import Concatenating, Residual, inputs_of, targets_of, trained
 
 OPTIMIZERS: dict[str, Callable[[Iterable[nn.Parameter]], Optimizer]] = {
@@ -86,6 +87,34 @@ def test_the_full_network_has_it_when_another_vector_is_trained_and_at_the_end()
         before = weight.detach().clone()
     assert not torch.equal(weight, before)
     assert trains(0.2)
+
+
+def test_an_interrupt_while_weights_are_scaled_leaves_them_as_they_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    held, ordinary = (Training(trained(Residual), "momentum") for _ in range(2))
+    apply = SubNetwork.go_on
+
+    def interrupted(small: SubNetwork, kept: Kept) -> None:
+        apply(small, kept)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(SubNetwork, "go_on", interrupted)
+    with pytest.raises(KeyboardInterrupt), held.trainer.holding():
+        held.step(0.5)
+        held.step(0.5)
+    ordinary.step(0.5)
+    assert same(held.everything(), ordinary.everything())
+
+
+def test_a_copy_of_a_trainer_that_holds_does_not() -> None:
+    training = Training(trained(Residual), "momentum")
+    with training.trainer.holding():
+        training.step(0.5)
+        network, trainer = copy.deepcopy((training.network, training.trainer))
+        before = network.copy_state()
+        trainer.step(inputs_of(), targets_of(), training.counts(0.5))
+    assert not same(list(network.copy_state().values()), list(before.values()))
 
 
 def test_a_mini_batch_that_fails_leaves_what_was_trained_before() -> None:

@@ -532,6 +532,30 @@ def test_devices_that_afford_the_core_alone_train_it_as_the_small_network(
     assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 
+@pytest.mark.parametrize("core", ["alone", "taught"])
+def test_a_core_learns_from_levels_only_where_it_is_taught(
+    core: str, study: Study, data: Data, network: DroppableNetwork
+) -> None:
+    """A strong device trains the core as a weak one does, which trains nothing else."""
+    macs = MacCost(network.channels)
+    context = StrategyContext(network, None, macs, 0.2 * macs.full, study)
+    training = training_of(make_strategy(f"nested:core={core}", context), context, study, data)
+    training = replace(training, availability=ConstantAvailability())
+    samples, before = torch.arange(24), training.network.copy_state()
+    weak, strong = (
+        train_virtually(training, Device(0, "any", speed), samples, before, 1, 0.0).state
+        for speed in (0.2, 1.0)
+    )
+    trained = {name for name, value in weak.items() if not torch.equal(value, before[name])}
+    parameters = trained & dict(training.network.module.named_parameters()).keys()
+    assert parameters
+    same = True
+    for name in parameters:
+        changed = weak[name] != before[name]
+        same = same and torch.allclose(weak[name][changed], strong[name][changed], atol=1e-6)
+    assert same == (core == "alone")
+
+
 def test_what_a_level_adds_learns_nothing_of_classes_that_a_device_has_not(
     study: Study, data: Data, network: DroppableNetwork
 ) -> None:

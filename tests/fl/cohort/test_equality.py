@@ -20,6 +20,7 @@ from cohorts import (
     check_equal,
     check_same_round,
     in_type,
+    noisy,
     tasks_of,
     trained,
 )
@@ -117,6 +118,20 @@ def test_limits_of_gradients_hold_for_each_device(strategy: str) -> None:
     assert min(moved) > 1e-4, "expected the limit to be reached by each"
 
 
+def test_limits_of_gradients_hold_for_scalars_too() -> None:
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones((), dtype=torch.float64))
+
+        def forward(self, outputs: Tensor) -> Tensor:
+            return self.scale * outputs
+
+    study = replace(noisy(Scaled()), clip_norm=0.3)
+    run = begin("distreal", study)
+    check_same_round(run, tasks_of(run))
+
+
 @pytest.mark.parametrize("settings", ["prox=0.5", "momentum=0.3,weight-decay=0.01,lr=0.2"])
 def test_settings_of_strategies_hold(settings: str) -> None:
     for strategy in ("distreal", "fjord-kd"):
@@ -165,6 +180,11 @@ def test_a_diverging_device_ends_its_round_and_no_other() -> None:
         updates = check_same_round(run, tasks)
         assert [math.isfinite(one.loss) for one in updates] == [True, False, False, True]
         assert updates[1].mini_batches == 1 and updates[0].mini_batches > 3
+        # Who diverged did not miss the deadline, though what it left would have.
+        late = replace(EPOCHS, local_epochs=3, rules=RoundRules(deadline=0.5, late="drop"))
+        run = begin(strategy, replace(DOUBLE, data=data), late)
+        updates = check_same_round(run, tasks_of(run))
+        assert updates[1].complete
 
 
 def test_samples_that_are_drawn_are_the_same() -> None:
