@@ -131,7 +131,7 @@ def test_a_run_is_not_gone_on_with_by_another_model(database: Engine, spec: RunS
     spec = replace(spec, strategy="small", front=None)
     run_id = interrupted(database, spec, in_round=1)
     study = Path(spec.study)
-    study.write_text(study.read_text().replace("nn.MaxPool2d(2)", "nn.MaxPool2d(3)"))
+    study.write_text(study.read_text().replace("nn.MaxPool2d(2)", "nn.MaxPool2d((3, 3))"))
     with pytest.raises(InputError, match=f"run {run_id} has another model than when"):
         carry_out(database, run_id, study=spec.study)
 
